@@ -1,0 +1,18 @@
+"""Speech corpora as LightningDataModules.
+
+Imports of psegan run one way: a corpus knows how audio is read and what a batch is, and nothing of models or training.
+"""
+
+from datamodules.base import CorpusDataModule, SpeechDataset, Utterance
+from datamodules.emodb import EmoDBDataModule
+from datamodules.ravdess import RAVDESSDataModule
+from datamodules.synthetic import SyntheticDataModule
+
+__all__ = [
+    "CorpusDataModule",
+    "EmoDBDataModule",
+    "RAVDESSDataModule",
+    "SpeechDataset",
+    "SyntheticDataModule",
+    "Utterance",
+]

@@ -1,0 +1,501 @@
+"""What all corpora share: utterances, datasets, splits and loaders."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from datamodules.sampling import EpochSampler
+from datamodules.splits import STAGES, disjoint_split, even_split
+from psegan.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
+from psegan.batch import ATTRIBUTES, SpeechBatch, pad_waveforms
+from psegan.errors import PseganError
+from psegan.random import seeded
+
+NAME_PATTERNS = {
+    "RAVDESS": re.compile(r"\d\d(-\d\d){6}"),
+    "Emo-DB": re.compile(r"\d\d[ab]\d\d[A-Z][a-z]"),
+    "CREMA-D": re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}"),
+}
+"""File names (without ending) by which a folder of another corpus is recognised."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what its name says of it.
+
+    Attributes:
+        id: path below the corpus's root without the ending, with ``/``; unique in the corpus.
+        path: the file; None where the waveform is generated.
+        emotion, speaker, gender, content: class indices in the corpus's own order.
+        details: what else the name says (intensity, repetition, take).
+    """
+
+    id: str
+    path: Path | None
+    emotion: int
+    speaker: int
+    gender: int
+    content: int
+    details: Mapping[str, str | int] = field(default_factory=dict)
+
+    def label(self, attribute: str) -> int:
+        """Class index of one of :data:`psegan.batch.ATTRIBUTES`."""
+        if attribute not in ATTRIBUTES:
+            raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
+        return int(getattr(self, attribute))
+
+
+def read_utterance(utterance: Utterance) -> Tensor:
+    """The recording as mono float32 ``(T,)`` at 16 kHz; see :func:`psegan.audio.read_audio` for its errors."""
+    assert utterance.path is not None, "a generated utterance has no file"
+    return read_audio(utterance.path)
+
+
+class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
+    """Waveforms of a list of utterances, whole or as a random crop.
+
+    Args:
+        utterances: which, in this order.
+        load: gives an utterance's waveform ``(T,)`` at 16 kHz.
+        crop_samples: longest waveform; a longer one is cropped at a place drawn from (seed, epoch, index).
+        seed: of the crops.
+        cache: holds decoded waveforms by id after the first read; None reads every time.
+
+    Items are keyed by ``(epoch, index)``, as :class:`datamodules.sampling.EpochSampler` yields them, or by a plain
+    index, which means epoch 0.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        load: Callable[[Utterance], Tensor] = read_utterance,
+        crop_samples: int | None = None,
+        seed: int = 0,
+        cache: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.utterances = list(utterances)
+        self.load = load
+        self.crop_samples = crop_samples
+        self.seed = seed
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Utterance]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        utterance = self.utterances[index]
+        waveform = self.waveform(utterance)
+        room = len(waveform) - (self.crop_samples or len(waveform))
+        if room > 0:
+            generator = seeded("crop", self.seed, epoch, index)
+            start = int(torch.randint(room + 1, (), generator=generator))
+            waveform = waveform[start : start + len(waveform) - room]
+        return waveform, utterance
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Any]:
+        """Several items; in a worker process, an error of the user's comes as an item, see :class:`SpeechLoader`."""
+        try:
+            return [self[key] for key in keys]
+        except PseganError as error:
+            if get_worker_info() is None:
+                raise
+            return [error]
+
+    def waveform(self, utterance: Utterance) -> Tensor:
+        """The whole waveform ``(T,)``."""
+        if self.cache is None:
+            return self.load(utterance)
+        if utterance.id not in self.cache:
+            self.cache[utterance.id] = self.load(utterance)
+        return self.cache[utterance.id]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Makes a :class:`psegan.batch.SpeechBatch` of a dataset's items.
+
+    Attributes:
+        samples: pad every batch to exactly this length; None pads to the longest of the batch.
+    """
+
+    samples: int | None = None
+
+    def __call__(self, items: Sequence[Any]) -> "SpeechBatch | PseganError":
+        """The batch; in a worker process, an error of the user's instead, see :class:`SpeechLoader`."""
+        if isinstance(items[0], PseganError):
+            return items[0]
+        try:
+            return self.collate(items)
+        except PseganError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def collate(self, items: Sequence[tuple[Tensor, Utterance]]) -> SpeechBatch:
+        """Waveforms and utterances → batch."""
+        waveforms, utterances = zip(*items, strict=True)
+        for waveform, utterance in items:
+            if self.samples is not None and len(waveform) > self.samples:
+                raise PseganError(
+                    f"{utterance.path or utterance.id}: lasts {len(waveform) / SAMPLE_RATE:.2f} s, more than "
+                    f"pad_seconds ({self.samples / SAMPLE_RATE:g}); raise pad_seconds or set it to null"
+                )
+        padded, length = pad_waveforms(waveforms, self.samples or 0)
+        labels = {name: torch.tensor([u.label(name) for u in utterances]) for name in ATTRIBUTES}
+        return SpeechBatch(padded, length, **labels, id=tuple(u.id for u in utterances))
+
+
+class SpeechLoader(DataLoader[Any]):
+    """A DataLoader whose workers' PseganErrors arrive as they are, not wrapped in the worker's traceback."""
+
+    def __iter__(self) -> Iterator[SpeechBatch]:  # type: ignore[override]
+        batches = super().__iter__()
+        for batch in batches:
+            if isinstance(batch, PseganError):
+                if self.num_workers:  # the traceback would keep them waiting for work
+                    batches._shutdown_workers()  # type: ignore[attr-defined]
+                    self._iterator = None
+                raise batch
+            yield batch
+
+
+class CorpusDataModule(LightningDataModule):
+    """A corpus, its split and its loaders. Subclasses state the class-level facts and how ids are read.
+
+    Training loaders shuffle and crop; all other loaders give whole utterances in the order of their ids. Draws are
+    functions of (seed, epoch, index), see :mod:`datamodules.sampling`; train with
+    ``Trainer(use_distributed_sampler=False)``, since the sampler shares the utterances out itself. Where training has
+    more than one batch, the last incomplete one is left out, so that batch norm never sees a batch of one.
+
+    Args:
+        split: ``paper`` (speakers shared) or ``speaker-disjoint``.
+        fold: of ``speaker-disjoint``, from 0.
+        split_seed: of the split; apart from ``seed``, so that runs of several seeds share their test set.
+        seed: of the order and the crops; the command line sets it to ``seed_everything``.
+        batch_size: utterances in a training batch (per process).
+        eval_batch_size: utterances in any other batch.
+        crop_seconds: longest training utterance, in seconds; None trains on whole utterances.
+        pad_seconds: pad every utterance of every stage to this length, in seconds (the article's 16.7);
+            crop_seconds must be None then.
+        num_workers: processes that read; 0 reads in the main process.
+        in_memory: keep decoded waveforms after the first read.
+
+    Raises:
+        PseganError: an argument is out of its range.
+    """
+
+    corpus: ClassVar[str]
+    """Name of the corpus on the command line and in results."""
+    title: ClassVar[str]
+    """Name of the corpus in messages."""
+    emotions: tuple[str, ...]
+    speakers: tuple[str, ...]
+    genders: tuple[str, ...] = ("male", "female")
+    contents: tuple[str, ...]
+    paper_sizes: Mapping[str, int]
+    """Utterances of two stages of the split ``paper``; the third gets the rest."""
+    locked: ClassVar[frozenset[str]] = frozenset()
+    """Ids of byte-identical recordings, kept together by the split ``paper``."""
+
+    def __init__(
+        self,
+        split: Literal["paper", "speaker-disjoint"] = "paper",
+        fold: int = 0,
+        split_seed: int = 0,
+        seed: int = 0,
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        crop_seconds: float | None = 3.0,
+        pad_seconds: float | None = None,
+        num_workers: int = 0,
+        in_memory: bool = True,
+    ) -> None:
+        super().__init__()
+        if split not in ("paper", "speaker-disjoint"):
+            raise PseganError(f"split is {split!r}, but must be 'paper' or 'speaker-disjoint'")
+        for key, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise PseganError(f"{key} is {size}, but must be at least 1")
+        for key, seconds in (("crop_seconds", crop_seconds), ("pad_seconds", pad_seconds)):
+            if seconds is not None and not 0 < seconds < float("inf"):
+                raise PseganError(f"{key} is {seconds}, but must be a positive number of seconds or null")
+        if pad_seconds is not None and crop_seconds is not None:
+            raise PseganError("pad_seconds pads whole utterances: set crop_seconds to null, or pad_seconds to null")
+        if num_workers < 0:
+            raise PseganError(f"num_workers is {num_workers}, but must be 0 or more")
+        self.split = split
+        self.fold = fold
+        self.split_seed = split_seed
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.crop_seconds = crop_seconds
+        self.pad_seconds = pad_seconds
+        self.num_workers = num_workers
+        self._cache: dict[str, Tensor] | None = {} if in_memory else None
+        self._utterances: list[Utterance] | None = None
+        self._parts: dict[str, list[Utterance]] | None = None
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Names of the classes of each attribute, in the order of their indices."""
+        return {"emotion": self.emotions, "speaker": self.speakers, "gender": self.genders, "content": self.contents}
+
+    @property
+    def n_classes(self) -> dict[str, int]:
+        """Number of classes of each attribute, known without reading a file."""
+        return {attribute: len(names) for attribute, names in self.classes.items()}
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds of the chosen split; ``paper`` has one."""
+        return 1 if self.split == "paper" else len(self.folds())
+
+    @property
+    def where(self) -> str:
+        """What error messages call the corpus: its folder, where it has one."""
+        return self.corpus
+
+    @abstractmethod
+    def find_utterances(self) -> list[Utterance]:
+        """All utterances of the corpus, in any order."""
+
+    @abstractmethod
+    def folds(self) -> list[tuple[int, ...]]:
+        """Speakers of each fold of ``speaker-disjoint``."""
+
+    def published_ids(self) -> list[str]:
+        """Ids of the complete corpus, which the split ``paper`` needs; by default what is there."""
+        return [utterance.id for utterance in self.utterances()]
+
+    def loader(self) -> Callable[[Utterance], Tensor]:
+        """What gives an utterance's waveform; it travels to worker processes."""
+        return read_utterance
+
+    def utterances(self) -> list[Utterance]:
+        """All utterances, sorted by id.
+
+        Raises:
+            PseganError: the folder is missing or another corpus, or a file name does not parse.
+        """
+        if self._utterances is None:
+            self._utterances = sorted(self.find_utterances(), key=lambda utterance: utterance.id)
+        return list(self._utterances)
+
+    def split_utterances(self, stage: str) -> list[Utterance]:
+        """Utterances of ``train``, ``validation`` or ``test``, sorted by id.
+
+        Raises:
+            PseganError: the split cannot be formed from what is there, or leaves a class or a part empty.
+        """
+        if stage not in STAGES:
+            raise ValueError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
+        if self._parts is None:
+            self._parts = self._form_split()
+        return list(self._parts[stage])
+
+    def _form_split(self) -> dict[str, list[Utterance]]:
+        if not 0 <= self.fold < self.n_folds:
+            allowed = "0" if self.n_folds == 1 else f"0 to {self.n_folds - 1}"
+            raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
+        utterances = self.utterances()
+        if self.split == "paper":
+            self._require_complete(utterances)
+            counts = len(self.speakers), len(self.emotions)
+            parts = even_split(utterances, self.paper_sizes, self.split_seed, *counts, locked=self.locked)
+        else:
+            if self.n_folds < 3:
+                raise PseganError(
+                    f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {self.n_folds}; "
+                    "use more speakers or split 'paper'"
+                )
+            parts = disjoint_split(utterances, self.folds(), self.fold)
+        present = {utterance.emotion for utterance in parts["train"]}
+        absent = [name for index, name in enumerate(self.emotions) if index not in present]
+        remedy = "complete the corpus or choose another split or fold"
+        if absent:
+            raise PseganError(
+                f"{self.where}: the training set of split '{self.split}', fold {self.fold}, has no utterance of "
+                f"emotion {', '.join(absent)}; {remedy}"
+            )
+        for stage, part in parts.items():
+            if not part:
+                raise PseganError(
+                    f"{self.where}: the {stage} set of split '{self.split}', fold {self.fold}, is empty; {remedy}"
+                )
+        return parts
+
+    def _require_complete(self, utterances: Sequence[Utterance]) -> None:
+        published, present = self.published_ids(), {utterance.id for utterance in utterances}
+        missing = [name for name in published if name not in present]
+        extra = sorted(present.difference(published))
+        if missing or extra:
+            what = f"{len(missing)} are missing ({missing[0]} first)" if missing else f"{extra[0]} is not one of them"
+            raise PseganError(
+                f"{self.where}: split 'paper' needs exactly the {len(published)} published recordings of {self.title}, "
+                f"but {what}; see `psegan data check {self.corpus} --root ...`, or use split 'speaker-disjoint'"
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Form the split, so that a wrong corpus is told of before training starts."""
+        self.split_utterances("train")
+
+    def dataset(self, utterances: Sequence[Utterance], train: bool = False) -> SpeechDataset:
+        """A dataset of these utterances: cropped as in training, or whole."""
+        crop = round(self.crop_seconds * SAMPLE_RATE) if train and self.crop_seconds is not None else None
+        return SpeechDataset(utterances, self.loader(), crop, self.seed, self._cache)
+
+    def train_dataloader(self) -> SpeechLoader:
+        """Shuffled crops of the training set."""
+        return self._dataloader(self.dataset(self.split_utterances("train"), train=True), self.batch_size, train=True)
+
+    def val_dataloader(self) -> SpeechLoader:
+        """The validation set, whole utterances in the order of their ids."""
+        return self.eval_dataloader(self.split_utterances("validation"))
+
+    def test_dataloader(self) -> SpeechLoader:
+        """The test set, whole utterances in the order of their ids."""
+        return self.eval_dataloader(self.split_utterances("test"))
+
+    def predict_dataloader(self) -> SpeechLoader:
+        """The test set again."""
+        return self.test_dataloader()
+
+    def eval_dataloader(self, utterances: Sequence[Utterance]) -> SpeechLoader:
+        """Whole utterances of any list, in its order; under DDP each once, see :class:`EpochSampler`."""
+        return self._dataloader(self.dataset(utterances), self.eval_batch_size, train=False)
+
+    def _dataloader(self, dataset: SpeechDataset, batch_size: int, train: bool) -> SpeechLoader:
+        sampler = EpochSampler(len(dataset), self.seed, shuffle=train)
+        samples = None if self.pad_seconds is None else round(self.pad_seconds * SAMPLE_RATE)
+        return SpeechLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=train and len(sampler) > batch_size,
+            collate_fn=Collate(samples),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,  # or each epoch would read all files again
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),  # or a loader would draw from the global generator
+        )
+
+
+class FolderDataModule(CorpusDataModule):
+    """A corpus in a folder, as published or as a copy in 16 kHz FLAC.
+
+    Args:
+        root: the folder.
+        kwargs: see :class:`CorpusDataModule`.
+    """
+
+    download: ClassVar[str]
+    """What to download, for messages."""
+    layout: ClassVar[str]
+    """Where recordings lie below the root, for messages."""
+    pattern: ClassVar[str]
+    """Where recordings lie below the root, as a glob without the ending."""
+
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, id: str, path: Path | None = None) -> Utterance:
+        """Labels from an id.
+
+        Raises:
+            PseganError: the name is not of the corpus; the message names the file and what is expected.
+        """
+
+    @classmethod
+    @abstractmethod
+    def complete_ids(cls) -> list[str]:
+        """Ids of all recordings of the published corpus, sorted."""
+
+    @classmethod
+    def candidate_roots(cls, root: Path) -> list[Path]:
+        """Where the published tree may start, seen from the folder that the user named; first match wins."""
+        return [root]
+
+    @classmethod
+    def files(cls, root: str | Path) -> list[tuple[str, Path]]:
+        """Ids and audio files below ``root``, in the order of their ids; names are not looked into.
+
+        Raises:
+            PseganError: there is no such folder, or it holds none or another corpus.
+        """
+        root = Path(root)
+        get = f"download {cls.download} with `psegan data download {cls.corpus} --root {root}`"
+        if not root.exists():
+            raise PseganError(f"{root}: no such folder; {get}")
+        if not root.is_dir():
+            raise PseganError(
+                f"{root}: is a file, not the folder of {cls.title}; name the folder that holds {cls.layout}"
+            )
+        for start in cls.candidate_roots(root):
+            found = sorted(
+                (path.relative_to(start).with_suffix("").as_posix(), path)
+                for path in start.glob(cls.pattern)
+                if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+            )
+            if any(NAME_PATTERNS[cls.title].match(path.stem) for _, path in found):
+                return found
+        other = _looks_like(root)
+        if other == cls.title:
+            raise PseganError(f"{root}: holds recordings of {cls.title}, but not as {cls.layout}; restore that layout")
+        if other is not None:
+            raise PseganError(f"{root}: looks like {other}, not {cls.title}; name the folder of {cls.title} instead")
+        raise PseganError(f"{root}: holds no recordings of {cls.title} ({cls.layout}); name another folder or {get}")
+
+    @classmethod
+    def scan(cls, root: str | Path) -> tuple[list[Utterance], list[PseganError]]:
+        """All utterances below ``root``, sorted by id, and one error for each file that cannot be one.
+
+        A recording present both as WAV and as FLAC is an error: nothing says which is meant.
+        """
+        utterances: dict[str, Utterance] = {}
+        problems = []
+        for id, path in cls.files(root):
+            try:
+                utterance = cls.parse(id, path)
+                if id in utterances:
+                    raise PseganError(f"{path}: is there twice, also as {utterances[id].path}; remove one of the two")
+                utterances[id] = utterance
+            except PseganError as error:
+                problems.append(error)
+        return list(utterances.values()), problems
+
+    def published_ids(self) -> list[str]:
+        return self.complete_ids()
+
+    def find_utterances(self) -> list[Utterance]:
+        utterances, problems = self.scan(self.root)
+        if problems:
+            raise problems[0]
+        return utterances
+
+
+def _looks_like(root: Path, most: int = 5000) -> str | None:
+    """The corpus whose file names occur below ``root``, if any."""
+    names: Iterable[Path] = root.rglob("*")
+    for _, path in zip(range(most), names, strict=False):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            for corpus, pattern in NAME_PATTERNS.items():
+                if pattern.fullmatch(path.stem):
+                    return corpus
+    return None

@@ -1,0 +1,71 @@
+"""The Berlin Database of Emotional Speech (Emo-DB): Burkhardt et al., Interspeech 2005."""
+
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+from datamodules.base import FolderDataModule, Utterance
+from datamodules.emodb_names import published_names
+from psegan.errors import PseganError
+
+EMOTION_LETTERS = "WLEAFTN"
+MALE = ("03", "10", "11", "12", "15")
+EXPECTED = "speaker, text, emotion, take, e.g. 03a01Fa"
+
+
+class EmoDBDataModule(FolderDataModule):
+    """Ten actors speak ten German sentences in seven emotions: 535 recordings, 16 kHz WAV (or copies as FLAC).
+
+    The root holds ``wav``, or is that folder. Split ``paper``: 100 train (10 of each speaker, 14 or 15 of each
+    emotion), 35 validation (5 of each emotion), 400 test. Split ``speaker-disjoint``: leave one speaker out; in
+    fold k the k-th speaker is tested and the next one validates. Speaker 08 has no disgust, so that fold 1 tests
+    without it.
+    Arguments: see :class:`datamodules.base.FolderDataModule`.
+    """
+
+    corpus = "emodb"
+    title = "Emo-DB"
+    download = "download.zip of http://emodb.bilderbar.info"
+    layout = "wav/ with .wav or .flac files"
+    pattern = "wav/*"
+    emotions = ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral")
+    speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+    contents = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
+    paper_sizes = MappingProxyType({"train": 100, "validation": 35})
+
+    @classmethod
+    def candidate_roots(cls, root: Path) -> list[Path]:
+        return [root, root.absolute().parent] if root.absolute().name == "wav" else [root]
+
+    @classmethod
+    def parse(cls, id: str, path: Path | None = None) -> Utterance:
+        name = id.rpartition("/")[2]
+        match = re.fullmatch(r"(\d\d)([ab]\d\d)([A-Z])([a-z])", name)
+        if match is None:
+            raise PseganError(f"{path or id}: not an Emo-DB name ({EXPECTED}); remove or rename the file")
+        speaker, text, emotion, take = match.groups()
+        for part, value, known in (
+            ("speaker", speaker, cls.speakers),
+            ("text", text, cls.contents),
+            ("emotion", emotion, tuple(EMOTION_LETTERS)),
+        ):
+            if value not in known:
+                raise PseganError(
+                    f"{path or id}: unknown {part} {value} (one of {' '.join(known)}); remove or rename the file"
+                )
+        return Utterance(
+            id=id,
+            path=path,
+            emotion=EMOTION_LETTERS.index(emotion),
+            speaker=cls.speakers.index(speaker),
+            gender=0 if speaker in MALE else 1,
+            content=cls.contents.index(text),
+            details={"take": take},
+        )
+
+    @classmethod
+    def complete_ids(cls) -> list[str]:
+        return [f"wav/{name}" for name in published_names()]
+
+    def folds(self) -> list[tuple[int, ...]]:
+        return [(speaker,) for speaker in range(len(self.speakers))]

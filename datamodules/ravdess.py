@@ -1,0 +1,91 @@
+"""RAVDESS, the audio speech part: Livingstone and Russo, PLoS ONE 13(5), 2018."""
+
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+from datamodules.base import FolderDataModule, Utterance
+from datamodules.splits import paired_folds
+from psegan.errors import PseganError
+
+EXPECTED = "modality-channel-emotion-intensity-statement-repetition-actor, e.g. 03-01-05-02-01-01-12"
+
+
+class RAVDESSDataModule(FolderDataModule):
+    """24 actors speak two statements in eight emotions: 1440 recordings, 48 kHz WAV (or copies as FLAC).
+
+    The root holds ``Actor_01`` to ``Actor_24``, or one folder ``Audio_Speech_Actors_01-24`` that does.
+    Split ``paper``: 1200 train, 120 validation, 120 test; the latter two with 5 utterances of each actor and 15 of each
+    emotion. Split ``speaker-disjoint``: 6 folds of two male and two female actors. Arguments:
+    see :class:`datamodules.base.FolderDataModule`.
+    """
+
+    corpus = "ravdess"
+    title = "RAVDESS"
+    download = "Audio_Speech_Actors_01-24.zip of https://zenodo.org/records/1188976"
+    layout = "Actor_01 to Actor_24 with .wav or .flac files"
+    pattern = "Actor_*/*"
+    emotions = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+    speakers = tuple(f"{actor:02d}" for actor in range(1, 25))
+    contents = ("kids", "dogs")  # "Kids are talking by the door", "Dogs are sitting by the door"
+    paper_sizes = MappingProxyType({"test": 120, "validation": 120})
+    locked = frozenset({"Actor_07/03-01-03-01-02-01-07", "Actor_07/03-01-03-01-02-02-07"})  # published byte-identical
+
+    @classmethod
+    def candidate_roots(cls, root: Path) -> list[Path]:
+        inside = [path for path in sorted(root.iterdir()) if path.name.lower() == "audio_speech_actors_01-24"]
+        return [root, *(path for path in inside if path.is_dir())]
+
+    @classmethod
+    def parse(cls, id: str, path: Path | None = None) -> Utterance:
+        folder, _, name = id.rpartition("/")
+        where = path or id
+        if not re.fullmatch(r"\d\d(-\d\d){6}", name):
+            raise PseganError(f"{where}: not a RAVDESS name ({EXPECTED}); remove or rename the file")
+        modality, channel, emotion, intensity, statement, repetition, actor = map(int, name.split("-"))
+        if channel == 2:
+            raise PseganError(
+                f"{where}: is song (vocal channel 02), but only speech is used; move the song archive away"
+            )
+        if modality in (1, 2):
+            raise PseganError(
+                f"{where}: belongs to a video (modality {modality:02d}), but only audio (03) is used; move it"
+            )
+        in_range = (
+            (modality, channel) == (3, 1)
+            and 1 <= emotion <= 8
+            and 1 <= intensity <= (1 if emotion == 1 else 2)  # neutral has no strong intensity
+            and statement in (1, 2)
+            and repetition in (1, 2)
+            and 1 <= actor <= 24
+        )
+        if not in_range:
+            raise PseganError(
+                f"{where}: a number of the name is out of its range ({EXPECTED}); remove or rename the file"
+            )
+        if folder.rpartition("/")[2] != f"Actor_{actor:02d}":
+            raise PseganError(f"{where}: is of actor {actor:02d}, but lies in {folder}; move it to Actor_{actor:02d}")
+        return Utterance(
+            id=id,
+            path=path,
+            emotion=emotion - 1,
+            speaker=actor - 1,
+            gender=(actor + 1) % 2,  # odd actors are male
+            content=statement - 1,
+            details={"intensity": ("normal", "strong")[intensity - 1], "repetition": repetition},
+        )
+
+    @classmethod
+    def complete_ids(cls) -> list[str]:
+        return [
+            f"Actor_{actor:02d}/03-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
+            for actor in range(1, 25)
+            for emotion in range(1, 9)
+            for intensity in (1, 2)
+            for statement in (1, 2)
+            for repetition in (1, 2)
+            if (emotion, intensity) != (1, 2)
+        ]
+
+    def folds(self) -> list[tuple[int, ...]]:
+        return paired_folds(range(0, 24, 2), range(1, 24, 2), 2, self.split_seed)

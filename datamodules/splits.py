@@ -1,0 +1,175 @@
+"""Splits of a corpus: pure functions of ids, labels and a seed, the same on every machine."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from psegan.random import stable_hash
+
+STAGES = ("train", "validation", "test")
+
+# weights of the three aims of :func:`spread`; each outweighs what the next ones add up to in any split here
+_MARGIN, _CELL, _PART, _TIE = 10**14, 10**10, 10**6, 1000
+
+
+class Labelled(Protocol):
+    """What a split looks at."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def emotion(self) -> int: ...
+    @property
+    def speaker(self) -> int: ...
+    @property
+    def content(self) -> int: ...
+
+
+L = TypeVar("L", bound=Labelled)
+
+
+def shuffled(items: Sequence[int], *key: object) -> list[int]:
+    """The items in an order that depends on the key alone."""
+    return sorted(items, key=lambda item: (stable_hash(*key, item), item))
+
+
+def spread(
+    capacity: Sequence[Sequence[int]], used: Sequence[Sequence[int]], total: int, seed: int, name: str
+) -> list[list[int]]:
+    """Share out ``total`` picks over the cells of a table as evenly as the capacities allow.
+
+    The sums of rows and columns come first, then the cells (where
+    ``used`` counts as already picked), then the cells of this part alone, then chance. This
+    minimises sums of squares exactly, as a minimum-cost flow from the rows to the columns with convex costs, found by
+    successive shortest paths (Ahuja, Magnanti and Orlin, Network Flows, 1993, chapters 9 and 14) in integers.
+
+    Args:
+        capacity: rows × columns, how many may be taken of each cell.
+        used: of the same shape, picks of an earlier part of the split.
+        total: picks, at most the capacities' sum.
+        seed, name: what ties are broken by.
+
+    Returns:
+        Picks, rows × columns.
+    """
+    rows, columns = len(capacity), len(capacity[0])
+    source, sink = rows + columns, rows + columns + 1
+    # an edge: from, to, capacity, weight of the square, picks before the first, cost of a tie
+    edges: list[tuple[int, int, int, int, int, int]] = []
+    for r in range(rows):
+        edges.append((source, r, sum(capacity[r]), _MARGIN, 0, 0))
+        for c in range(columns):
+            tie = stable_hash(name, seed, r, c) % _TIE
+            edges.append((r, rows + c, capacity[r][c], _CELL, used[r][c], tie))
+    for c in range(columns):
+        edges.append((rows + c, sink, sum(row[c] for row in capacity), _MARGIN, 0, 0))
+    flow = [0] * len(edges)
+
+    def cost(edge: int, unit: int) -> int:
+        _, _, _, weight, before, tie = edges[edge]
+        alone = _PART * (2 * unit - 1) if weight == _CELL else 0
+        return weight * (2 * (before + unit) - 1) + alone + tie
+
+    for _ in range(total):
+        distance: list[int | None] = [None] * (rows + columns + 2)
+        arrival: list[tuple[int, int] | None] = [None] * (rows + columns + 2)
+        distance[source] = 0
+        steps = []
+        for edge, (tail, head, most, *_) in enumerate(edges):
+            if flow[edge] < most:
+                steps.append((tail, head, cost(edge, flow[edge] + 1), edge, 1))
+            if flow[edge] > 0:
+                steps.append((head, tail, -cost(edge, flow[edge]), edge, -1))
+        changed = True
+        while changed:  # Bellman-Ford: undoing a pick has a negative cost
+            changed = False
+            for tail, head, price, edge, direction in steps:
+                start, end = distance[tail], distance[head]
+                if start is not None and (end is None or start + price < end):
+                    distance[head], arrival[head], changed = start + price, (edge, direction), True
+        node = sink
+        while node != source:
+            step = arrival[node]
+            if step is None:
+                raise ValueError(f"cannot pick {total} from a table that holds {sum(map(sum, capacity))}")
+            edge, direction = step
+            flow[edge] += direction
+            node = edges[edge][0] if direction == 1 else edges[edge][1]
+    cells = iter(flow[index] for index, edge in enumerate(edges) if edge[3] == _CELL)
+    return [[next(cells) for _ in range(columns)] for _ in range(rows)]
+
+
+def even_split(
+    items: Sequence[L],
+    sizes: Mapping[str, int],
+    seed: int,
+    n_speakers: int,
+    n_emotions: int,
+    locked: Collection[str] = (),
+) -> dict[str, list[L]]:
+    """Split even over speaker × emotion, and over contents where that leaves a choice.
+
+    Args:
+        items: the corpus.
+        sizes: how many utterances two of the :data:`STAGES` get, in this order; the third gets the rest.
+        seed: of all choices.
+        n_speakers, n_emotions: classes.
+        locked: ids that always belong to the rest; byte-identical recordings thus stay on one side.
+
+    Returns:
+        stage → utterances in the order of their ids.
+    """
+    (rest,) = (stage for stage in STAGES if stage not in sizes)
+    left = sorted((item for item in items if item.id not in locked), key=lambda item: item.id)
+    used = [[0] * n_emotions for _ in range(n_speakers)]
+    parts: dict[str, list[L]] = {}
+    for stage, size in sizes.items():
+        cells: dict[tuple[int, int], list[L]] = {}
+        for item in left:
+            cells.setdefault((item.speaker, item.emotion), []).append(item)
+        capacity = [[len(cells.get((s, e), ())) for e in range(n_emotions)] for s in range(n_speakers)]
+        picks = spread(capacity, used, size, seed, stage)
+        contents: Counter[int] = Counter()
+        chosen: list[L] = []
+        for s, e in sorted(cells, key=lambda cell: stable_hash(stage, seed, *cell)):
+            candidates = sorted(cells[s, e], key=lambda item: (stable_hash(stage, seed, item.id), item.id))
+            for _ in range(picks[s][e]):
+                item = min(candidates, key=lambda item: contents[item.content])  # the first of equals
+                candidates.remove(item)
+                contents[item.content] += 1
+                chosen.append(item)
+            used[s][e] += picks[s][e]
+        taken = {item.id for item in chosen}
+        left = [item for item in left if item.id not in taken]
+        parts[stage] = sorted(chosen, key=lambda item: item.id)
+    taken = {item.id for part in parts.values() for item in part}
+    parts[rest] = sorted((item for item in items if item.id not in taken), key=lambda item: item.id)
+    return {stage: parts[stage] for stage in STAGES}
+
+
+def disjoint_split(items: Sequence[L], folds: Sequence[Collection[int]], fold: int) -> dict[str, list[L]]:
+    """Test on the speakers of one fold, validate on those of the next, train on all others.
+
+    Args:
+        items: the corpus.
+        folds: disjoint sets of speakers (class indices), at least three.
+        fold: which, from 0.
+
+    Returns:
+        stage → utterances in the order of their ids.
+    """
+    test, validation = set(folds[fold]), set(folds[(fold + 1) % len(folds)])
+    parts: dict[str, list[L]] = {stage: [] for stage in STAGES}
+    for item in sorted(items, key=lambda item: item.id):
+        stage = "test" if item.speaker in test else "validation" if item.speaker in validation else "train"
+        parts[stage].append(item)
+    return parts
+
+
+def paired_folds(males: Sequence[int], females: Sequence[int], per_gender: int, seed: int) -> list[tuple[int, ...]]:
+    """Folds of ``per_gender`` male and as many female speakers, drawn by the seed."""
+    men, women = shuffled(males, "fold", seed), shuffled(females, "fold", seed)
+    return [
+        tuple(sorted(men[start : start + per_gender] + women[start : start + per_gender]))
+        for start in range(0, min(len(men), len(women)), per_gender)
+    ]

@@ -1,0 +1,107 @@
+"""An embedded corpus of synthetic voices, for demos and tests: no files, no download."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.splits import paired_folds
+from datamodules.voices import MANNERS, SENTENCES, make_voice, synthesise
+from psegan.errors import PseganError
+from psegan.random import stable_hash
+
+
+@dataclass(frozen=True)
+class Synthesiser:
+    """Gives an utterance's waveform ``(T,)``: a function of the corpus's seed and the utterance alone.
+
+    Attributes:
+        seed: of the voices and the takes.
+        n_speakers: voices, which are spaced over the pitch range of their gender.
+    """
+
+    seed: int
+    n_speakers: int
+
+    def __call__(self, utterance: Utterance) -> Tensor:
+        rank, per_gender = utterance.speaker // 2, self.n_speakers // 2
+        place = rank / max(per_gender - 1, 1)
+        voice = make_voice(utterance.gender == 1, place, self._rng("voice", utterance.speaker))
+        manner = list(MANNERS.values())[utterance.emotion]
+        sentence = list(SENTENCES.values())[utterance.content]
+        wave = synthesise(voice, manner, sentence, self._rng("take", utterance.id))
+        return torch.from_numpy(wave.astype(np.float32))
+
+    def _rng(self, *key: object) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(stable_hash("synthetic", self.seed, *key)))
+
+
+class SyntheticDataModule(CorpusDataModule):
+    """Source-filter voices (:mod:`datamodules.voices`) that are made when first read.
+
+    Speakers differ by formants and fundamental, emotions by pitch level and range, energy, rate and tilt, contents by
+    their vowels and consonants; takes differ by jitter in all of these. Split ``paper``: an eighth each for validation
+    and test, even over speaker × emotion. Split ``speaker-disjoint``: folds of one male and one female voice.
+
+    Args:
+        n_speakers: even, 2 to 24; speakers 1, 3, ... are male.
+        n_contents: sentences, 1 to 6.
+        n_takes: of each speaker, emotion and sentence.
+        corpus_seed: another one gives other voices and takes; apart from ``seed``, so that a run repeated with another
+            seed sees the same corpus.
+        kwargs: see :class:`datamodules.base.CorpusDataModule`.
+    """
+
+    corpus: ClassVar[str] = "synthetic"
+    title: ClassVar[str] = "the synthetic corpus"
+    emotions = tuple(MANNERS)
+
+    def __init__(
+        self,
+        n_speakers: int = 8,
+        n_contents: int = 4,
+        n_takes: int = 3,
+        corpus_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if n_speakers % 2 or not 2 <= n_speakers <= 24:
+            raise PseganError(f"n_speakers is {n_speakers}, but must be an even number from 2 to 24")
+        if not 1 <= n_contents <= len(SENTENCES):
+            raise PseganError(f"n_contents is {n_contents}, but must lie between 1 and {len(SENTENCES)}")
+        if n_takes < 1:
+            raise PseganError(f"n_takes is {n_takes}, but must be at least 1")
+        self.n_takes = n_takes
+        self.corpus_seed = corpus_seed
+        self.speakers = tuple(f"{'fm'[number % 2]}{number:02d}" for number in range(1, n_speakers + 1))
+        self.contents = tuple(SENTENCES)[:n_contents]
+        held_out = n_speakers * len(self.emotions) * n_contents * n_takes // 8
+        self.paper_sizes = {"test": held_out, "validation": held_out}
+
+    def find_utterances(self) -> list[Utterance]:
+        return [
+            Utterance(
+                id=f"{name}/{self.emotions[emotion]}-{self.contents[content]}-{take}",
+                path=None,
+                emotion=emotion,
+                speaker=speaker,
+                gender=speaker % 2,
+                content=content,
+                details={"take": take},
+            )
+            for speaker, name in enumerate(self.speakers)
+            for emotion in range(len(self.emotions))
+            for content in range(len(self.contents))
+            for take in range(1, self.n_takes + 1)
+        ]
+
+    def loader(self) -> Callable[[Utterance], Tensor]:
+        return Synthesiser(self.corpus_seed, len(self.speakers))
+
+    def folds(self) -> list[tuple[int, ...]]:
+        speakers = range(len(self.speakers))
+        return paired_folds(speakers[::2], speakers[1::2], 1, self.split_seed)

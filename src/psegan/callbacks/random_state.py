@@ -1,0 +1,47 @@
+"""Random states in checkpoints, which Lightning leaves out."""
+
+import random
+from typing import Any
+
+import lightning as L
+import numpy
+import torch
+
+
+class RandomState(L.Callback):
+    """Saves the global random states (Python, NumPy, torch, CUDA) with a checkpoint and restores them on resuming.
+
+    Targets, noise, crops and the order of batches need no state (:mod:`psegan.random`); dropout does. The state
+    is put back when training starts, after everything that draws while the run is being set up.
+    """
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All states, in types that ``weights_only`` can load."""
+        name, keys, position, has_gauss, gauss = numpy.random.get_state(legacy=True)
+        assert isinstance(keys, numpy.ndarray)
+        return {
+            "python": random.getstate(),
+            "numpy": (name, keys.tolist(), position, has_gauss, gauss),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states for :meth:`on_train_start`."""
+        self._restored = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the states back."""
+        if self._restored is None:
+            return
+        version, internal, gauss = self._restored["python"]
+        random.setstate((version, tuple(internal), gauss))
+        name, keys, position, has_gauss, cached = self._restored["numpy"]
+        numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, cached))
+        torch.set_rng_state(self._restored["torch"].cpu())
+        if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
+        self._restored = None

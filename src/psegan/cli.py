@@ -1,0 +1,70 @@
+"""The one entry point, ``psegan``. Nothing heavy is imported before it is known what is wanted."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from psegan import __version__
+from psegan.errors import PseganError
+
+_TRAINING = {
+    "fit": "train a system (or continue: --ckpt_path last)",
+    "validate": "judge a checkpoint on the validation set",
+    "test": "judge a checkpoint on the test set",
+    "predict": "protect the test set's spectrograms",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of everything but the training commands, whose own parser needs torch."""
+    parser = argparse.ArgumentParser(
+        prog="psegan", description="Speech attribute privacy: hide the emotion, keep the speaker and the words."
+    )
+    parser.add_argument("--version", action="version", version=f"psegan {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in _TRAINING.items():
+        commands.add_parser(name, help=text, add_help=False)
+    from psegan import data, pipeline
+
+    data.add_arguments(commands.add_parser("data", help="download or check a corpus"))
+    pipeline.add_arguments(
+        commands.add_parser("reproduce", help="train and score everything that an experiment file lists")
+    )
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command and return its exit status.
+
+    Raises:
+        PseganError: a user's error.
+    """
+    if words and words[0] in _TRAINING:
+        from psegan import training
+
+        training.main(list(words))
+        return 0
+    arguments = build_parser().parse_args(words)
+    if arguments.command == "data":
+        from psegan import data
+
+        return data.main(arguments)
+    from psegan import pipeline
+
+    return pipeline.main(arguments)
+
+
+def main() -> int:
+    """The console script: a user's error is one line on stderr and exit status 1."""
+    try:
+        return run(sys.argv[1:])
+    except PseganError as error:
+        print(f"psegan: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("psegan: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

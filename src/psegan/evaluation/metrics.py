@@ -1,0 +1,279 @@
+"""Scores of classifiers and verifiers: accuracy, UAR, AUC, EER.
+
+Everything takes numpy arrays and torch tensors alike (any device, any float type) and computes in float64. Shapes: N
+utterances, K classes, T trials, E embedding dimensions. Scores are used as they are: torchmetrics puts those outside
+[0, 1] through a sigmoid, which saturates to ties, and its EER doesn't interpolate; scikit-learn's one-vs-rest AUC
+insists on rows that sum to one. So the curves come from scikit-learn, one binary problem at a time, and the crossing is
+ours.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics as sk
+
+Array: TypeAlias = NDArray[Any] | torch.Tensor | ArrayLike
+"""What the functions accept: a numpy array, a torch tensor or a (nested) list of numbers."""
+
+
+class UndefinedMetricError(ValueError):
+    """The metric has no value for these targets, as an EER where every trial is a target trial.
+
+    The bootstrap leaves out resamples that raise it; any other ValueError is a defect of the input.
+    """
+
+
+def to_numpy(array: Array) -> NDArray[Any]:
+    """The array in host memory as numpy, floating-point numbers as float64 (numpy knows no bfloat16)."""
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = array.double() if array.is_floating_point() else array
+        return array.numpy()
+    result = np.asarray(array)
+    return result.astype(np.float64) if np.issubdtype(result.dtype, np.floating) else result
+
+
+def as_targets(targets: Array, name: str = "targets") -> NDArray[np.int64]:
+    """Class indices ``(N,)`` as int64, at least one.
+
+    Raises:
+        ValueError: another number of axes, none, or not non-negative integers.
+    """
+    result = to_numpy(targets)
+    if result.ndim != 1 or len(result) == 0:
+        raise ValueError(f"{name} must have shape (N,) with N >= 1, not {result.shape}")
+    if result.dtype.kind not in "iub" or result.min() < 0:
+        raise ValueError(f"{name} must be non-negative class indices, not {result.dtype}, minimum {result.min()}")
+    return result.astype(np.int64)
+
+
+def as_scores(scores: Array, axes: int, name: str = "scores") -> NDArray[np.float64]:
+    """Scores with that number of axes as float64, all finite.
+
+    Raises:
+        ValueError: another number of axes, none, NaN or infinite scores.
+    """
+    result = to_numpy(scores).astype(np.float64)
+    if result.ndim != axes or result.size == 0:
+        raise ValueError(f"{name} must have {axes} non-empty axes, not shape {result.shape}")
+    if not np.isfinite(result).all():
+        raise ValueError(f"{name} hold NaN or infinite values, first in row {np.argwhere(~np.isfinite(result))[0][0]}")
+    return result
+
+
+def as_predictions(predicted: Array, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predicted and true class indices, each ``(N,)``; predicted ones also as the arg max of scores ``(N, K)``.
+
+    Raises:
+        ValueError: the shapes don't fit together, or scores are not finite.
+    """
+    values, wanted = to_numpy(predicted), as_targets(targets)
+    if values.ndim == 2:
+        chosen = as_scores(values, 2, "scores").argmax(1)
+    else:
+        chosen = as_targets(values, "predicted")
+    if len(chosen) != len(wanted):
+        raise ValueError(f"{len(chosen)} predictions for {len(wanted)} targets")
+    return chosen, wanted
+
+
+def accuracy(predicted: Array, targets: Array) -> float:
+    """Fraction of utterances classified correctly.
+
+    Args:
+        predicted: class indices ``(N,)``, or scores ``(N, K)`` of which the largest is taken.
+        targets: class indices ``(N,)``.
+    """
+    return float(sk.accuracy_score(*reversed(as_predictions(predicted, targets))))
+
+
+def uar(predicted: Array, targets: Array) -> float:
+    """Unweighted average recall: the mean over classes of the fraction of their utterances classified correctly.
+
+    Chance is 1 / K however uneven the classes are (Schuller et al., Interspeech 2009). Classes that don't occur in
+    ``targets`` have no recall and don't count.
+
+    Args:
+        predicted: class indices ``(N,)``, or scores ``(N, K)`` of which the largest is taken.
+        targets: class indices ``(N,)``.
+    """
+    chosen, wanted = as_predictions(predicted, targets)
+    return float(sk.recall_score(wanted, chosen, labels=np.unique(wanted), average="macro"))
+
+
+def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArray[np.int64]:
+    """Counts ``(n_classes, n_classes)``: rows are true classes, columns predicted ones.
+
+    Args:
+        predicted: class indices ``(N,)``, or scores ``(N, n_classes)`` of which the largest is taken.
+        targets: class indices ``(N,)``.
+    """
+    chosen, wanted = as_predictions(predicted, targets)
+    if max(chosen.max(), wanted.max()) >= n_classes:
+        raise ValueError(f"class index {max(chosen.max(), wanted.max())} with only {n_classes} classes")
+    return np.asarray(sk.confusion_matrix(wanted, chosen, labels=np.arange(n_classes)), dtype=np.int64)
+
+
+def _check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values, wanted = as_scores(scores, 1), to_numpy(is_target)
+    if wanted.shape != values.shape:
+        raise ValueError(f"scores have shape {values.shape}, but is_target has {wanted.shape}")
+    if not np.isin(wanted, (0, 1)).all():
+        raise ValueError("is_target must be boolean: true for target trials")
+    wanted = wanted.astype(bool)
+    if wanted.all() or not wanted.any():
+        kind = "non-target" if wanted.all() else "target"
+        raise UndefinedMetricError(f"no {kind} trial among {len(values)}: an ROC needs trials of both kinds")
+    return values, wanted
+
+
+def roc_points(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Operating points of the receiver operating characteristic, from (0, 0) to (1, 1).
+
+    Trials of equal score are accepted or rejected together. Points on a straight line between their neighbours are
+    left out.
+
+    Args:
+        scores: ``(T,)``, higher means more likely a target; used raw.
+        is_target: ``(T,)`` boolean.
+
+    Returns:
+        False positive rate, true positive rate and threshold (accepted: score >= threshold), each ``(P,)``; the first
+        threshold is infinite.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+        ValueError: shapes differ or a score is not finite.
+    """
+    values, wanted = _check_trials(scores, is_target)
+    fpr, tpr, thresholds = sk.roc_curve(wanted, values)
+    return fpr, tpr, thresholds
+
+
+def eer_from_roc(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where false acceptance equals false rejection, by linear interpolation between operating points.
+
+    Args:
+        fpr, tpr: ``(..., P)``, both rising from 0 to 1 along the last axis.
+
+    Returns:
+        Equal error rates ``(...)``.
+    """
+    difference = fpr + tpr - 1  # FAR - FRR rises from -1 to 1
+    after = np.maximum((difference >= 0).argmax(-1), 1)[..., None]
+    low, high = (np.take_along_axis(difference, i, -1)[..., 0] for i in (after - 1, after))
+    fpr_low, fpr_high = (np.take_along_axis(fpr, i, -1)[..., 0] for i in (after - 1, after))
+    return fpr_low - low / (high - low) * (fpr_high - fpr_low)
+
+
+def eer(scores: Array, is_target: Array) -> float:
+    """Equal error rate: the error where false acceptance and false rejection are equally frequent.
+
+    Scores are used as they are. Between operating points the ROC is a straight line; tied scores are one operating
+    point, so constant scores give 0.5. A score that is inverted gives more than 0.5.
+
+    Args:
+        scores: ``(T,)``, higher means more likely a target.
+        is_target: ``(T,)`` boolean.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+        ValueError: shapes differ or a score is not finite.
+    """
+    fpr, tpr, _ = roc_points(scores, is_target)
+    return float(eer_from_roc(fpr, tpr))
+
+
+def auc(scores: Array, is_target: Array) -> float:
+    """Area under the ROC of ``scores (T,)`` and ``is_target (T,)``; raises as :func:`eer` does."""
+    values, wanted = _check_trials(scores, is_target)
+    return float(sk.roc_auc_score(wanted, values))
+
+
+def _check_class_scores(scores: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values, wanted = as_scores(scores, 2), as_targets(targets)
+    if len(values) != len(wanted):
+        raise ValueError(f"{len(values)} rows of scores for {len(wanted)} targets")
+    if wanted.max() >= values.shape[1]:
+        raise ValueError(f"target {wanted.max()} with scores of only {values.shape[1]} classes")
+    return values, wanted
+
+
+def macro_auc(scores: Array, targets: Array) -> float:
+    """Mean over classes of the area under the one-vs-rest ROC.
+
+    Over the classes that occur in ``targets``, since the others have no ROC.
+
+    Args:
+        scores: ``(N, K)``, one column a class; rows need not sum to one.
+        targets: class indices ``(N,)``.
+
+    Raises:
+        UndefinedMetricError: only one class occurs.
+    """
+    values, wanted = _check_class_scores(scores, targets)
+    classes = np.unique(wanted)
+    if len(classes) < 2:
+        raise UndefinedMetricError(f"all {len(wanted)} utterances are of class {classes[0]}: an AUC needs two classes")
+    return float(np.mean([sk.roc_auc_score(wanted == k, values[:, k]) for k in classes]))
+
+
+def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Every (utterance, class) pair as one trial, the utterance's own class being the target.
+
+    Args:
+        scores: posteriors ``(N, K)``; pooling needs columns on one scale, so not logits.
+        targets: class indices ``(N,)``.
+
+    Returns:
+        Scores and is_target, each ``(N * K,)``, utterance by utterance.
+    """
+    values, wanted = _check_class_scores(scores, targets)
+    return values.ravel(), (wanted[:, None] == np.arange(values.shape[1])).ravel()
+
+
+def one_vs_rest_eer(scores: Array, targets: Array) -> float:
+    """Equal error rate of a classifier over pooled one-vs-rest trials (:func:`one_vs_rest_trials`).
+
+    Each (utterance, class) pair is a trial scored by the posterior of the class; all K classes are hypotheses, whether
+    they occur in ``targets`` or not. One threshold serves all classes, unlike a mean of EERs per class. Chance is 0.5.
+
+    Args:
+        scores: posteriors ``(N, K)``, K >= 2.
+        targets: class indices ``(N,)``.
+    """
+    return eer(*one_vs_rest_trials(scores, targets))
+
+
+def verification_trials(
+    enrol: Array, test: Array, enrol_speaker: Array, test_speaker: Array
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Speaker verification trials of all pairs of an enrolment and another test utterance, scored by the cosine.
+
+    Row i of ``enrol`` and of ``test`` are the same utterance (original and protected, or twice protected); the pair
+    (i, i) is no trial, since sharing the sentence and the take would make it easier than any real one.
+
+    Args:
+        enrol, test: embeddings ``(N, E)``, N >= 2; an embedding of zeros scores 0 against all.
+        enrol_speaker, test_speaker: speaker indices ``(N,)``.
+
+    Returns:
+        Scores in [-1, 1] and is_target, each ``(N * (N - 1),)``, enrolment by enrolment.
+    """
+    rows, columns = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test")
+    row_speaker, column_speaker = as_targets(enrol_speaker, "enrol_speaker"), as_targets(test_speaker, "test_speaker")
+    if rows.shape != columns.shape or not len(rows) == len(row_speaker) == len(column_speaker):
+        shapes = ", ".join(str(x.shape) for x in (rows, columns, row_speaker, column_speaker))
+        raise ValueError(f"enrol, test, enrol_speaker and test_speaker must share their N utterances, not {shapes}")
+    if len(rows) < 2:
+        raise ValueError("verification trials need at least two utterances")
+
+    def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+
+    other = ~np.eye(len(rows), dtype=bool)
+    cosine = (unit(rows) @ unit(columns).T).clip(-1, 1)
+    return cosine[other], (row_speaker[:, None] == column_speaker)[other]

@@ -1,0 +1,171 @@
+"""Where a run's scalars, figures and tables go: CSV, TensorBoard and W&B, and PNG files always."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+
+from psegan.files import write_text
+from psegan.plots import save_figure
+
+
+@dataclass
+class Run:
+    """Where a run lives and who is told of it.
+
+    Attributes:
+        dir: its folder: config.yaml, metrics.csv, figures/, checkpoints/, tensorboard/, wandb/.
+        loggers: any of csv, tensorboard and wandb.
+        project: W&B project.
+        group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
+        tags: W&B tags.
+        wandb_mode: ``auto`` is online where an account is configured (WANDB_API_KEY or `wandb login`) and offline
+            elsewhere; nothing ever asks for a login.
+    """
+
+    dir: str = "runs/default"
+    loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard", "wandb")
+    project: str = "psegan"
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+    def make_loggers(self) -> list[Logger]:
+        """The loggers, CSV first: its folder is where Lightning puts what belongs to a run."""
+        loggers: list[Logger] = []
+        if "csv" in self.loggers:
+            loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
+        if "tensorboard" in self.loggers:
+            loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
+        if "wandb" in self.loggers and self.wandb_mode != "disabled":
+            loggers.append(self._make_wandb_logger())
+        return loggers
+
+    def _make_wandb_logger(self) -> WandbLogger:
+        import wandb
+
+        mode = self.resolved_wandb_mode()
+        logger = WandbLogger(
+            name=Path(self.dir).name,
+            save_dir=self.dir,
+            id=self.wandb_id(),
+            project=self.project,
+            group=self.group,
+            tags=list(self.tags),
+            mode=mode,
+            # one process may train several runs after another, each its own
+            reinit="finish_previous",
+            # offline it has nothing to say that a folder under run.dir does not
+            settings=wandb.Settings(silent=mode != "online", show_info=mode == "online"),
+        )
+        logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
+        return logger
+
+    def wandb_id(self) -> str:
+        """This run's id, drawn once and kept in its folder, so that a continued run goes on as the same one."""
+        path = Path(self.dir) / "wandb" / "run-id"
+        if not path.is_file():
+            write_text(path, secrets.token_hex(4) + "\n")
+        return path.read_text().strip()
+
+    def resolved_wandb_mode(self) -> str:
+        """``online`` or ``offline``, without asking anybody."""
+        if self.wandb_mode != "auto":
+            return self.wandb_mode
+        if "WANDB_MODE" in os.environ:
+            return os.environ["WANDB_MODE"]
+        import wandb
+
+        return "online" if wandb.login(prompt=False) else "offline"
+
+
+class ContinuedCSVLogger(CSVLogger):
+    """A CSV logger that goes on with an existing metrics.csv, where Lightning's deletes it."""
+
+    @property
+    def experiment(self) -> _ExperimentWriter:
+        """The writer; made on first use."""
+        if self._experiment is None:
+            self._experiment = _ContinuedWriter(self.log_dir)
+        return self._experiment
+
+
+class _ContinuedWriter(ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            header = path.read_text().partition("\n")[0].strip()
+            self.metrics_keys = header.split(",") if header else []
+
+
+def run_dir(trainer: L.Trainer) -> Path:
+    """The run's folder."""
+    return Path(trainer.default_root_dir)
+
+
+@rank_zero_only
+def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
+    """Send a figure to every logger that shows images, and write it to ``figures/<name>-<epoch>.png`` in the run's folder.
+
+    Args:
+        trainer: whose loggers and folder.
+        name: for example ``roc/emotion``; a slash becomes a folder.
+        figure: matplotlib figure.
+    """
+    path = run_dir(trainer) / "figures" / f"{name}-{trainer.current_epoch:04d}.png"
+    save_figure(figure, path)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)])
+
+
+@rank_zero_only
+def log_roc_table(
+    trainer: L.Trainer, name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]
+) -> None:
+    """Send ROC curves to W&B as a native table and chart, which can be overlaid across runs there.
+
+    Args:
+        trainer: whose loggers.
+        name: for example ``roc/emotion``.
+        curves: class name → false and true positive rates, and the area under the curve.
+    """
+    import wandb
+
+    rows = [
+        [label, float(x), float(y)]
+        for label, (fpr, tpr, _) in curves.items()
+        for x, y in zip(_thinned(fpr), _thinned(tpr), strict=True)
+    ]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
+            chart = wandb.plot_table(
+                "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
+            )
+            logger.experiment.log({f"{name}_table": chart})
+
+
+def _thinned(points: Sequence[float], most: int = 200) -> Sequence[float]:
+    step = max(1, -(-len(points) // most))
+    kept = list(points[::step])
+    return kept if (len(points) - 1) % step == 0 else [*kept, points[-1]]
+
+
+@rank_zero_only
+def log_audio(trainer: L.Trainer, name: str, path: Path) -> None:
+    """Send a recording to W&B, where it can be played."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_audio(name, [str(path)])

@@ -1,0 +1,84 @@
+"""Discriminators that classify emotion into K classes and "fake", the last."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from psegan.audio import N_MELS
+from psegan.masking import MaskedBatchNorm2d, masked_statistics, strided_length
+
+
+class StridedDiscriminator(nn.Module):
+    """Light default: strided convolutions with masked batch norm, mean and deviation over time.
+
+    Args:
+        n_classes: outputs, "fake" included.
+        widths: channels of its layers; each halves both axes.
+        dropout: on the pooled statistics.
+    """
+
+    def __init__(self, n_classes: int, widths: Sequence[int] = (24, 48, 96, 128), dropout: float = 0.2) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 5 if index == 0 else 3, 2, 2 if index == 0 else 1)
+            for index, (i, o) in enumerate(zip([1, *widths[:-1]], widths, strict=True))
+        )
+        self.norms = nn.ModuleList(MaskedBatchNorm2d(o) for o in widths)
+        rows = N_MELS // 2 ** len(widths)
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Linear(2 * widths[-1] * rows, 128)
+        self.output = nn.Linear(128, n_classes)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, 80, N)`` scaled log-mel and frames ``(B,)`` → logits ``(B, n_classes)``."""
+        x = mel.unsqueeze(1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            lengths = strided_length(lengths, 2)
+            x = F.leaky_relu(norm(conv(x), lengths), 0.2)
+        pooled = torch.cat(masked_statistics(x.flatten(1, 2), lengths), 1)
+        return self.output(F.leaky_relu(self.hidden(self.dropout(pooled)), 0.2))
+
+
+class AlexNetDiscriminator(nn.Module):
+    """AlexNet on one channel, as in the public GenGAN code: 12,945,097 parameters at 9 classes.
+
+    After Krizhevsky (arXiv:1404.5997) with a first convolution of 5×5 and stride 1 and two hidden layers of 1024.
+    Its adaptive pooling has no notion of true lengths: it sees an utterance with its padding, as in the article.
+
+    Args:
+        n_classes: outputs, "fake" included.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 64, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.AdaptiveAvgPool2d((6, 6)),
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(),
+            nn.Linear(256 * 6 * 6, 1024),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(1024, 1024),
+            nn.ReLU(inplace=True),
+            nn.Linear(1024, n_classes),
+        )
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, 80, N)`` scaled log-mel and frames ``(B,)``, which it ignores → logits ``(B, n_classes)``."""
+        return self.classifier(self.features(mel.unsqueeze(1)).flatten(1))

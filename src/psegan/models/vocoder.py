@@ -1,0 +1,51 @@
+"""Vocoders: log-mel in, waveform out. The interface, and Griffin-Lim behind it."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio import functional as AF
+
+from psegan.audio import HOP, LogMel
+
+
+class Vocoder(nn.Module):
+    """The interface: ``log_mel (B, 80, N)`` and frames ``(B,)`` → waveform ``(B, N · 256)`` at 16 kHz, zero in padding."""
+
+    def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """See the class."""
+        raise NotImplementedError
+
+
+class GriffinLim(Vocoder):
+    """Phase reconstruction without training (Griffin and Lim, 1984; fast variant of Perraudin et al., 2013).
+
+    Magnitudes come from the pseudo-inverse of the mel filters. Phases start at zero, so the result is deterministic.
+    Every utterance is inverted at its true length, so a padded one gives the same result as alone.
+
+    Args:
+        n_iter: iterations; 32 is where copies stop getting audibly better.
+    """
+
+    window: Tensor
+    inverse_bank: Tensor
+
+    def __init__(self, n_iter: int = 32) -> None:
+        super().__init__()
+        self.n_iter = n_iter
+        front_end = LogMel()
+        self.register_buffer("window", front_end.window, persistent=False)
+        self.register_buffer("inverse_bank", torch.linalg.pinv(front_end.bank), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`Vocoder`."""
+        magnitude = (self.inverse_bank @ log_mel.float().exp()).clamp(min=1e-8)
+        waveform = log_mel.new_zeros(len(log_mel), log_mel.shape[-1] * HOP, dtype=torch.float32)
+        for row, utterance, frames in zip(waveform, magnitude, lengths.tolist(), strict=True):
+            padded = F.pad(utterance[:, :frames], (0, max(4 - frames, 0)))  # the FFT's edges need over 512 samples
+            samples = (padded.shape[1] - 1) * HOP
+            inverted = AF.griffinlim(
+                padded, self.window, 1024, HOP, 1024, 1.0, self.n_iter, 0.99, samples, rand_init=False
+            )[: frames * HOP]
+            row[: len(inverted)] = inverted
+        return waveform

@@ -1,0 +1,243 @@
+"""Figures: ROC, t-SNE, speech side by side, confusion.
+
+Each function returns a :class:`matplotlib.figure.Figure` with its own Agg canvas, so that nothing depends on pyplot's
+global state, a display or the thread. Colours are Paul Tol's "muted" scheme, which colour-blind readers can tell
+apart; curves and classes differ by line style or marker as well.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from psegan.audio import HOP, SAMPLE_RATE
+from psegan.evaluation.metrics import Array, as_scores, as_targets, to_numpy
+from psegan.files import atomic_path
+
+COLOURS = (
+    "#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#777777", "#AA4499", "#999933",
+)  # fmt: skip
+"""One a class or curve; the original scheme's pale grey and sand are darkened to show on white."""
+_MARKERS = "osD^vP*X<>"
+_DASHES = ("-", "--", "-.", ":")
+_GREY = "#666666"
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> Path:
+    """Write the figure atomically as PNG and return its path.
+
+    Raises:
+        ValueError: the path doesn't end in ``.png``.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: figures are written as .png")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png")
+    return path
+
+
+def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Figure:
+    """Receiver operating characteristics with their areas, the chance line and the line of equal errors.
+
+    Args:
+        curves: by name, false positive rate ``(P,)``, true positive rate ``(P,)`` and area; ten at most.
+        title: of the figure.
+    """
+    if not 1 <= len(curves) <= len(COLOURS):
+        raise ValueError(f"{len(curves)} curves, but a readable figure has between 1 and {len(COLOURS)}")
+    figure = _figure(5.6, 5.6)
+    axes = figure.add_subplot()
+    for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
+        style = _DASHES[i % len(_DASHES)]
+        label = f"{name} (AUC {float(area):.3f})"
+        axes.plot(to_numpy(fpr), to_numpy(tpr), style, color=COLOURS[i], linewidth=2, label=label, clip_on=False)
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (6, 4)), label="chance (AUC 0.500)", zorder=1)
+    axes.plot([0, 1], [1, 0], color="#BBBBBB", linewidth=0.8, linestyle=":", label="equal errors (EER)", zorder=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate", title=title)
+    axes.set_aspect("equal")
+    axes.grid(alpha=0.25)
+    # below the axes: inside, a legend would hide either the curves that matter or the chance line
+    figure.legend(loc="outside lower center", ncols=2 if len(curves) > 2 else 1, frameon=False, fontsize=9)
+    return figure
+
+
+def tsne_points(
+    original: Array, protected: Array, seed: int, max_points: int = 500
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Two-dimensional t-SNE map (van der Maaten and Hinton, 2008) of original and protected speech in common.
+
+    Both are fitted together, or positions in the two panels could not be compared. An illustration, never evidence.
+
+    Args:
+        original, protected: features ``(N, E)``, row by row the same utterance.
+        seed: of the choice of utterances and of the map.
+        max_points: utterances kept at most, since time grows with them; drawn without replacement.
+
+    Returns:
+        Points ``(M, 2)`` of original and of protected speech, and which utterances were kept ``(M,)``, in order.
+
+    Raises:
+        ValueError: shapes differ, or features are not finite.
+    """
+    first, second = as_scores(original, 2, "original"), as_scores(protected, 2, "protected")
+    if first.shape != second.shape:
+        raise ValueError(f"original {first.shape} and protected {second.shape} features must have the same shape")
+    if max_points < 1:
+        raise ValueError(f"max_points must be at least 1, not {max_points}")
+    n = len(first)
+    kept = np.arange(n)
+    if n > max_points:
+        kept = np.sort(np.random.default_rng(seed).choice(n, max_points, replace=False))
+    joint = np.concatenate([first[kept], second[kept]])
+    # the usual 30 neighbours, or as many as so few points allow; a map of features without spread cannot start from PCA
+    perplexity = min(30.0, (len(joint) - 1) / 3)
+    init = "pca" if joint.shape[1] >= 2 and np.ptp(joint, axis=0).max() > 0 else "random"
+    points = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(joint).astype(np.float64)
+    return points[: len(kept)], points[len(kept) :], kept
+
+
+def tsne_figure(
+    points_original: Array, points_protected: Array, labels: Array, class_names: Sequence[str], title: str = ""
+) -> Figure:
+    """Maps of original and protected speech side by side on the same axes, coloured by class (article, Figure 5).
+
+    Args:
+        points_original, points_protected: ``(N, 2)``.
+        labels: class indices ``(N,)``.
+        class_names: K names, ten at most; classes that don't occur are left out of the legend.
+        title: above both panels; "t-SNE of emotion features" if empty.
+    """
+    panels = {"Original": as_scores(points_original, 2), "Protected": as_scores(points_protected, 2)}
+    wanted = as_targets(labels)
+    if any(points.shape != (len(wanted), 2) for points in panels.values()):
+        raise ValueError(f"{len(wanted)} labels need points of shape ({len(wanted)}, 2) in both panels")
+    if len(class_names) > len(COLOURS) or wanted.max() >= len(class_names):
+        raise ValueError(f"{len(class_names)} class names for labels up to {wanted.max()}; at most {len(COLOURS)}")
+    figure = _figure(9.6, 5.4)
+    figure.suptitle(title or "t-SNE of emotion features")
+    grid = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, (name, points) in zip(grid, panels.items(), strict=True):
+        for k in np.unique(wanted):
+            chosen = points[wanted == k]
+            axes.scatter(
+                *chosen.T, s=22, color=COLOURS[k], marker=_MARKERS[k], alpha=0.8, linewidths=0.3, edgecolors="white"
+            )
+        axes.set(title=f"{name} speech", xlabel="t-SNE dimension 1")
+        axes.set_box_aspect(1)
+        axes.grid(alpha=0.2)
+    grid[0].set_ylabel("t-SNE dimension 2")
+    handles = [
+        Line2D([], [], linestyle="", marker=_MARKERS[k], color=COLOURS[k], label=class_names[k])
+        for k in np.unique(wanted)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    return figure
+
+
+def _slaney_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slaney's mel scale (Auditory Toolbox, 1998): linear to 1 kHz, logarithmic above."""
+    return np.where(hertz < 1000, 3 * hertz / 200, 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / np.log(6.4))
+
+
+def _kilohertz_axis(axes: Axes, n_mels: int, sample_rate: int) -> None:
+    """Label the mel bands by the frequencies at which they lie."""
+    top = sample_rate / 2
+    marks = np.array([f for f in (0.0, 500, 1000, 2000, 4000, 8000, 16000) if f <= top])
+    # band i is centred on point i + 1 of n_mels + 2 equally spaced ones, edges included
+    positions = _slaney_mel(marks) / _slaney_mel(np.array(top)) * (n_mels + 1) - 1
+    axes.set_yticks(positions.clip(-0.5, n_mels - 0.5), [f"{f / 1000:g}" for f in marks])
+
+
+def speech_figure(
+    waveforms: Mapping[str, Array], log_mels: Mapping[str, Array], sample_rate: int = SAMPLE_RATE, title: str = ""
+) -> Figure:
+    """Waveforms above their log-mel spectrograms, one column a version of the utterance (article, Figure 4).
+
+    All columns share the axes of time, amplitude and level, so that differences seen are differences heard.
+
+    Args:
+        waveforms: by name, samples ``(T,)`` in [-1, 1].
+        log_mels: by the same names, log-mel spectrograms ``(bands, N)``, Slaney bands from 0 Hz to half the rate, one
+            frame every :data:`psegan.audio.HOP` samples, natural logarithm of magnitude.
+        sample_rate: in Hz.
+        title: above all panels.
+    """
+    if not waveforms or list(waveforms) != list(log_mels):
+        raise ValueError(f"waveforms {list(waveforms)} and log_mels {list(log_mels)} must have the same names")
+    signals = {name: as_scores(x, 1, f"waveform {name}") for name, x in waveforms.items()}
+    spectra = {name: as_scores(x, 2, f"log-mel {name}") for name, x in log_mels.items()}
+    columns = len(signals)
+    figure = _figure(1.0 + 4.2 * columns, 5.2)
+    if title:
+        figure.suptitle(title)
+    grid = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False, height_ratios=[1, 1.6])
+    seconds = max(len(x) for x in signals.values()) / sample_rate
+    peak = max(1e-3, *(np.abs(x).max() for x in signals.values())) * 1.05
+    levels = np.concatenate([x.ravel() for x in spectra.values()])
+    high = levels.max()
+    # digital silence lies at the logarithm's floor and would take half of the colour scale: 9 nepers are 78 dB
+    low = max(np.percentile(levels, 1), high - 9)
+    low = low if low < high else high - 1
+    image = None
+    for column, (name, samples) in enumerate(signals.items()):
+        top, bottom = grid[:, column]
+        top.plot(np.arange(len(samples)) / sample_rate, samples, color=COLOURS[0], linewidth=0.5)
+        top.set(title=name, ylim=(-peak, peak))
+        top.grid(alpha=0.2)
+        bands, frames = spectra[name].shape
+        end = (frames - 0.5) * HOP / sample_rate  # frames are centred on their time
+        extent = (-0.5 * HOP / sample_rate, end, -0.5, bands - 0.5)
+        image = bottom.imshow(
+            spectra[name], origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma"
+        )
+        bottom.set(xlabel="Time (s)", xlim=(0, seconds), ylim=(-0.5, bands - 0.5))
+        _kilohertz_axis(bottom, bands, sample_rate)
+    grid[0, 0].set_ylabel("Amplitude")
+    grid[1, 0].set_ylabel("Frequency (kHz, mel scale)")
+    assert image is not None
+    figure.colorbar(image, ax=grid[1, :].tolist(), label="Log-mel magnitude (ln)", pad=0.01, aspect=15)
+    return figure
+
+
+def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "") -> Figure:
+    """Confusion matrix as percent of each true class, with counts in the labels of the rows.
+
+    Args:
+        matrix: counts ``(K, K)``, rows true and columns predicted.
+        class_names: K names.
+        title: of the figure.
+    """
+    counts = as_scores(matrix, 2, "matrix")
+    k = len(class_names)
+    if counts.shape != (k, k):
+        raise ValueError(f"{k} class names need a matrix of shape ({k}, {k}), not {counts.shape}")
+    total = counts.sum(1, keepdims=True)
+    percent = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    side = 2.4 + 0.52 * max(k, 3)
+    figure = _figure(side + 1.6, side)
+    figure.set_layout_engine("compressed")  # square axes would leave blank bands above and below
+    axes = figure.add_subplot()
+    image = axes.imshow(percent, vmin=0, vmax=100, cmap="Blues")
+    axes.set_xticks(range(k), list(class_names), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(k), [f"{name} ({n:.0f})" for name, n in zip(class_names, total[:, 0], strict=True)])
+    axes.set(xlabel="Predicted class", ylabel="True class (utterances)", title=title)
+    if k <= 12:  # beyond that the numbers collide
+        for i, j in np.ndindex(k, k):
+            colour = "white" if percent[i, j] > 55 else "black"
+            axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axes, label="Percent of the true class", shrink=0.9)
+    return figure

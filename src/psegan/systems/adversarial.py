@@ -1,0 +1,172 @@
+"""The manual GAN step, once: a system states its phases, this takes their steps in order."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from psegan.batch import SpeechBatch
+from psegan.checkpointing import read_checkpoint
+from psegan.errors import PseganError
+from psegan.losses import distortion
+from psegan.random import seeded
+from psegan.systems.base import System
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser: what it owns and what it minimises.
+
+    Attributes:
+        name: prefix of its logged losses.
+        networks: names of the system's networks whose weights, and no others, it moves.
+        optimizer: made from their parameters.
+        loss: from the batch's context to named scalars; ``"total"`` is minimised, all are logged.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    optimizer: OptimizerCallable
+    loss: Callable[[Any], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Speech before and after protection, as scaled log-mels.
+
+    Attributes:
+        id: ``B`` names.
+        original, protected: ``(B, 80, N)``.
+        lengths: ``(B,)`` frames.
+        target: ``(B,)`` emotions that protection moved to.
+    """
+
+    id: tuple[str, ...]
+    original: Tensor
+    protected: Tensor
+    lengths: Tensor
+    target: Tensor
+
+
+class AdversarialSystem(System):
+    """Trains networks against each other under manual optimisation.
+
+    Every batch is prepared once (features, draws, generated speech); then each active phase computes its loss with only
+    its own networks requiring gradients, and steps before the next phase's backward pass, as loss scaling in float16
+    requires. Works alike in precision 32, bf16-mixed and 16-mixed, and under DDP.
+
+    Args:
+        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
+        gradient_clip: largest gradient norm of each phase, or None; applied after unscaling.
+        seed: of every draw.
+    """
+
+    def __init__(self, n_classes: dict[str, int], gradient_clip: float | None = None, seed: int = 0) -> None:
+        super().__init__(n_classes, seed)
+        self.automatic_optimization = False
+        self.gradient_clip = gradient_clip
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """All phases, in the order of their steps."""
+
+    @abstractmethod
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Any:
+        """What the phases' losses need of a batch: features, draws from ``random``, generated speech with its graph."""
+
+    @abstractmethod
+    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Protect spectrograms.
+
+        Args:
+            mel: ``(B, 80, N)`` scaled log-mel.
+            lengths: ``(B,)`` frames.
+            random: where targets and noise are drawn from.
+
+        Returns:
+            Protected ``(B, 80, N)`` on the same scale, and the target emotions ``(B,)``.
+        """
+
+    def active_phases(self) -> tuple[str, ...]:
+        """Names of the phases that step in this epoch."""
+        return tuple(phase.name for phase in self.phases())
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimiser a phase."""
+        return [phase.optimizer(self._parameters_of(phase)) for phase in self.phases()]
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """One step of every active phase."""
+        context = self.prepare(batch, seeded(*self.occasion))
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list), "an adversarial system has at least two phases"
+        active = self.active_phases()
+        for phase, optimizer in zip(self.phases(), optimizers, strict=True):
+            if phase.name not in active:
+                continue
+            with self.toggled_optimizer(optimizer):
+                losses = phase.loss(context)
+                optimizer.zero_grad()
+                self.manual_backward(losses["total"])
+                optimizer.step()
+            self.log_dict(
+                {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch)
+            )
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
+        """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""
+        return self._protect_batch(batch, "val", batch_idx)
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
+        """Protect the batch; callbacks judge the result."""
+        return self._protect_batch(batch, "test", batch_idx)
+
+    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:
+        """Protect the batch."""
+        return self._protect_batch(batch, "predict", batch_idx)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip; Lightning calls this once gradients are unscaled."""
+        if self.gradient_clip is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+            self.log(f"train/gradient_norm/{self._phase_of(optimizer)}", norm)
+
+    def _protect_batch(self, batch: SpeechBatch, stage: str, batch_idx: int) -> Protected:
+        original, lengths = self.features(batch)
+        random = seeded(self.seed, stage, batch_idx, self.global_rank)
+        protected, target = self.protect(original, lengths, random)
+        if stage != "predict":
+            error = distortion(protected, original, lengths)
+            self.log(f"{stage}/distortion", error, batch_size=len(batch), sync_dist=True)
+        return Protected(batch.id, original, protected, lengths, target)
+
+    def _parameters_of(self, phase: Phase) -> list[nn.Parameter]:
+        return [p for name in phase.networks for p in self.get_submodule(name).parameters()]
+
+    def _phase_of(self, optimizer: Optimizer) -> str:
+        first = optimizer.param_groups[0]["params"][0]
+        return next(phase.name for phase in self.phases() if self._parameters_of(phase)[0] is first)
+
+
+def load_system(path: str | Path) -> AdversarialSystem:
+    """Load a trained system of any class, in evaluation mode and frozen.
+
+    Raises:
+        PseganError: the file is missing, is no checkpoint, or holds no such system.
+    """
+    from psegan import systems
+
+    name = read_checkpoint(path).get("psegan", {}).get("system", "")
+    cls = getattr(systems, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, AdversarialSystem)):
+        raise PseganError(f"{path} holds {name or 'no system of psegan'}; give a checkpoint of a protecting system")
+    system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    system.freeze()
+    return system

@@ -1,0 +1,93 @@
+"""What every system shares: the front-end, its place in a checkpoint, and a count of batches."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from psegan.audio import LogMel, UnitScaler
+from psegan.batch import SpeechBatch
+from psegan.checkpointing import read_checkpoint
+from psegan.errors import PseganError
+
+
+class ScaledLogMel(nn.Module):
+    """Waveform → log-mel scaled to [0, 1]; padding is exactly zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        self.scaler = UnitScaler()
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, T)`` samples and ``(B,)`` lengths → ``(B, 80, N)`` and frames ``(B,)``."""
+        log_mel, frames = self.log_mel(waveform, lengths)
+        return self.scaler(log_mel), frames
+
+
+class System(L.LightningModule):
+    """A LightningModule whose checkpoints say which system they hold.
+
+    Args:
+        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
+        seed: of every draw that the system makes itself.
+    """
+
+    def __init__(self, n_classes: dict[str, int], seed: int = 0) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+        self.seed = seed
+        self.front_end = ScaledLogMel()
+        self.batches_seen = 0  # global_step counts optimiser steps, of which a GAN makes several a batch
+
+    def features(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` of a batch; no gradient flows to the waveform."""
+        with torch.no_grad():
+            return self.front_end(batch.waveform, batch.length)
+
+    @property
+    def occasion(self) -> tuple[int, str, int, int]:
+        """Names this training batch for :func:`psegan.random.seeded`: seed, stage, batch count and rank."""
+        return self.seed, "train", self.batches_seen, self.global_rank
+
+    def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
+        """Count the batch."""
+        self.batches_seen += 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the system, keep the batch count, and keep hyperparameters plain so that weights_only can load them."""
+        plain = checkpoint.get("hyper_parameters", {})
+        for name in [name for name, value in plain.items() if callable(value)]:  # modules are callable too
+            del plain[name]
+        checkpoint["psegan"] = {"system": type(self).__name__, "batches_seen": self.batches_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another system's checkpoint, and one whose weights have other shapes."""
+        check_system(checkpoint, type(self).__name__)
+        self.batches_seen = checkpoint["psegan"]["batches_seen"]
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        for name in sorted(ours.keys() | theirs.keys()):
+            if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape:
+                raise PseganError(
+                    f"the checkpoint was trained with another configuration: {name} differs; "
+                    "use the configuration saved beside it (config.yaml in its run folder)"
+                )
+
+
+def check_system(checkpoint: dict[str, Any], expected: str, path: str = "the checkpoint") -> None:
+    """Raise :class:`PseganError` unless ``checkpoint`` holds the system named ``expected``."""
+    found = checkpoint.get("psegan", {}).get("system", "something that is not psegan's")
+    if found != expected:
+        raise PseganError(f"{path} holds {found}, not {expected}; give a checkpoint of {expected}")
+
+
+def load_checkpoint(path: str, expected: str) -> dict[str, Any]:
+    """Read a checkpoint of the system named ``expected`` onto the CPU, with ``weights_only``.
+
+    Raises:
+        PseganError: no such file, not a checkpoint, or one of another system.
+    """
+    checkpoint = read_checkpoint(path)
+    check_system(checkpoint, expected, path)
+    return checkpoint

@@ -1,0 +1,150 @@
+"""The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
+
+import logging
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from datamodules.base import CorpusDataModule
+from psegan.callbacks import PrivacyMetrics, RandomState, SaveConfig, SpeechSamples
+from psegan.checkpointing import AtomicCheckpointIO
+from psegan.errors import PseganError
+from psegan.loggers import Run
+from psegan.systems.base import System
+
+COMMANDS = ("fit", "validate", "test", "predict")
+"""What :class:`TrainingCLI` answers to."""
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose complaints are one line that names the key, without the usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what was wrong as a user's error."""
+        lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+        line = re.sub(r"\s+", " ", ": ".join(lines[:4]))
+        raise PseganError(f"{line}; see psegan fit --help, or --print_config for the keys there are")
+
+
+class TrainingCLI(LightningCLI):
+    """``psegan fit|validate|test|predict``: a system and a corpus by ``class_path``, in overlays of YAML.
+
+    Beside Lightning's own keys there are ``run`` (folder and loggers), ``checkpoint`` (when to save), ``privacy`` and
+    ``samples`` (what is judged and drawn on the way).
+
+    Args:
+        args: words of the command line, the subcommand first.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            System,
+            CorpusDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
+            seed_everything_default=0,
+            parser_kwargs={"prog": "psegan"},
+            trainer_defaults={
+                # a sanity check would draw from random states that a resume has just restored
+                "num_sanity_val_steps": 0,
+                # the corpora bring a sampler of their own, which knows about processes and epochs
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+            },
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """See :class:`OneLineParser`."""
+        self.parser_class = OneLineParser
+        return super().init_parser(**kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys that Lightning doesn't have, and what follows from what."""
+        parser.add_class_arguments(Run, "run")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch-{epoch:04d}",
+                "checkpoint.auto_insert_metric_name": False,
+                # the last epoch alone; checkpoint.save_top_k -1 keeps every one
+                "checkpoint.save_last": True,
+                "checkpoint.save_top_k": 0,
+                "checkpoint.every_n_epochs": 1,
+                "checkpoint.save_on_train_epoch_end": True,
+            }
+        )
+        parser.add_lightning_class_args(PrivacyMetrics, "privacy")
+        parser.add_lightning_class_args(SpeechSamples, "samples")
+        parser.add_lightning_class_args(RandomState, "random_state")
+        parser.link_arguments("run.dir", "checkpoint.dirpath", compute_fn=checkpoint_dir)
+        parser.link_arguments("run.dir", "trainer.default_root_dir")
+        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("data.n_classes", "model.init_args.n_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would replace the given configuration by the checkpoint's; here a mismatch is an error."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to write over another run."""
+        config = self.config[self.subcommand]
+        last = Path(config.run.dir) / "checkpoints" / "last.ckpt"
+        if self.subcommand == "fit" and config.ckpt_path is None and last.exists():
+            raise PseganError(
+                f"{config.run.dir} holds a trained run: continue it with --ckpt_path last, "
+                "or choose another folder with --run.dir"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer, with the run's loggers unless the configuration brings its own, and atomic checkpoints."""
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger is None:
+            kwargs["logger"] = config.run.make_loggers()
+        plugins = config.trainer.plugins or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        return super().instantiate_trainer(**kwargs)
+
+
+def checkpoint_dir(run_dir: str) -> str:
+    """Where a run keeps its checkpoints."""
+    return str(Path(run_dir) / "checkpoints")
+
+
+def main(args: list[str]) -> TrainingCLI:
+    """Run one training command, as ``["fit", "--config", ...]``, and return what it built.
+
+    Raises:
+        PseganError: a user's error.
+    """
+    _quiet()
+    cli = TrainingCLI(args)
+    for logger in cli.trainer.loggers:
+        logger.finalize("success")
+    return cli
+
+
+def _quiet() -> None:
+    """Silence what libraries say about each other and no user can act upon."""
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings(
+        "ignore", message=".*The number of training batches.*is smaller than the logging interval.*"
+    )
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage().lower())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

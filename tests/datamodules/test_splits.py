@@ -1,0 +1,199 @@
+"""Splits on the complete lists of names: counts, evenness, disjointness, determinism."""
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from datamodules import CorpusDataModule, EmoDBDataModule, RAVDESSDataModule, SyntheticDataModule
+from datamodules.base import FolderDataModule
+from datamodules.splits import spread
+from psegan.errors import PseganError
+
+STAGES = ("train", "validation", "test")
+
+
+def ravdess_ids() -> list[str]:
+    ids = []
+    for actor, emotion, intensity, statement, repetition in product(range(1, 25), range(1, 9), (1, 2), (1, 2), (1, 2)):
+        if emotion == 1 and intensity == 2:
+            continue
+        ids.append(f"Actor_{actor:02}/03-01-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}")
+    return ids
+
+
+def emodb_ids() -> list[str]:
+    return ["wav/" + name for name in (Path(__file__).parent / "emodb_names.txt").read_text().split()]
+
+
+IDS = {RAVDESSDataModule: ravdess_ids, EmoDBDataModule: emodb_ids}
+
+
+def make(root: Path, module: type[FolderDataModule], ids: list[str] | None = None, **kwargs) -> FolderDataModule:
+    """A module over empty files of these names: splits look at names only."""
+    for id in IDS[module]() if ids is None else ids:
+        path = root / f"{id}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return module(root=str(root), **kwargs)
+
+
+def parts(module: CorpusDataModule) -> dict[str, list]:
+    return {stage: module.split_utterances(stage) for stage in STAGES}
+
+
+def assert_partition(module: CorpusDataModule) -> None:
+    ids = [utterance.id for part in parts(module).values() for utterance in part]
+    assert len(ids) == len(set(ids))
+    assert sorted(ids) == [utterance.id for utterance in module.utterances()]
+
+
+@pytest.mark.parametrize("module", [RAVDESSDataModule, EmoDBDataModule])
+def test_complete_ids_are_the_published_ones(module):
+    assert module.complete_ids() == sorted(IDS[module]())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_ravdess_paper_split(tmp_path, seed):
+    module = make(tmp_path, RAVDESSDataModule, split_seed=seed)
+    split = parts(module)
+    assert [len(split[stage]) for stage in STAGES] == [1200, 120, 120]
+    assert_partition(module)
+    for stage in ("validation", "test"):
+        assert set(Counter(u.speaker for u in split[stage]).values()) == {5}
+        assert set(Counter(u.emotion for u in split[stage]).values()) == {15}
+        assert max(Counter((u.speaker, u.emotion) for u in split[stage]).values()) == 1
+        assert abs(Counter(u.content for u in split[stage])[0] - 60) <= 6
+    held_out = Counter((u.speaker, u.emotion) for stage in ("validation", "test") for u in split[stage])
+    assert len(held_out) == 24 * 8 and max(held_out.values()) == 2
+    assert {u.id for u in split["train"]} >= RAVDESSDataModule.locked
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_emodb_paper_split(tmp_path, seed):
+    module = make(tmp_path, EmoDBDataModule, split_seed=seed)
+    split = parts(module)
+    assert [len(split[stage]) for stage in STAGES] == [100, 35, 400]
+    assert_partition(module)
+    assert set(Counter(u.speaker for u in split["train"]).values()) == {10}
+    assert set(Counter(u.emotion for u in split["train"]).values()) == {14, 15}
+    assert max(Counter((u.speaker, u.emotion) for u in split["train"]).values()) <= 2
+    assert set(Counter(u.emotion for u in split["validation"]).values()) == {5}
+    assert set(Counter(u.speaker for u in split["validation"]).values()) == {3, 4}
+
+
+def test_speaker_disjoint_ravdess(tmp_path):
+    module = make(tmp_path, RAVDESSDataModule, split="speaker-disjoint")
+    assert module.n_folds == 6
+    folds = module.folds()
+    assert sorted(speaker for fold in folds for speaker in fold) == list(range(24))
+    assert all(Counter(speaker % 2 for speaker in fold) == {0: 2, 1: 2} for fold in folds)
+    for fold in range(6):
+        module = RAVDESSDataModule(root=str(tmp_path), split="speaker-disjoint", fold=fold)
+        split = parts(module)
+        assert_partition(module)
+        assert {u.speaker for u in split["test"]} == set(folds[fold])
+        assert {u.speaker for u in split["validation"]} == set(folds[(fold + 1) % 6])
+        assert [len(split[stage]) for stage in STAGES] == [960, 240, 240]
+
+
+def test_speaker_disjoint_emodb(tmp_path):
+    make(tmp_path, EmoDBDataModule)
+    for fold in range(10):
+        module = EmoDBDataModule(root=str(tmp_path), split="speaker-disjoint", fold=fold)
+        split = parts(module)
+        assert_partition(module)
+        assert {u.speaker for u in split["test"]} == {fold}
+        assert {u.speaker for u in split["validation"]} == {(fold + 1) % 10}
+        assert {u.emotion for u in split["train"]} == set(range(7))
+
+
+def test_synthetic_splits():
+    module = SyntheticDataModule()
+    split = parts(module)
+    assert [len(split[stage]) for stage in STAGES] == [360, 60, 60]
+    assert_partition(module)
+    assert set(Counter(u.emotion for u in split["test"]).values()) == {12}
+    assert set(Counter(u.speaker for u in split["test"]).values()) == {7, 8}
+    disjoint = SyntheticDataModule(split="speaker-disjoint", fold=3)
+    assert disjoint.n_folds == 4
+    assert [len(part) for part in parts(disjoint).values()] == [240, 120, 120]
+    assert Counter(u.gender for u in disjoint.split_utterances("test")) == {0: 60, 1: 60}
+
+
+def test_splits_depend_on_seed_alone(tmp_path):
+    module = make(tmp_path / "a", RAVDESSDataModule)
+    again = make(tmp_path / "b", RAVDESSDataModule, ids=ravdess_ids()[::-1])
+    other = RAVDESSDataModule(root=str(tmp_path / "a"), split_seed=1)
+    names = [[u.id for u in m.split_utterances("test")] for m in (module, again, other)]
+    assert names[0] == names[1] != names[2]
+
+
+PINNED = {
+    "ravdess": [
+        "Actor_01/03-01-01-01-02-02-01",
+        "Actor_01/03-01-02-01-01-02-01",
+        "Actor_01/03-01-03-02-02-02-01",
+    ],
+    "emodb": ["wav/03a04Lc", "wav/03a04Nc", "wav/03a05Aa"],
+}
+
+
+def test_splits_are_the_same_on_every_machine(tmp_path):
+    """Written down once: a change here would make published results incomparable."""
+    ravdess = make(tmp_path / "r", RAVDESSDataModule).split_utterances("test")
+    emodb = make(tmp_path / "e", EmoDBDataModule).split_utterances("train")
+    assert [u.id for u in ravdess[:3]] == PINNED["ravdess"]
+    assert [u.id for u in emodb[:3]] == PINNED["emodb"]
+
+
+def test_spread_respects_capacities_and_is_even():
+    picks = spread([[0, 5, 5], [1, 5, 5]], [[0] * 3] * 2, 9, seed=0, name="x")
+    assert picks[0][0] == 0 and picks[1][0] == 1
+    assert sorted(map(sum, picks)) == [4, 5]
+    assert [sum(column) for column in zip(*picks, strict=True)] == [1, 4, 4]
+    with pytest.raises(ValueError, match="cannot pick 3"):
+        spread([[1, 1]], [[0, 0]], 3, seed=0, name="x")
+
+
+def test_paper_split_of_an_incomplete_corpus_is_refused(tmp_path):
+    module = make(tmp_path, RAVDESSDataModule, ids=ravdess_ids()[1:])
+    with pytest.raises(PseganError, match=r"exactly the 1440 .* 1 are missing \(Actor_01/03-01-01-01-01-01-01 first"):
+        module.setup("fit")
+    disjoint = RAVDESSDataModule(root=str(tmp_path), split="speaker-disjoint")
+    assert sum(map(len, parts(disjoint).values())) == 1439
+
+
+def test_paper_split_refuses_files_of_emodb_2(tmp_path):
+    module = make(tmp_path, EmoDBDataModule, ids=[*emodb_ids(), "wav/03a01Wz"])
+    with pytest.raises(PseganError, match="wav/03a01Wz is not one of them"):
+        module.setup("fit")
+
+
+def test_split_that_leaves_a_class_empty(tmp_path):
+    ids = [id for id in ravdess_ids() if not id.split("/")[1].startswith("03-01-08")]
+    module = make(tmp_path, RAVDESSDataModule, ids=ids, split="speaker-disjoint")
+    with pytest.raises(PseganError, match="no utterance of emotion surprised"):
+        module.setup("fit")
+
+
+def test_split_with_an_empty_part(tmp_path):
+    ids = [id for id in emodb_ids() if id[4:6] != "09"]
+    module = make(tmp_path, EmoDBDataModule, ids=ids, split="speaker-disjoint", fold=1)
+    with pytest.raises(PseganError, match="validation set of split 'speaker-disjoint', fold 1, is empty"):
+        module.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"fold": 1}, "fold is 1, but split 'paper' .* has fold 0 only"),
+        ({"fold": 4, "split": "speaker-disjoint"}, "fold is 4, .* 0 to 3 only"),
+        ({"fold": -1, "split": "speaker-disjoint"}, "fold is -1"),
+        ({"n_speakers": 4, "split": "speaker-disjoint"}, "needs 3 folds of speakers, here are 2"),
+    ],
+)
+def test_fold_out_of_range(kwargs, message):
+    with pytest.raises(PseganError, match=message):
+        SyntheticDataModule(**kwargs).setup("fit")

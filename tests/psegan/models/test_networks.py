@@ -1,0 +1,110 @@
+"""The networks: shapes, sizes that the sources state, and that padding changes nothing."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from psegan.models.classifier import SpeechEncoder
+from psegan.models.discriminator import AlexNetDiscriminator, StridedDiscriminator
+from psegan.models.psegan import PSEGANGenerator
+from psegan.models.unet import UNet
+
+
+def size(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def moved(network: nn.Module) -> nn.Module:
+    """The network after it has seen data and with no weight left at a special value."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        with torch.no_grad():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def generator(**options) -> PSEGANGenerator:
+    return moved(PSEGANGenerator(8, **options))
+
+
+def inputs(n: int, frames: int):
+    torch.manual_seed(1)
+    return torch.rand(n, 80, frames), torch.full((n,), frames), torch.arange(n) % 8, torch.randn(n, 65)
+
+
+def test_sizes_are_those_of_the_sources():
+    # the public GenGAN U-Net has 498,365: this skeleton, 65·65 + 65 of its noise layer and 298 that it never uses
+    assert size(UNet(condition_maps=1)) + 65 * 65 + 65 + 298 == 498_365
+    assert size(AlexNetDiscriminator(9)) == 12_945_097
+
+
+@pytest.mark.parametrize("frames", [1, 15, 16, 17, 188])
+@pytest.mark.parametrize("options", [{}, {"grn_repeats": 0}, {"residual": False}, {"noise_dim": 0}])
+def test_generator_takes_any_length(frames, options):
+    mel, lengths, target, noise = inputs(2, frames)
+    out = generator(**options)(mel, lengths, target, noise)
+    assert out.shape == mel.shape
+    assert torch.isfinite(out).all()
+
+
+def test_a_residual_generator_begins_as_the_identity():
+    mel, lengths, target, noise = inputs(2, 40)
+    torch.testing.assert_close(PSEGANGenerator(8)(mel, lengths, target, noise), mel)
+
+
+def test_target_and_noise_matter():
+    network = generator()  # in training, where batch norm keeps small signals alive
+    mel, lengths, target, noise = inputs(2, 40)
+    out = network(mel, lengths, target, noise)
+    assert (network(mel, lengths, (target + 1) % 8, noise) - out).abs().max() > 1e-4
+    assert (network(mel, lengths, target, -noise) - out).abs().max() > 1e-4
+
+
+def test_grn_sees_far():
+    """A change in one frame reaches frames further away than the U-Net alone can see."""
+    mel, lengths, target, noise = inputs(1, 640)
+    changed = mel.clone()
+    changed[..., 0] += 0.5
+    reach = {}
+    for repeats in (0, 2):
+        network = generator(grn_repeats=repeats).eval()
+        difference = (network(changed, lengths, target, noise) - network(mel, lengths, target, noise)).abs()
+        reach[repeats] = int((difference.amax(1)[0] > 0).nonzero().max())
+    assert reach[2] > 2 * reach[0]
+
+
+@pytest.mark.parametrize("make", [lambda: generator(), lambda: generator(residual=False, grn_repeats=1)])
+def test_generator_ignores_padding(make):
+    network = make()
+    mel, lengths, target, noise = inputs(2, 90)
+    network(mel, lengths, target, noise)  # batch statistics
+    network.eval()
+    short = 41
+    batch = mel.clone()
+    batch[0, :, short:] = 0
+    together = network(batch, torch.tensor([short, 90]), target, noise)
+    alone = network(mel[:1, :, :short], torch.tensor([short]), target[:1], noise[:1])
+    torch.testing.assert_close(together[:1, :, :short], alone, atol=1e-5, rtol=1e-5)
+    assert (together[0, :, short:] == 0).all()
+
+
+@pytest.mark.parametrize("make", [SpeechEncoder, lambda: StridedDiscriminator(9)])
+def test_encoders_ignore_padding(make):
+    network = moved(make())
+    mel, lengths, *_ = inputs(2, 90)
+    network(mel, lengths)
+    network.eval()
+    for short in (1, 41):
+        batch = torch.stack([F.pad(mel[0, :, :short], (0, 90 - short)), mel[1]])
+        together = network(batch, torch.tensor([short, 90]))
+        alone = network(mel[:1, :, :short], torch.tensor([short]))
+        torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_outputs():
+    mel, lengths, *_ = inputs(3, 50)
+    assert SpeechEncoder(embedding_dim=96)(mel, lengths).shape == (3, 96)
+    assert SpeechEncoder(n_bands=32)(mel[:, :32], lengths).shape == (3, 128)
+    assert StridedDiscriminator(9)(mel, lengths).shape == (3, 9)
+    assert AlexNetDiscriminator(9)(mel, lengths).shape == (3, 9)

@@ -1,0 +1,136 @@
+"""The manual GAN step: who moves whom, in every precision, and what is drawn."""
+
+import copy
+
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+
+from psegan import training
+from psegan.batch import SpeechBatch
+from psegan.random import seeded
+from psegan.systems.adversarial import Protected, load_system
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.named_parameters()}
+
+
+def unmoved(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, before[name]) for name, value in module.named_parameters())
+
+
+@pytest.fixture
+def fitted(psegan_arguments, from_repository):
+    return lambda *options: training.main([*psegan_arguments, *options])
+
+
+def one_batch(cli) -> SpeechBatch:
+    return next(iter(cli.datamodule.train_dataloader()))
+
+
+def test_each_phase_moves_only_its_own_weights(fitted):
+    """Each phase alone, from the same state, by the step that training takes."""
+    cli = fitted("--trainer.limit_train_batches=1")
+    system, batch = cli.model, one_batch(cli)
+    system.log_dict = lambda *a, **k: None  # outside a training loop there is nothing to log to
+    system.log = lambda *a, **k: None
+    networks = {"generator": system.generator, "discriminator": system.discriminator}
+    for phase in system.phases():
+        before = {name: weights(network) for name, network in networks.items()}
+        matcher = copy.deepcopy(system.speaker_matcher.state_dict())
+        system.active_phases = lambda name=phase.name: (name,)
+        system.training_step(batch, 0)
+        for name, network in networks.items():
+            assert unmoved(network, before[name]) == (name not in phase.networks), (phase.name, name)
+        for name, value in system.speaker_matcher.state_dict().items():
+            assert torch.equal(value, matcher[name]), f"the frozen speaker matcher's {name} moved in {phase.name}"
+    assert all(p.requires_grad for network in networks.values() for p in network.parameters()), "left toggled"
+    assert not any(p.requires_grad for p in system.speaker_matcher.parameters())
+
+
+def test_only_the_discriminator_learns_in_its_warmup(fitted, psegan_arguments, tmp_path):
+    cli = fitted("--model.init_args.discriminator_warmup=1", "--trainer.max_epochs=2")
+    logged = cli.trainer.logged_metrics
+    assert "train/generator/total" in logged
+    untouched = fitted(f"--run.dir={tmp_path / 'warm'}", "--model.init_args.discriminator_warmup=1")
+    assert "train/generator/total" not in untouched.trainer.logged_metrics
+    fresh = untouched.model.generator.unet.output
+    assert (fresh.weight == 0).all(), "the generator still is the identity that it begins as"
+
+
+def test_batch_norm_of_a_warmed_up_discriminator_is_frozen(fitted, tmp_path):
+    one = fitted("--model.init_args.discriminator_warmup=1")
+    two = fitted(f"--run.dir={tmp_path / 'two'}", "--model.init_args.discriminator_warmup=1", "--trainer.max_epochs=2")
+    for name, value in one.model.discriminator.state_dict().items():
+        if "running" in name:
+            assert torch.equal(value, two.model.discriminator.state_dict()[name])
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_precisions_agree(fitted, tmp_path, precision):
+    """One epoch in each precision: finite, moving, and near float32. Float16 runs with its real loss scaler."""
+    reference = fitted("--model.init_args.gradient_clip=1.0")
+    options = [f"--run.dir={tmp_path / 'other'}", "--model.init_args.gradient_clip=1.0"]
+    if precision == "16-mixed":
+        cli = half_precision(fitted, options)
+    else:
+        cli = fitted(*options, f"--trainer.precision={precision}")
+    for name, value in reference.trainer.logged_metrics.items():
+        if name.startswith("train/") and "gradient" not in name:
+            torch.testing.assert_close(cli.trainer.logged_metrics[name], value, rtol=0.05, atol=0.05)
+    for name, value in cli.model.named_parameters():
+        assert torch.isfinite(value).all(), name
+    assert not (cli.model.generator.unet.output.weight == 0).all(), "the generator did not move"
+
+
+def half_precision(fitted, options):
+    """Lightning swaps 16-mixed for bf16-mixed on the CPU; its plugin with a CPU scaler doesn't."""
+
+    class CPUHalf(training.TrainingCLI):
+        def instantiate_trainer(self, **kwargs):
+            plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+            self.config_init[self.subcommand].trainer.plugins = [plugin]
+            return super().instantiate_trainer(**kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "TrainingCLI", CPUHalf)
+        cli = fitted(*options)
+    assert cli.trainer.precision_plugin.scaler is not None
+    assert cli.trainer.precision_plugin.precision == "16-mixed"
+    return cli
+
+
+def test_clipping_bounds_the_step(fitted):
+    cli = fitted("--model.init_args.gradient_clip=1e-3")
+    for network in (cli.model.generator, cli.model.discriminator):
+        norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
+        assert norm <= 1.001e-3
+
+
+def test_validation_protects_with_the_same_draws_every_time(fitted):
+    cli = fitted()
+    cli.model.eval()
+    batch = one_batch(cli)
+    first, second = cli.model.predict_step(batch, 0), cli.model.predict_step(batch, 0)
+    assert isinstance(first, Protected)
+    assert torch.equal(first.protected, second.protected)
+    assert torch.equal(first.target, second.target)
+    assert not torch.equal(first.target, cli.model.predict_step(batch, 1).target)
+
+
+def test_targets_are_uniform_over_all_emotions(fitted):
+    system = fitted().model
+    mel, lengths = torch.rand(2000, 80, 1), torch.ones(2000, dtype=torch.long)
+    system.generator.forward = lambda mel, lengths, target, noise: mel
+    _, target = system.protect(mel, lengths, seeded("test"))
+    assert torch.bincount(target, minlength=5).min() > 2000 / 5 * 0.8
+
+
+def test_a_loaded_system_protects_alike(fitted, tmp_path):
+    cli = fitted()
+    loaded = load_system(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    batch = one_batch(cli)
+    torch.testing.assert_close(
+        loaded.predict_step(batch, 0).protected, cli.model.eval().predict_step(batch, 0).protected
+    )

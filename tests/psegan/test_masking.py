@@ -1,0 +1,62 @@
+"""Masks: what is padding, and that it has no part in anything."""
+
+import torch
+
+from psegan.masking import (
+    MaskedBatchNorm2d,
+    length_mask,
+    masked_mean,
+    masked_statistics,
+    pad_to_multiple,
+    strided_length,
+)
+
+
+def test_length_mask():
+    assert length_mask(torch.tensor([1, 3]), 3).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_masked_mean_ignores_padding():
+    x = torch.randn(2, 4, 6)
+    x[0, :, 2:] = 1e6
+    expected = torch.cat([x[0, :, :2].flatten(), x[1].flatten()]).mean()
+    torch.testing.assert_close(masked_mean(x, torch.tensor([2, 6])), expected)
+
+
+def test_masked_statistics_ignore_padding():
+    x = torch.randn(2, 4, 6)
+    x[0, :, 2:] = 1e3
+    mean, deviation = masked_statistics(x, torch.tensor([2, 6]))
+    torch.testing.assert_close(mean[0], x[0, :, :2].mean(-1))
+    torch.testing.assert_close(deviation[0], x[0, :, :2].std(-1, correction=0), atol=1e-3, rtol=1e-3)
+
+
+def test_strided_length_is_that_of_a_same_padded_convolution():
+    convolution = torch.nn.Conv1d(1, 1, 3, 2, 1)
+    for length in range(1, 9):
+        assert convolution(torch.zeros(1, 1, length)).shape[-1] == strided_length(torch.tensor(length), 2)
+
+
+def test_pad_to_multiple():
+    assert pad_to_multiple(torch.ones(2, 5), 4).shape == (2, 8)
+    assert pad_to_multiple(torch.ones(2, 8), 4).shape == (2, 8)
+
+
+def test_batch_norm_without_padding_is_torchs():
+    ours, theirs = MaskedBatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    for _ in range(3):
+        x = torch.randn(4, 3, 5, 7) * 2 + 1
+        torch.testing.assert_close(ours(x, torch.full((4,), 7)), theirs(x))
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+    torch.testing.assert_close(ours.eval()(x, torch.full((4,), 7)), theirs.eval()(x))
+
+
+def test_batch_norm_learns_nothing_of_padding():
+    x = torch.randn(2, 3, 5, 7)
+    padded = torch.cat([x, torch.full((2, 3, 5, 9), 1e3)], -1)
+    plain, with_padding = MaskedBatchNorm2d(3), MaskedBatchNorm2d(3)
+    out = with_padding(padded, torch.tensor([7, 7]))
+    torch.testing.assert_close(out[..., :7], plain(x, torch.tensor([7, 7])))
+    assert (out[..., 7:] == 0).all()
+    torch.testing.assert_close(with_padding.running_var, plain.running_var)
