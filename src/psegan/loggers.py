@@ -1,7 +1,9 @@
 """Where a run's scalars, figures and tables go: CSV, TensorBoard and W&B, and PNG files always."""
 
+import csv
 import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
-from psegan.files import write_text
+from psegan.files import atomic_path, write_text
 from psegan.plots import save_figure
 
 
@@ -62,8 +64,6 @@ class Run:
             group=self.group,
             tags=list(self.tags),
             mode=mode,
-            # one process may train several runs after another, each its own
-            reinit="finish_previous",
             # offline it has nothing to say that a folder under run.dir does not
             settings=wandb.Settings(silent=mode != "online", show_info=mode == "online"),
         )
@@ -85,7 +85,14 @@ class Run:
             return os.environ["WANDB_MODE"]
         import wandb
 
-        return "online" if wandb.login(prompt=False) else "offline"
+        return "online" if wandb.api.api_key else "offline"
+
+
+def finish_wandb(failed: bool) -> None:
+    """Close this process's W&B run, if it has one; it counts as crashed if ``failed``."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(failed))
 
 
 class ContinuedCSVLogger(CSVLogger):
@@ -97,6 +104,20 @@ class ContinuedCSVLogger(CSVLogger):
         if self._experiment is None:
             self._experiment = _ContinuedWriter(self.log_dir)
         return self._experiment
+
+    @rank_zero_only
+    def rewind(self, epoch: int) -> None:
+        """Drop rows of epochs after ``epoch``."""
+        path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
+        if not path.is_file():
+            return
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            kept = [row for row in reader if float(row.get("epoch") or 0) <= epoch]
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, reader.fieldnames or [])
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 class _ContinuedWriter(ExperimentWriter):
@@ -154,7 +175,7 @@ def log_roc_table(
             chart = wandb.plot_table(
                 "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
             )
-            logger.experiment.log({f"{name}_table": chart})
+            logger.experiment.log({f"{name}_curve": chart})
 
 
 def _thinned(points: Sequence[float], most: int = 200) -> Sequence[float]:

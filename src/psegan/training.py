@@ -1,8 +1,11 @@
 """The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
 
+import contextlib
+import io
 import logging
 import re
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,10 +15,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from datamodules.base import CorpusDataModule
-from psegan.callbacks import PrivacyMetrics, RandomState, SaveConfig, SpeechSamples
+from psegan.callbacks import ExactResume, PrivacyMetrics, SaveConfig, SpeechSamples
 from psegan.checkpointing import AtomicCheckpointIO
 from psegan.errors import PseganError
-from psegan.loggers import Run
+from psegan.loggers import Run, finish_wandb
 from psegan.systems.base import System
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -27,9 +30,14 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what was wrong as a user's error."""
-        lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-        line = re.sub(r"\s+", " ", ": ".join(lines[:4]))
-        raise PseganError(f"{line}; see psegan fit --help, or --print_config for the keys there are")
+        lines = [line.strip(" -:") for line in message.splitlines()]
+        telling = [line for line in lines if line and not line.startswith(_UNTELLING)]
+        reason = re.sub(r"\s+", " ", ": ".join(telling))
+        raise PseganError(f"{textwrap.shorten(reason, 300)}; 'psegan fit ... --print_config' prints the keys there are")
+
+
+# what jsonargparse says of a union's other members, and of a value that the user knows
+_UNTELLING = ("Does not validate against any", "Subtypes:", "Errors", "Expected a <class 'NoneType'>", "Given value")
 
 
 class TrainingCLI(LightningCLI):
@@ -51,7 +59,7 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
             seed_everything_default=0,
-            parser_kwargs={"prog": "psegan"},
+            parser_kwargs={"prog": "psegan", "allow_abbrev": False},
             trainer_defaults={
                 # a sanity check would draw from random states that a resume has just restored
                 "num_sanity_val_steps": 0,
@@ -74,18 +82,17 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "checkpoint.filename": "epoch-{epoch:04d}",
-                "checkpoint.auto_insert_metric_name": False,
-                # the last epoch alone; checkpoint.save_top_k -1 keeps every one
-                "checkpoint.save_last": True,
-                "checkpoint.save_top_k": 0,
+                # last.ckpt alone, replaced after every epoch; README says how to keep more
+                "checkpoint.filename": "last",
+                "checkpoint.save_top_k": 1,
+                "checkpoint.enable_version_counter": False,
                 "checkpoint.every_n_epochs": 1,
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
         parser.add_lightning_class_args(PrivacyMetrics, "privacy")
         parser.add_lightning_class_args(SpeechSamples, "samples")
-        parser.add_lightning_class_args(RandomState, "random_state")
+        parser.add_lightning_class_args(ExactResume, "resume")
         parser.link_arguments("run.dir", "checkpoint.dirpath", compute_fn=checkpoint_dir)
         parser.link_arguments("run.dir", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
@@ -127,10 +134,21 @@ def main(args: list[str]) -> TrainingCLI:
         PseganError: a user's error.
     """
     _quiet()
-    cli = TrainingCLI(args)
-    for logger in cli.trainer.loggers:
-        logger.finalize("success")
+    failed = True
+    try:
+        cli = TrainingCLI(args)
+        failed = False
+    finally:
+        finish_wandb(failed)  # or the next run of this process would be logged into this one
     return cli
+
+
+def print_config(args: list[str]) -> str:
+    """The resolved configuration of a training command, as YAML, without running it."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        TrainingCLI([*args, "--print_config"])
+    return printed.getvalue()
 
 
 def _quiet() -> None:

@@ -2,7 +2,7 @@
 
 from psegan.callbacks.config import SaveConfig
 from psegan.callbacks.privacy import PrivacyMetrics
-from psegan.callbacks.random_state import RandomState
+from psegan.callbacks.resume import ExactResume
 from psegan.callbacks.samples import SpeechSamples
 
-__all__ = ["PrivacyMetrics", "RandomState", "SaveConfig", "SpeechSamples"]
+__all__ = ["ExactResume", "PrivacyMetrics", "SaveConfig", "SpeechSamples"]

@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from psegan.batch import SpeechBatch
@@ -86,7 +87,7 @@ class PrivacyMetrics(L.Callback):
         """Log scalars, and figures where they are due."""
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
         due = (trainer.current_epoch + 1) % self.figures_every_n_epochs == 0
-        self._conclude(trainer, pl_module, "val", figures=due or last or not trainer.training)
+        self._conclude(trainer, pl_module, "val", figures=due or last or trainer.state.fn != TrainerFn.FITTING)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log scalars and figures."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from psegan.audio import UnitScaler, write_audio
 from psegan.batch import SpeechBatch
@@ -36,7 +37,7 @@ class SpeechSamples(L.Callback):
         if not isinstance(outputs, Protected):
             return
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last or not trainer.training
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last or trainer.state.fn != TrainerFn.FITTING
         if batch_idx == 0 and due and trainer.is_global_zero:
             self._draw(trainer, outputs, batch, "val")
 

@@ -1,4 +1,4 @@
-"""Random states in checkpoints, which Lightning leaves out."""
+"""What a continued run needs beyond Lightning's checkpoint: random states, and a log without the lost epoch."""
 
 import random
 from typing import Any
@@ -6,10 +6,16 @@ from typing import Any
 import lightning as L
 import numpy
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from psegan.loggers import ContinuedCSVLogger
 
 
-class RandomState(L.Callback):
+class ExactResume(L.Callback):
     """Saves the global random states (Python, NumPy, torch, CUDA) with a checkpoint and restores them on resuming.
+
+    It also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, since the continued one
+    writes them again.
 
     Targets, noise, crops and the order of batches need no state (:mod:`psegan.random`); dropout does. The state
     is put back when training starts, after everything that draws while the run is being set up.
@@ -32,6 +38,12 @@ class RandomState(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states for :meth:`on_train_start`."""
         self._restored = state_dict
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Rewind metrics.csv to the checkpoint's epoch, where training goes on from it."""
+        for logger in trainer.loggers if trainer.state.fn == TrainerFn.FITTING else ():
+            if isinstance(logger, ContinuedCSVLogger):
+                logger.rewind(checkpoint["epoch"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the states back."""

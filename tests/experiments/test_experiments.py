@@ -1,0 +1,96 @@
+"""Every file in experiments/ parses and runs one batch."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan import training
+from psegan.pipeline import Reproduction
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+FILES = sorted(str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml"))
+ONE_BATCH = [
+    "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
+    "--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false", "--run.loggers=[]", "--data.init_args.batch_size=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(from_repository, tmp_path, trained):
+    """Train one batch with these overlays; PSEGAN gets its matcher, and from the first epoch a generator."""
+
+    def run(overlays: list[str], corpus: list[str]):
+        configs = [f"--config=experiments/{overlay}" for overlay in overlays]
+        options = [*ONE_BATCH, f"--run.dir={tmp_path / 'run'}"]
+        if "psegan.yaml" in overlays:
+            options += [
+                f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
+                "--model.init_args.discriminator_warmup=0",
+            ]
+        return training.main(["fit", *configs, *corpus, *options])
+
+    return run
+
+
+@pytest.mark.parametrize("file", ["psegan.yaml", "classifier.yaml", "speaker_matcher.yaml"])
+def test_systems(file, run, tiny):
+    assert run([file], tiny).trainer.global_step >= 1
+
+
+def test_no_sm(run, tiny):
+    cli = run(["psegan.yaml", "ablations/no_sm.yaml"], tiny)
+    assert cli.model.speaker_matcher is None
+    assert "train/generator/speaker" not in cli.trainer.logged_metrics
+
+
+def test_no_grn(run, tiny):
+    cli = run(["psegan.yaml", "ablations/no_grn.yaml"], tiny)
+    assert cli.model.generator.unet.bottleneck is None
+
+
+def test_ablations_are_two_lines_and_stack(run, tiny):
+    for path in (EXPERIMENTS / "ablations").glob("*.yaml"):
+        assert len(path.read_text().splitlines()) == 2
+    cli = run(["psegan.yaml", "ablations/no_sm.yaml", "ablations/no_grn.yaml"], tiny)
+    assert cli.model.speaker_matcher is None
+    assert cli.model.generator.unet.bottleneck is None
+
+
+def test_paper_preset(run, tiny):
+    cli = run(["psegan.yaml"], [*tiny, "--config=experiments/presets/paper.yaml"])
+    assert type(cli.model.discriminator).__name__ == "AlexNetDiscriminator"
+    assert cli.datamodule.pad_seconds == 16.7
+    (batch,) = [next(iter(cli.datamodule.train_dataloader()))]
+    assert batch.waveform.shape == (2, round(16.7 * 16000))
+    settings = [optimizer.param_groups[0] for optimizer in cli.trainer.optimizers]
+    assert [(group["lr"], tuple(group["betas"])) for group in settings] == [(2e-4, (0.5, 0.9)), (1e-4, (0.5, 0.9))]
+
+
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb"])
+def test_corpora(corpus, run, corpora_root):
+    root = [f"--config=experiments/corpora/{corpus}.yaml", f"--data.init_args.root={corpora_root / corpus}"]
+    cli = run(["classifier.yaml"], root)
+    assert cli.model.n_classes["emotion"] == {"ravdess": 8, "emodb": 7}[corpus]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("reproduce/")])
+def test_reproductions(file, from_repository, trained, tmp_path):
+    """Every stage's overlays and settings parse; test_pipeline runs the stages."""
+    experiment = Reproduction.read(f"experiments/{file}")
+    for stage in experiment.stages:
+        values = {key: value for key, value in stage.set.items() if not isinstance(value, str) or "{" not in value}
+        options = [f"--{key}={value}" for key, value in values.items()]
+        configs = [f"--config={config}" for config in (*stage.config, experiment.corpus)]
+        parsed = yaml.safe_load(training.print_config(["fit", *configs, *options]))
+        assert parsed["trainer"]["max_epochs"] == values.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
+
+
+def test_no_file_is_forgotten():
+    exercised = {
+        "psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "ablations/no_sm.yaml", "ablations/no_grn.yaml",
+        "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
+        *(file for file in FILES if file.startswith("reproduce/")),
+    }  # fmt: skip
+    assert set(FILES) == exercised

@@ -1,0 +1,34 @@
+"""Two CPU processes (gloo) train one system: it runs, and their weights stay the same."""
+
+import os
+import subprocess
+import sys
+
+import torch
+
+
+def test_two_processes_train_psegan(psegan_arguments, trained, from_repository, tmp_path):
+    command = [
+        sys.executable, "-m", "psegan.cli", *psegan_arguments, "--trainer.accelerator=cpu", "--trainer.devices=2",
+        "--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.limit_val_batches=2",
+        "--trainer.check_val_every_n_epoch=1", "--run.loggers=[csv]", f"--run.dir={tmp_path / 'run'}",
+        f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
+        "--trainer.callbacks+=witness.Witness", f"--trainer.callbacks.folder={tmp_path}",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(from_repository / "tests" / "support"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert seen[0]["ids"] and seen[1]["ids"]
+    assert not set(seen[0]["ids"]) & set(seen[1]["ids"]), "each process has its own share"
+    assert not torch.equal(seen[0]["noise"], seen[1]["noise"]), "and its own noise"
+    for name, value in seen[0]["state"].items():
+        if "running" not in name and "num_batches" not in name:  # batch statistics are each process's own
+            assert torch.equal(value, seen[1]["state"][name]), name
+    assert not torch.equal(seen[0]["before"], seen[0]["state"]["generator.unet.output.weight"]), "nothing was learnt"
+    judged = (tmp_path / "run" / "metrics.csv").read_text()
+    assert "val/emotion_accuracy" in judged

@@ -1,0 +1,88 @@
+"""A killed run, continued, ends where an uninterrupted one does: weights, optimisers, counters and log."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def fit(psegan_arguments, from_repository, tmp_path):
+    """Run ``psegan fit`` for four epochs of crops, in a process of its own."""
+    arguments = [a for a in psegan_arguments if "limit_train_batches" not in a and "--run." not in a]
+
+    def run(folder: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, "-m", "psegan.cli", *arguments, f"--run.dir={tmp_path / folder}", "--run.loggers=[csv]",
+            "--trainer.max_epochs=4", "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=1",
+            "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", *options,
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(from_repository / "tests" / "support"), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def checkpoint(tmp_path, folder):
+    return torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def same(a, b, where="checkpoint"):
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            same(*pair, f"{where}.{index}")
+    else:
+        assert a == b, where
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_killed_run_continues_bit_identically(fit, tmp_path):
+    whole = fit("whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = fit(
+        "killed", "--trainer.callbacks+=killer.KillAt", "--trainer.callbacks.epoch=2", "--trainer.callbacks.batch=3"
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert checkpoint(tmp_path, "killed")["epoch"] == 1, "the state of the last completed epoch"
+    continued = fit("killed", "--ckpt_path=last")
+    assert continued.returncode == 0, continued.stderr
+
+    expected, found = checkpoint(tmp_path, "whole"), checkpoint(tmp_path, "killed")
+    for key in ("state_dict", "optimizer_states", "psegan", "epoch", "global_step"):
+        same(expected[key], found[key], key)
+    random = next(key for key in expected["callbacks"] if "ExactResume" in key)
+    same(expected["callbacks"][random], found["callbacks"][random], "random states")
+    assert expected["psegan"]["batches_seen"] == 4 * 7
+    assert rows(tmp_path / "whole" / "metrics.csv") == rows(tmp_path / "killed" / "metrics.csv")
+
+
+def test_a_finished_run_does_nothing(fit, tmp_path):
+    assert fit("run", "--trainer.max_epochs=1").returncode == 0
+    before = checkpoint(tmp_path, "run")
+    again = fit("run", "--trainer.max_epochs=1", "--ckpt_path=last")
+    assert again.returncode == 0, again.stderr
+    same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
+
+
+def test_a_trained_run_is_not_overwritten(fit):
+    assert fit("run", "--trainer.max_epochs=1").returncode == 0
+    again = fit("run", "--trainer.max_epochs=1")
+    assert again.returncode == 1
+    assert "--ckpt_path last" in again.stderr
+    assert "Traceback" not in again.stderr
