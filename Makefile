@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(RUN)/mypy
 
 bench: $(STAMP)
-	$(RUN)/python -m psegan.bench
+	$(RUN)/python -c "from psegan.bench import main; main()"
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 os.environ["WANDB_MODE"] = "offline"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# two batches where one would do: jsonargparse takes the 1 of Lightning's `int | float` limits for 1.0, all of them
 TINY = ["--data.init_args.n_speakers=4", "--data.init_args.n_contents=2", "--data.init_args.n_takes=2"]
 """The synthetic corpus with 80 utterances: 60 to train on, 10 each to validate and test."""
 
@@ -47,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Callab
             try:
                 training.main(
                     ["fit", "--config", f"experiments/{system}.yaml", *tiny, f"--model.init_args.attribute={attribute}",
-                     "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1",
+                     "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
                      "--trainer.enable_progress_bar=false", "--run.loggers=[]", f"--run.dir={folder / name}"]
                 )  # fmt: skip
             finally:
@@ -64,7 +65,7 @@ def psegan_arguments(trained: Callable[[str], str], tiny: list[str], tmp_path: P
         "fit", "--config", "experiments/psegan.yaml", *tiny, "--data.init_args.batch_size=8",
         f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
         "--model.init_args.discriminator_warmup=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
-        "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+        "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
         "--run.loggers=[]", f"--run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The one entry point, ``psegan``. Nothing heavy is imported before it is known what is wanted."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -60,6 +61,9 @@ def main() -> int:
         return run(sys.argv[1:])
     except PseganError as error:
         print(f"psegan: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("psegan: interrupted; run the same command again to continue", file=sys.stderr)

@@ -200,10 +200,6 @@ def _overlays(
         for config in reversed(stage.config):
             planned = planned or _read_yaml(config).get("trainer", {}).get("max_epochs")
         values["trainer.max_epochs"] = min(max_epochs, planned or max_epochs)
-        warmup = "model.init_args.discriminator_warmup"
-        if warmup in values:
-            # a shortened run must still reach the generator
-            values[warmup] = min(values[warmup], values["trainer.max_epochs"] // 2)
     return configs, values
 
 

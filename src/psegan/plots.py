@@ -111,7 +111,11 @@ def tsne_points(
 
 
 def tsne_figure(
-    points_original: Array, points_protected: Array, labels: Array, class_names: Sequence[str], title: str = ""
+    points_original: Array,
+    points_protected: Array,
+    labels: Array,
+    class_names: Sequence[str],
+    names: tuple[str, str] = ("original", "protected"),
 ) -> Figure:
     """Maps of original and protected speech side by side on the same axes, coloured by class (article, Figure 5).
 
@@ -119,16 +123,16 @@ def tsne_figure(
         points_original, points_protected: ``(N, 2)``.
         labels: class indices ``(N,)``.
         class_names: K names, ten at most; classes that don't occur are left out of the legend.
-        title: above both panels; "t-SNE of emotion features" if empty.
+        names: of the two kinds of speech.
     """
-    panels = {"Original": as_scores(points_original, 2), "Protected": as_scores(points_protected, 2)}
+    panels = {names[0]: as_scores(points_original, 2), names[1]: as_scores(points_protected, 2)}
     wanted = as_targets(labels)
     if any(points.shape != (len(wanted), 2) for points in panels.values()):
         raise ValueError(f"{len(wanted)} labels need points of shape ({len(wanted)}, 2) in both panels")
     if len(class_names) > len(COLOURS) or wanted.max() >= len(class_names):
         raise ValueError(f"{len(class_names)} class names for labels up to {wanted.max()}; at most {len(COLOURS)}")
     figure = _figure(9.6, 5.4)
-    figure.suptitle(title or "t-SNE of emotion features")
+    figure.suptitle("t-SNE of emotion features")
     grid = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, (name, points) in zip(grid, panels.items(), strict=True):
         for k in np.unique(wanted):
@@ -137,7 +141,6 @@ def tsne_figure(
                 *chosen.T, s=22, color=COLOURS[k], marker=_MARKERS[k], alpha=0.8, linewidths=0.3, edgecolors="white"
             )
         axes.set(title=f"{name} speech", xlabel="t-SNE dimension 1")
-        axes.set_box_aspect(1)
         axes.grid(alpha=0.2)
     grid[0].set_ylabel("t-SNE dimension 2")
     handles = [

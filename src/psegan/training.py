@@ -138,9 +138,20 @@ def main(args: list[str]) -> TrainingCLI:
     try:
         cli = TrainingCLI(args)
         failed = False
+    except ValueError as error:  # what jsonargparse makes of an error in a constructor
+        if (users := _user_error(error)) is not None:
+            raise users from None
+        raise
     finally:
         finish_wandb(failed)  # or the next run of this process would be logged into this one
     return cli
+
+
+def _user_error(error: BaseException | None) -> PseganError | None:
+    """The user's error behind another exception, if there is one."""
+    while error is not None and not isinstance(error, PseganError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def print_config(args: list[str]) -> str:

@@ -11,7 +11,7 @@ from psegan.pipeline import Reproduction
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml"))
 ONE_BATCH = [
-    "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
+    "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
     "--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false", "--run.loggers=[]", "--data.init_args.batch_size=2",
 ]  # fmt: skip

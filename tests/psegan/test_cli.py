@@ -38,6 +38,7 @@ def test_fit_help_and_printed_configuration(from_repository):
     [
         (["--model.init_args.generatr=1"], "generatr"),
         (["--trainer.max_epoch=1"], "max_epoch"),
+        (["--model.init_args.discriminator_warmup=1"], "discriminator_warmup is 1.0"),
         (["--model.init_args.distortion_form=l7"], "distortion_form"),
         (["--data.init_args.n_takes=many"], "n_takes"),
         (["--config=experiments/nowhere.yaml"], "nowhere.yaml"),

@@ -90,7 +90,7 @@ def test_tsne_figure(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(2, 40, 2))
     figure = plots.tsne_figure(points[0], points[1], np.arange(40) % 9, NAMES)
     shown = texts(figure)
-    assert "Original speech" in shown and "Protected speech" in shown
+    assert "original speech" in shown and "protected speech" in shown
     assert all(name in shown for name in NAMES[:9]) and NAMES[9] not in shown
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()

@@ -18,7 +18,7 @@ def fit(psegan_arguments, from_repository, tmp_path):
     def run(folder: str, *options: str) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable, "-m", "psegan.cli", *arguments, f"--run.dir={tmp_path / folder}", "--run.loggers=[csv]",
-            "--trainer.max_epochs=4", "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=1",
+            "--trainer.max_epochs=4", "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=0.25",
             "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", *options,
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(from_repository / "tests" / "support"), "OMP_NUM_THREADS": "1"}

@@ -109,7 +109,7 @@ def _draw(heard: dict[str, scoring.Hearing], data: CorpusDataModule, folder: Pat
         if system != "original":
             before, after, kept = tsne_points(original.embedding, emotion.embedding, seed=0)
             title = f"t-SNE of emotion features: original and {system}"
-            figure = tsne_figure(before, after, original.target[kept], names)
+            figure = tsne_figure(before, after, original.target[kept], names, ("original", system))
             figures[title] = save_figure(figure, folder / f"tsne_{system}.png")
             figures[f"An utterance: original and {system}"] = save_figure(
                 _speech_figure(heard, system), folder / f"speech_{system}.png"

@@ -51,9 +51,9 @@ class PSEGAN(AdversarialSystem):
         distortion_budget: epsilon of the PCGAN form, on the [0, 1] scale.
         adversarial_weight: weight of the discriminator's verdict.
         speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
-        discriminator_warmup: epochs in which only the discriminator learns, to recognise emotion; afterwards its batch
-            norm keeps the statistics of real speech. Without it a light discriminator learns to spot fakes first and
-            never what emotion is (docs/paper.md).
+        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminator learns, to recognise
+            emotion; afterwards its batch norm keeps the statistics of real speech. Without it a light discriminator
+            learns to spot fakes first and never what emotion is (docs/paper.md).
         gradient_clip: largest gradient norm of each network, or None.
         seed: of targets and noise.
 
@@ -75,7 +75,7 @@ class PSEGAN(AdversarialSystem):
         distortion_budget: float = 1e-3,
         adversarial_weight: float = 1.0,
         speaker_weight: float = 3.0,
-        discriminator_warmup: int = 0,
+        discriminator_warmup: float = 0.0,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
@@ -91,6 +91,10 @@ class PSEGAN(AdversarialSystem):
         self.distortion_weight = distortion_weight
         self.adversarial_weight = adversarial_weight
         self.speaker_weight = speaker_weight
+        if not 0 <= discriminator_warmup < 1:
+            raise PseganError(
+                f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
+            )
         self.discriminator_warmup = discriminator_warmup
         self._speaker_matcher_is_trained = not speaker_weight
 
@@ -108,7 +112,12 @@ class PSEGAN(AdversarialSystem):
     @property
     def warming_up(self) -> bool:
         """Whether only the discriminator learns in this epoch."""
-        return self.current_epoch < self.discriminator_warmup
+        return self.current_epoch < self.warmup_epochs
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs in which only the discriminator learns, rounded down."""
+        return int(self.discriminator_warmup * max(self.trainer.max_epochs or 0, 0))
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
         """Features, targets, noise and generated speech."""
@@ -186,7 +195,7 @@ class PSEGAN(AdversarialSystem):
         """The matcher is frozen; after the warm-up, so are the discriminator's batch statistics."""
         if self.speaker_matcher is not None:
             self.speaker_matcher.eval()
-        if 0 < self.discriminator_warmup <= self.current_epoch:
+        if 0 < self.warmup_epochs <= self.current_epoch:
             for module in self.discriminator.modules():
                 if isinstance(module, MaskedBatchNorm2d):
                     module.eval()
