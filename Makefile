@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(RUN)/psegan reproduce --config experiments/reproduce/demo.yaml
 
 test: $(STAMP) lint
-	$(RUN)/python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(RUN)/ruff check .

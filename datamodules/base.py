@@ -261,6 +261,11 @@ class CorpusDataModule(LightningDataModule):
         return 1 if self.split == "paper" else len(self.folds())
 
     @property
+    def shares_speakers(self) -> bool:
+        """Whether the test set's speakers are those of the training set, so that they can be classified."""
+        return self.split == "paper"
+
+    @property
     def where(self) -> str:
         """What error messages call the corpus: its folder, where it has one."""
         return self.corpus
@@ -408,6 +413,11 @@ class FolderDataModule(CorpusDataModule):
     def __init__(self, root: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = root
+
+    @property
+    def shares_speakers(self) -> bool:
+        """Whether the test set's speakers are those of the training set, so that they can be classified."""
+        return self.split == "paper"
 
     @property
     def where(self) -> str:

@@ -34,7 +34,7 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
         Waveform ``(T,)`` in [-1, 1], at least one sample.
 
     Raises:
-        PseganError: the file is missing, unreadable, empty or holds samples that are not finite.
+        PseganError: the file is missing, unreadable, empty, of an unusual rate, or holds samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -47,6 +47,11 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
         ) from None
     if len(samples) == 0:
         raise PseganError(f"{path}: holds no samples; remove it or replace it by an intact copy")
+    if not 4_000 <= rate <= 384_000 or rate // math.gcd(rate, sample_rate) > 1_000:
+        # an exact filter for 44101 Hz would have as many phases, gigabytes of them
+        raise PseganError(
+            f"{path}: has a rate of {rate} Hz, which is none of speech; convert it to {sample_rate} Hz first"
+        )
     waveform = torch.from_numpy(samples).mean(1)
     if not torch.isfinite(waveform).all():
         raise PseganError(f"{path}: holds samples that are NaN or infinite; replace it by an intact copy")

@@ -1,7 +1,8 @@
 """The batch that travels from the corpora to the systems."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,7 +12,24 @@ ATTRIBUTES = ("emotion", "speaker", "gender", "content")
 
 
 @dataclass(frozen=True)
-class SpeechBatch:
+class TensorRecord:
+    """A frozen dataclass of tensors (and of other things), which Lightning and data loaders can move."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same with its tensors on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The same with its tensors in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True)
+class SpeechBatch(TensorRecord):
     """A batch of utterances at 16 kHz, padded with zeros to a common length.
 
     Attributes:
@@ -37,18 +55,6 @@ class SpeechBatch:
         if attribute not in ATTRIBUTES:
             raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
         return getattr(self, attribute)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SpeechBatch":
-        """The same batch on another device (what Lightning calls to move it)."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "SpeechBatch":
-        """The same batch in page-locked memory (what a DataLoader calls when asked to pin)."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, function) -> "SpeechBatch":  # type: ignore[no-untyped-def]
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
-        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
 def pad_waveforms(waveforms: Sequence[Tensor], minimum: int = 0) -> tuple[Tensor, Tensor]:

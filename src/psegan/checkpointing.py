@@ -31,7 +31,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             PseganError: the file is missing or unreadable.
         """
-        return read_checkpoint(path, map_location)
+        checkpoint = read_checkpoint(path, map_location)
+        if "psegan" not in checkpoint:
+            raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
+        return checkpoint
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
@@ -45,7 +48,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     except FileNotFoundError:
         raise PseganError(f"{path}: no such checkpoint; train it first (psegan fit) or correct the path") from None
     except Exception as error:  # torch raises whatever its unpickler or zip reader meets
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PseganError(f"{path}: cannot be read as a checkpoint ({reason}); give an intact .ckpt file") from None
     if not isinstance(checkpoint, dict):
         raise PseganError(f"{path}: holds no checkpoint; give a .ckpt file that psegan wrote")

@@ -66,7 +66,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print("psegan: interrupted; run the same command again to continue", file=sys.stderr)
+        print("psegan: interrupted", file=sys.stderr)
         return 130
 
 

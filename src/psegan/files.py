@@ -1,5 +1,6 @@
 """Writing files so that a half-written one is never taken for whole."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -7,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from psegan.errors import PseganError
 
 
 @contextmanager
@@ -40,3 +45,26 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON. NaN is refused: JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """First 16 hexadecimal digits of a file's SHA-256."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty one.
+
+    Raises:
+        PseganError: the file is missing, not YAML, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PseganError(f"{path}: cannot be read ({error.strerror}); run psegan from the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PseganError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict | None):
+        raise PseganError(f"{path}: holds no mapping of keys to values, as an experiment file does")
+    return content or {}

@@ -13,9 +13,11 @@ import lightning as L
 from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
+from psegan.errors import PseganError
 from psegan.files import atomic_path, write_text
 from psegan.plots import save_figure
 
@@ -30,6 +32,7 @@ class Run:
         project: W&B project.
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
+        wandb_id: of the W&B run; drawn once and kept in the folder if not given, so that a continued run is the same run.
         wandb_mode: ``auto`` is online where an account is configured (WANDB_API_KEY or `wandb login`) and offline
             elsewhere; nothing ever asks for a login.
     """
@@ -39,6 +42,7 @@ class Run:
     project: str = "psegan"
     group: str | None = None
     tags: tuple[str, ...] = ()
+    wandb_id: str | None = None
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
 
     def make_loggers(self) -> list[Logger]:
@@ -48,7 +52,7 @@ class Run:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
         if "tensorboard" in self.loggers:
             loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
-        if "wandb" in self.loggers and self.wandb_mode != "disabled":
+        if "wandb" in self.loggers and self.resolved_wandb_mode() != "disabled":
             loggers.append(self._make_wandb_logger())
         return loggers
 
@@ -59,7 +63,7 @@ class Run:
         logger = WandbLogger(
             name=Path(self.dir).name,
             save_dir=self.dir,
-            id=self.wandb_id(),
+            id=self.wandb_id or self.identify(),
             project=self.project,
             group=self.group,
             tags=list(self.tags),
@@ -70,22 +74,29 @@ class Run:
         logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
         return logger
 
-    def wandb_id(self) -> str:
-        """This run's id, drawn once and kept in its folder, so that a continued run goes on as the same one."""
+    def identify(self) -> str:
+        """The id that the folder keeps, drawn on first use."""
         path = Path(self.dir) / "wandb" / "run-id"
         if not path.is_file():
             write_text(path, secrets.token_hex(4) + "\n")
         return path.read_text().strip()
 
     def resolved_wandb_mode(self) -> str:
-        """``online`` or ``offline``, without asking anybody."""
-        if self.wandb_mode != "auto":
-            return self.wandb_mode
-        if "WANDB_MODE" in os.environ:
-            return os.environ["WANDB_MODE"]
+        """``online``, ``offline`` or ``disabled``, without asking anybody.
+
+        Raises:
+            PseganError: online is wanted, but there is no account to be online with.
+        """
         import wandb
 
-        return "online" if wandb.api.api_key else "offline"
+        wanted = os.environ.get("WANDB_MODE", "auto") if self.wandb_mode == "auto" else self.wandb_mode
+        if wanted == "auto":
+            return "online" if wandb.api.api_key else "offline"
+        if wanted == "online" and not wandb.api.api_key:
+            raise PseganError(
+                "W&B is to be online, but no account is configured: run wandb login, or set WANDB_API_KEY"
+            )
+        return wanted
 
 
 def finish_wandb(failed: bool) -> None:
@@ -133,6 +144,16 @@ def run_dir(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
+def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:
+    """Whether this validation is one to draw: every n-th of a training, its last, and any outside training."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return True
+    rhythm = trainer.check_val_every_n_epoch or 1
+    done = trainer.current_epoch + 1
+    last = trainer.max_epochs is not None and done + rhythm > trainer.max_epochs
+    return last or (done // rhythm) % every_n_validations == 0
+
+
 @rank_zero_only
 def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
     """Send a figure to every logger that shows images, and write it to ``figures/<name>-<epoch>.png`` in the run's folder.
@@ -146,7 +167,7 @@ def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
     save_figure(figure, path)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+            logger.experiment.add_figure(name, figure, trainer.lightning_module.batches_seen, close=False)
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)])
 

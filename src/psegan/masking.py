@@ -22,6 +22,7 @@ def mask_like(lengths: Tensor, x: Tensor) -> Tensor:
 
 def masked_mean(x: Tensor, lengths: Tensor) -> Tensor:
     """Mean of ``x (B, ..., T)`` over all its valid elements, a scalar."""
+    x = x.float()  # sums of half-precision numbers overflow
     mask = mask_like(lengths, x)
     per_position = x.numel() // (x.shape[0] * x.shape[-1])
     return (x * mask).sum() / (mask.sum() * per_position)

@@ -1,19 +1,18 @@
 """``psegan reproduce``: the stages of an experiment, each skipped when complete and continued when interrupted."""
 
 import argparse
-import hashlib
 import json
 import re
 import shlex
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from psegan import __version__
 from psegan.errors import PseganError
-from psegan.files import write_json
+from psegan.files import file_hash, read_yaml, write_json
 
 CLASSIFIERS = ("emotion", "speaker", "gender", "content")
 
@@ -45,7 +44,7 @@ class Reproduction:
         classifiers: attribute → stage that judges it.
         systems: name in the tables → stage.
         set: dotted key → value, laid over every stage.
-        seed: of the scoring's targets and noise.
+        seed: added to the seed of every stage, and of the scoring's targets and noise.
     """
 
     name: str
@@ -62,18 +61,17 @@ class Reproduction:
         """Read an experiment file.
 
         Raises:
-            PseganError: the file is missing, is not YAML, or has unknown, missing or dangling keys.
+            PseganError: the file is missing, is not YAML, or has unknown, missing, mistyped or dangling keys.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PseganError(f"{path}: cannot be read ({error.strerror}); see experiments/reproduce/") from None
-        except yaml.YAMLError as error:
-            raise PseganError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+        content = read_yaml(path)
         _check_keys(path, content, cls, optional={"set", "seed"})
+        _check_types(path, content, {"stages": dict, "classifiers": dict, "systems": dict, "set": dict, "seed": int})
         stages = []
         for name, entry in content["stages"].items():
-            _check_keys(f"{path}: stages.{name}", {"name": name, **entry}, Stage, optional={"set"})
+            where = f"{path}: stages.{name}"
+            _check_types(path, content["stages"], {name: dict}, "stages.")
+            _check_keys(where, {"name": name, **entry}, Stage, optional={"set"})
+            _check_types(path, entry, {"config": list, "set": dict}, f"stages.{name}.")
             stages.append(Stage(name, tuple(entry["config"]), entry.get("set", {})))
         names = [stage.name for stage in stages]
         if set(content["classifiers"]) != set(CLASSIFIERS):
@@ -85,16 +83,21 @@ class Reproduction:
         return cls(**{**content, "stages": tuple(stages)})
 
 
-def _check_keys(where: str, content: Any, form: type, optional: set[str]) -> None:
+def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[str]) -> None:
     known = set(form.__dataclass_fields__)  # type: ignore[attr-defined]
-    if not isinstance(content, dict):
-        raise PseganError(f"{where}: must be a mapping with the keys {', '.join(sorted(known))}")
     for key in content:
         if key not in known:
             raise PseganError(f"{where}: unknown key {key!r}; there are {', '.join(sorted(known))}")
-    for key in known - optional:
+    for key in sorted(known - optional):
         if key not in content:
             raise PseganError(f"{where}: lacks the key {key!r}")
+
+
+def _check_types(path: str, content: dict[str, Any], kinds: dict[str, type], prefix: str = "") -> None:
+    names = {dict: "a mapping", list: "a list", int: "a whole number"}
+    for key, kind in kinds.items():
+        if key in content and not isinstance(content[key], kind):
+            raise PseganError(f"{path}: {prefix}{key} is {content[key]!r}, but must be {names[kind]}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,43 +134,52 @@ def reproduce(
     total = len(experiment.stages) + 1
     checkpoints: dict[str, Path] = {}
     for number, stage in enumerate(experiment.stages, 1):
-        overlays = _overlays(experiment, stage, data_root, max_epochs)
-        checkpoints[stage.name] = _train(stage, overlays, folder, experiment.name, checkpoints, f"[{number}/{total}]")
+        values = _settings(experiment, stage, data_root, max_epochs)
+        checkpoints[stage.name] = _train(experiment, stage, values, folder, checkpoints, f"[{number}/{total}]")
+    _score(experiment, folder, checkpoints, f"[{total}/{total}]")
+
+
+def _score(experiment: Reproduction, folder: Path, checkpoints: dict[str, Path], progress: str) -> None:
     from psegan.evaluation import publication
 
-    inputs = {name: file_hash(path) for name, path in checkpoints.items()}
-    settings = {"inputs": inputs, "seed": experiment.seed, "systems": experiment.systems, "data_root": data_root}
+    settings = {
+        "experiment": [experiment.name, experiment.classifiers, experiment.systems, experiment.seed],
+        "inputs": {name: file_hash(path) for name, path in checkpoints.items()},
+        "version": __version__,
+    }
     record = Record(folder / "stage.json", settings)
-    if record.complete:
-        print(f"[{total}/{total}] score: complete, nothing to do")
+    # scores follow from the trainings, so what is outdated or missing is made again
+    if record.complete and not record.difference and all((folder / name).exists() for name in publication.OUTPUTS):
+        print(f"{progress} score: complete, nothing to do")
     else:
-        print(f"[{total}/{total}] score", flush=True)
+        print(f"{progress} score", flush=True)
         started = time.monotonic()
         record.begin()
         publication.publish(experiment, folder, checkpoints)
         record.finish()
-        print(f"[{total}/{total}] score: {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{progress} score: {time.monotonic() - started:.0f} s", flush=True)
     publication.announce(folder)
 
 
 class Record:
     """``stage.json``: what a stage was made from, and whether it is complete.
 
+    Attributes:
+        begun: work on the stage has begun before.
+        complete: and was finished.
+        difference: what it was made from otherwise, in a few words; empty if from the same.
+
     Args:
         path: of the file.
-        settings: plain values; a folder made from others is refused rather than mixed with.
+        settings: plain values.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings
-        found = json.loads(path.read_text()) if path.is_file() else None
-        if found is not None and found["settings"] != settings:
-            raise PseganError(
-                f"{path.parent} was made with other settings ({_difference(found['settings'], settings)}); "
-                "remove that folder, or choose another with --out"
-            )
-        self.begun = found is not None
-        self.complete = bool(found and found["complete"])
+        found = read_yaml(path) if path.is_file() else {}  # JSON is YAML
+        self.begun = bool(found)
+        self.complete = bool(found.get("complete"))
+        self.difference = _difference(found.get("settings", {}), settings) if found else ""
 
     def begin(self) -> None:
         """Note that work on the stage has begun."""
@@ -178,70 +190,84 @@ class Record:
         write_json(self.path, {"settings": self.settings, "complete": True})
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    key = next(k for k in [*before, *after] if before.get(k) != after.get(k))
-    return f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+def _difference(before: Any, after: Any, key: str = "") -> str:
+    """The first key whose values differ, with both."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in [*before, *(name for name in after if name not in before)]:
+            if found := _difference(before.get(name), after.get(name), f"{key}.{name}".strip(".")):
+                return found
+        return ""
+    # a tuple has become a list on its way through the file
+    same = json.loads(json.dumps(before)) == json.loads(json.dumps(after))
+    return "" if same else textwrap.shorten(f"{key} was {before!r}, now {after!r}", 200)
 
 
-def file_hash(path: Path) -> str:
-    """First 16 hexadecimal digits of a file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _overlays(
-    experiment: Reproduction, stage: Stage, data_root: str | None, max_epochs: int | None
-) -> tuple[list[str], dict[str, Any]]:
-    configs = [*stage.config, experiment.corpus]
+def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max_epochs: int | None) -> dict[str, Any]:
+    """Dotted key → value: what is laid over a stage's overlays."""
     values = {**experiment.set, **stage.set}
+
+    def planned(key: str, default: Any) -> Any:
+        if key in values:
+            return values[key]
+        for config in reversed(stage.config):
+            found: Any = read_yaml(config)
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            if found is not None:
+                return found
+        return default
+
+    if planned("trainer.devices", 1) not in (1, "1"):
+        raise PseganError(f"stage {stage.name}: psegan reproduce trains on one device; remove trainer.devices")
+    if experiment.seed:
+        # an offset, so that stages which differ by their seeds go on to do so
+        values["seed_everything"] = planned("seed_everything", 0) + experiment.seed
     if data_root is not None:
         values["data.init_args.root"] = data_root
     if max_epochs is not None:
-        planned = values.get("trainer.max_epochs")
-        for config in reversed(stage.config):
-            planned = planned or _read_yaml(config).get("trainer", {}).get("max_epochs")
-        values["trainer.max_epochs"] = min(max_epochs, planned or max_epochs)
-    return configs, values
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise PseganError(f"{path}: cannot be read ({error.strerror}); run psegan from the project's folder") from None
+        epochs = min(max_epochs, planned("trainer.max_epochs", max_epochs))
+        values["trainer.max_epochs"] = epochs
+        # a shortened training is still judged at its end
+        values["trainer.check_val_every_n_epoch"] = min(planned("trainer.check_val_every_n_epoch", 1), epochs)
+    return values
 
 
 def _train(
+    experiment: Reproduction,
     stage: Stage,
-    overlays: tuple[list[str], dict[str, Any]],
+    values: dict[str, Any],
     folder: Path,
-    group: str,
     checkpoints: dict[str, Path],
     progress: str,
 ) -> Path:
-    configs, values = overlays
+    configs = [*stage.config, experiment.corpus]
     run = folder / stage.name
-    references = {name: str(path) for name, path in checkpoints.items()}
-    arguments = ["fit"]
-    for config in configs:
-        arguments += ["--config", config]
-    upstream = {}
-    for key, value in values.items():
-        for name in re.findall(r"\{(\w+)\}", value) if isinstance(value, str) else ():
-            if name not in references:
-                raise PseganError(f"stage {stage.name}: {key} refers to {{{name}}}, which is no earlier stage")
-            upstream[name] = file_hash(checkpoints[name])
-            value = value.replace(f"{{{name}}}", references[name])
-        arguments.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
-    arguments += [f"--run.dir={run}", f"--run.group={group}", "--ckpt_path=last"]
-    contents = {config: _read_yaml(config) for config in configs}
-    record = Record(run / "stage.json", {"arguments": arguments, "config": contents, "inputs": upstream})
     checkpoint = run / "checkpoints" / "last.ckpt"
+    arguments = ["fit", *(word for config in configs for word in ("--config", config))]
+    inputs = {}
+    for key, value in values.items():
+        for name in re.findall(r"\{([\w-]+)\}", value) if isinstance(value, str) else ():
+            if name not in checkpoints:
+                raise PseganError(f"stage {stage.name}: {key} refers to {{{name}}}, which is no earlier stage")
+            inputs[name] = file_hash(checkpoints[name])
+            value = value.replace(f"{{{name}}}", str(checkpoints[name]))
+        arguments.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
+    arguments += [f"--run.dir={run}", f"--run.group={experiment.name}"]
+    # contents and not paths, which may be spelt in several ways
+    root = values.get("data.init_args.root")
+    resolved = {} if root is None else {"data.init_args.root": str(Path(root).resolve())}
+    overlays = [read_yaml(config) for config in configs]
+    record = Record(run / "stage.json", {"overlays": overlays, "set": values | resolved, "inputs": inputs})
+    if record.difference:
+        raise PseganError(
+            f"{run} was made with other settings ({record.difference}); remove that folder, or choose another with --out"
+        )
     if record.complete and checkpoint.is_file():
         print(f"{progress} {stage.name}: complete, nothing to do")
         return checkpoint
-    print(
-        f"{progress} {stage.name}: {'continuing: ' if record.begun else ''}psegan {shlex.join(arguments)}", flush=True
-    )
+    if checkpoint.is_file():
+        arguments.append("--ckpt_path=last")
+    print(f"{progress} {stage.name}: {'continuing: ' * record.begun}psegan {shlex.join(arguments)}", flush=True)
     record.begin()
     from psegan import training
 
@@ -249,7 +275,7 @@ def _train(
     training.main(arguments)
     if not checkpoint.is_file():
         raise PseganError(
-            f"stage {stage.name} ended without writing {checkpoint}; its configuration saves no checkpoint"
+            f"stage {stage.name} ended without writing {checkpoint}: its configuration saves no checkpoint"
         )
     record.finish()
     print(f"{progress} {stage.name}: {time.monotonic() - started:.0f} s", flush=True)

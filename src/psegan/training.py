@@ -15,9 +15,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from datamodules.base import CorpusDataModule
-from psegan.callbacks import ExactResume, PrivacyMetrics, SaveConfig, SpeechSamples
+from psegan.callbacks import ExactResume, PredictionWriter, PrivacyMetrics, SaveConfig, SpeechSamples
 from psegan.checkpointing import AtomicCheckpointIO
 from psegan.errors import PseganError
+from psegan.files import read_yaml
 from psegan.loggers import Run, finish_wandb
 from psegan.systems.base import System
 
@@ -66,6 +67,8 @@ class TrainingCLI(LightningCLI):
                 # the corpora bring a sampler of their own, which knows about processes and epochs
                 "use_distributed_sampler": False,
                 "log_every_n_steps": 10,
+                # not all there are: two processes of a GAN must be wanted
+                "devices": 1,
             },
             auto_configure_optimizers=False,
             args=args,
@@ -93,6 +96,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(PrivacyMetrics, "privacy")
         parser.add_lightning_class_args(SpeechSamples, "samples")
         parser.add_lightning_class_args(ExactResume, "resume")
+        parser.add_lightning_class_args(PredictionWriter, "prediction")
         parser.link_arguments("run.dir", "checkpoint.dirpath", compute_fn=checkpoint_dir)
         parser.link_arguments("run.dir", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
@@ -103,14 +107,33 @@ class TrainingCLI(LightningCLI):
         """Lightning would replace the given configuration by the checkpoint's; here a mismatch is an error."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to write over another run."""
+        """Refuse to write over another run, and to judge weights that nobody trained."""
         config = self.config[self.subcommand]
-        last = Path(config.run.dir) / "checkpoints" / "last.ckpt"
-        if self.subcommand == "fit" and config.ckpt_path is None and last.exists():
-            raise PseganError(
-                f"{config.run.dir} holds a trained run: continue it with --ckpt_path last, "
-                "or choose another folder with --run.dir"
-            )
+        run, checkpoints = Path(config.run.dir), Path(config.checkpoint.dirpath)
+        found = sorted(checkpoints.glob("[!.]*.ckpt"))
+        if config.ckpt_path == "last" and not any("last" in path.name for path in found):
+            raise PseganError(f"{checkpoints} holds no last.ckpt: correct --run.dir, or begin without --ckpt_path")
+        if self.subcommand == "fit":
+            if config.ckpt_path is None and found:
+                raise PseganError(
+                    f"{run} holds a trained run: continue it with --ckpt_path last, "
+                    "or choose another folder with --run.dir"
+                )
+            for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+        else:
+            if config.ckpt_path is None:
+                raise PseganError(
+                    f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last"
+                )
+            # what is said of a trained run lies beside it, and never over what training wrote
+            config.run.wandb_id = config.run.wandb_id or Run(config.run.dir).identify()
+            config.run.dir = config.trainer.default_root_dir = str(run / str(self.subcommand))
+        if config.trainer.sync_batchnorm:
+            raise PseganError("trainer.sync_batchnorm is true, but masked batch norm has no such form; set it to false")
+        if config.trainer.devices not in (1, "1") and config.trainer.strategy == "auto":
+            # each phase of a GAN leaves the other's weights unused, which plain DDP takes for an error
+            config.trainer.strategy = "ddp_find_unused_parameters_true"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer, with the run's loggers unless the configuration brings its own, and atomic checkpoints."""
@@ -134,6 +157,7 @@ def main(args: list[str]) -> TrainingCLI:
         PseganError: a user's error.
     """
     _quiet()
+    _check_files(args)
     failed = True
     try:
         cli = TrainingCLI(args)
@@ -142,9 +166,22 @@ def main(args: list[str]) -> TrainingCLI:
         if (users := _user_error(error)) is not None:
             raise users from None
         raise
+    except PermissionError as error:
+        raise PseganError(f"{error.filename}: cannot be written ({error.strerror}); choose another --run.dir") from None
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PseganError(f"{error.filename}: is a file where a folder is needed; choose another --run.dir") from None
     finally:
         finish_wandb(failed)  # or the next run of this process would be logged into this one
     return cli
+
+
+def _check_files(args: list[str]) -> None:
+    """Name the overlay that is not YAML; jsonargparse doesn't."""
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        path = Path(word.removeprefix("--config=") if word.startswith("--config=") else following)
+        if (word not in ("-c", "--config") and not word.startswith("--config=")) or not path.is_file():
+            continue
+        read_yaml(path)
 
 
 def _user_error(error: BaseException | None) -> PseganError | None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from psegan import cli, training
 from psegan.errors import PseganError
@@ -105,6 +106,79 @@ def test_a_damaged_checkpoint_is_one_line(psegan_arguments, from_repository, tmp
     damaged.write_bytes(b"PK\x03\x04 half")
     with pytest.raises(PseganError, match=r"damaged\.ckpt: cannot be read as a checkpoint"):
         training.main([*psegan_arguments, f"--ckpt_path={damaged}"])
+
+
+def test_what_is_no_checkpoint_of_ours_is_one_line(psegan_arguments, from_repository, tmp_path):
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.ckpt")
+    for name, message in {
+        "empty": "cannot be read as a checkpoint",
+        "foreign": "holds no checkpoint of psegan",
+    }.items():
+        with pytest.raises(PseganError, match=rf"{name}\.ckpt: {message}"):
+            training.main([*psegan_arguments, f"--ckpt_path={tmp_path / name}.ckpt"])
+
+
+def test_a_broken_overlay_is_named(tmp_path, psegan_arguments, from_repository):
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(PseganError, match=r"broken\.yaml: is not YAML"):
+        training.main([*psegan_arguments, "--config", str(tmp_path / "broken.yaml")])
+
+
+def test_continuing_what_is_not_there_is_refused(psegan_arguments, from_repository):
+    with pytest.raises(PseganError, match=r"holds no last\.ckpt: correct --run\.dir"):
+        training.main([*psegan_arguments, "--ckpt_path=last"])
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(psegan_arguments, from_repository, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PseganError, match="is a file where a folder is needed"):
+        training.main([*psegan_arguments, f"--run.dir={tmp_path / 'file' / 'run'}"])
+
+
+def test_judging_needs_trained_weights_and_leaves_the_training_alone(
+    psegan_arguments, from_repository, tmp_path, trained
+):
+    training.main([*psegan_arguments, "--run.loggers=[csv]", "--trainer.log_every_n_steps=1"])
+    run = tmp_path / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    judge = ["--config", str(run / "config.yaml"), f"--privacy.emotion_classifier={trained('emotion')}",
+             f"--privacy.speaker_classifier={trained('speaker')}"]  # fmt: skip
+    for command in ("validate", "test", "predict"):
+        with pytest.raises(PseganError, match=f"psegan {command} needs a trained system: give --ckpt_path"):
+            training.main([command, *judge])
+        training.main([command, *judge, "--ckpt_path=last"])
+    assert {path: path.read_bytes() for path in before} == before
+    assert "test/emotion_accuracy" in (run / "test" / "metrics.csv").read_text()
+    assert "val/speaker_eer" in (run / "validate" / "metrics.csv").read_text()
+    assert list((run / "test" / "figures" / "test").glob("roc_emotion-*.png"))
+    assert len(list((run / "predict" / "protected").rglob("*.flac"))) == 10
+
+
+def test_a_classifiers_predictions_are_a_table(trained, tiny, from_repository, tmp_path):
+    training.main([
+        "predict", "--config", "experiments/classifier.yaml", *tiny, "--model.init_args.attribute=emotion",
+        "--run.loggers=[]", f"--run.dir={tmp_path}", "--trainer.enable_progress_bar=false",
+        f"--ckpt_path={trained('emotion')}",
+    ])  # fmt: skip
+    lines = (tmp_path / "predict" / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "id,neutral,happy,sad,angry,fearful"
+    assert len(lines) == 11
+    assert sum(map(float, lines[1].split(",")[1:])) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_classifier_is_not_continued_at_another_length(trained, tiny, from_repository, tmp_path):
+    command = [
+        "fit", "--config", "experiments/classifier.yaml", *tiny, "--run.loggers=[]", f"--run.dir={tmp_path}",
+        f"--ckpt_path={trained('emotion')}", "--trainer.max_epochs=3",
+    ]  # fmt: skip
+    with pytest.raises(PseganError, match="planned for 1 epochs"):
+        training.main(command)
+
+
+def test_synchronised_batch_norm_is_refused(psegan_arguments, from_repository):
+    with pytest.raises(PseganError, match="sync_batchnorm"):
+        training.main([*psegan_arguments, "--trainer.sync_batchnorm=true"])
 
 
 def test_an_unknown_command_and_none():

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.loggers import WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
 
 from psegan import training
+from psegan.errors import PseganError
 from psegan.loggers import Run
 
 SCALARS = {
@@ -136,9 +138,14 @@ def test_without_an_account_everything_is_offline(wandb_environment, tmp_path, m
     assert run.resolved_wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert run.resolved_wandb_mode() == "disabled"
-    assert Run(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode() == "online"
+    assert not any(isinstance(logger, WandbLogger) for logger in run.make_loggers())
+    with pytest.raises(PseganError, match="no account is configured"):
+        Run(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_MODE")
+    assert run.resolved_wandb_mode() == "online"
 
 
 def test_the_wandb_id_is_drawn_once(tmp_path):
-    assert Run(dir=str(tmp_path / "a")).wandb_id() == Run(dir=str(tmp_path / "a")).wandb_id()
-    assert Run(dir=str(tmp_path / "a")).wandb_id() != Run(dir=str(tmp_path / "b")).wandb_id()
+    assert Run(dir=str(tmp_path / "a")).identify() == Run(dir=str(tmp_path / "a")).identify()
+    assert Run(dir=str(tmp_path / "a")).identify() != Run(dir=str(tmp_path / "b")).identify()

@@ -12,7 +12,7 @@ import yaml
 
 from psegan.errors import PseganError
 from psegan.evaluation.results import Results
-from psegan.pipeline import Record, Reproduction, reproduce
+from psegan.pipeline import Record, Reproduction, _settings, reproduce
 
 
 @pytest.fixture
@@ -60,17 +60,30 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == stamps
     assert capsys.readouterr().out.count("complete, nothing to do") == 7
 
+    (out / "results.json").unlink()
+    run(experiment_file, out=f"{out}/../out")  # the same folder, spelt otherwise
+    assert (out / "results.json").exists()
+    assert capsys.readouterr().out.count("complete, nothing to do") == 6
+
     content = yaml.safe_load(experiment_file.read_text())
     content["stages"]["gender"]["set"]["model.init_args.learning_rate"] = 1e-4
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(PseganError, match=r"gender was made with other settings \(arguments was"):
+    with pytest.raises(
+        PseganError,
+        match=r"gender was made with other settings \(set\.model\.init_args\.learning_rate was None, now 0\.0001\)",
+    ):
         run(experiment_file)
 
 
 def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, tmp_path):
     """Ctrl-C while a stage trains: the stage is not taken for complete; the same command finishes it."""
+    content = yaml.safe_load(experiment_file.read_text())
+    for name, stage in content["stages"].items():
+        stage.setdefault("set", {})["trainer.max_epochs"] = 40 if name == "emotion" else 1
+    experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     command = [sys.executable, "-m", "psegan.cli", "reproduce", "--config", str(experiment_file)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "out" / "emotion" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -83,16 +96,24 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     assert state["complete"] is False
     assert not (tmp_path / "out" / "speaker").exists()
 
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "emotion: continuing: psegan fit" in again.stdout
+    assert "--ckpt_path=last" in again.stdout
+    assert (tmp_path / "out" / "report.html").exists()
 
-def test_a_record_of_other_settings_is_refused(tmp_path):
-    record = Record(tmp_path / "stage.json", {"a": 1})
+
+def test_a_record_knows_other_settings(tmp_path):
+    record = Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}})
     assert not record.begun
     record.begin()
-    assert not Record(tmp_path / "stage.json", {"a": 1}).complete
+    again = Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}})
+    assert again.begun
+    assert not again.complete
+    assert not again.difference
     record.finish()
-    assert Record(tmp_path / "stage.json", {"a": 1}).complete
-    with pytest.raises(PseganError, match="a was 1, now 2"):
-        Record(tmp_path / "stage.json", {"a": 2})
+    assert Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}}).complete
+    assert Record(tmp_path / "stage.json", {"a": 1, "b": {"c": 3}}).difference == "b.c was [1, 2], now 3"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +124,11 @@ def test_a_record_of_other_settings_is_refused(tmp_path):
         (lambda c: c["stages"]["emotion"].update(overlay=1), r"stages\.emotion: unknown key 'overlay'"),
         (lambda c: c["systems"].update(psegan="nowhere"), r"systems\.psegan names stage 'nowhere'"),
         (lambda c: c["classifiers"].pop("gender"), "classifiers must name a stage for each of"),
+        (lambda c: c.update(stages=["emotion"]), r"stages is \['emotion'\], but must be a mapping"),
+        (lambda c: c["stages"].update(emotion=None), r"stages\.emotion is None, but must be a mapping"),
+        (lambda c: c["stages"]["emotion"].update(config="a.yaml"), r"config is 'a\.yaml', but must be a list"),
+        (lambda c: c["stages"]["emotion"].update(set=["a"]), r"set is \['a'\], but must be a mapping"),
+        (lambda c: c.update(seed="one"), "seed is 'one', but must be a whole number"),
     ],
 )
 def test_errors_in_an_experiment_file_are_named(experiment_file, change, message):
@@ -127,3 +153,28 @@ def test_a_reference_to_a_later_stage_is_named(experiment_file):
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(PseganError, match=r"refers to \{speaker_matcher\}, which is no earlier stage"):
         run(experiment_file)
+
+
+def test_several_devices_and_broken_overlays_are_refused(experiment_file, tmp_path):
+    content = yaml.safe_load(experiment_file.read_text())
+    content["set"]["trainer.devices"] = 2
+    experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(PseganError, match="trains on one device"):
+        run(experiment_file)
+    content["set"].pop("trainer.devices")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    content["stages"]["emotion"]["config"].append(str(tmp_path / "broken.yaml"))
+    experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(PseganError, match=r"broken\.yaml: is not YAML"):
+        run(experiment_file)
+
+
+def test_a_seed_reaches_every_stage(experiment_file):
+    content = yaml.safe_load(experiment_file.read_text())
+    content["seed"] = 3
+    experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    experiment = Reproduction.read(str(experiment_file))
+    seeds = {stage.name: _settings(experiment, stage, None, None)["seed_everything"] for stage in experiment.stages}
+    assert seeds == {
+        "emotion": 3, "speaker": 3, "gender": 3, "content": 3, "speaker_matcher": 1003, "psegan": 3
+    }  # fmt: skip

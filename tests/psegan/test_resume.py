@@ -55,10 +55,12 @@ def rows(path):
 def test_a_killed_run_continues_bit_identically(fit, tmp_path):
     whole = fit("whole")
     assert whole.returncode == 0, whole.stderr
-    killed = fit(
-        "killed", "--trainer.callbacks+=killer.KillAt", "--trainer.callbacks.epoch=2", "--trainer.callbacks.batch=3"
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for epoch, batch in ((0, 5), (2, 3)):  # the first time there is no checkpoint yet, so it begins anew
+        killed = fit(
+            "killed", "--trainer.callbacks+=killer.KillAt", f"--trainer.callbacks.epoch={epoch}",
+            f"--trainer.callbacks.batch={batch}",
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert checkpoint(tmp_path, "killed")["epoch"] == 1, "the state of the last completed epoch"
     continued = fit("killed", "--ckpt_path=last")
     assert continued.returncode == 0, continued.stderr

@@ -17,5 +17,5 @@ class SaveConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_none=False)
         write_text(run_dir(trainer) / "config.yaml", text)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if stage == "fit" and isinstance(logger, WandbLogger):
                 logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)

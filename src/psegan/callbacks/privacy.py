@@ -5,14 +5,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
 from psegan.evaluation import metrics
 from psegan.evaluation.judgement import Judge, Judgement, trials
-from psegan.loggers import log_figure, log_roc_table
+from psegan.loggers import figures_due, log_figure, log_roc_table
 from psegan.plots import roc_figure, tsne_figure, tsne_points
 from psegan.systems.adversarial import AdversarialSystem, Protected
 from psegan.systems.classifier import load_classifier
@@ -31,7 +30,7 @@ class PrivacyMetrics(L.Callback):
     Args:
         emotion_classifier: checkpoint of an emotion :class:`~psegan.systems.Classifier`.
         speaker_classifier: checkpoint of a speaker :class:`~psegan.systems.Classifier`.
-        figures_every_n_epochs: epochs between ROC and t-SNE figures; scalars come with every validation.
+        figures_every_n_validations: validations between ROC and t-SNE figures; scalars come with each.
         tsne_points: utterances in the t-SNE figure at most.
         seed: of the t-SNE.
     """
@@ -40,12 +39,12 @@ class PrivacyMetrics(L.Callback):
         self,
         emotion_classifier: str | None = None,
         speaker_classifier: str | None = None,
-        figures_every_n_epochs: int = 5,
+        figures_every_n_validations: int = 5,
         tsne_points: int = 500,
         seed: int = 0,
     ) -> None:
         self.paths = {"emotion": emotion_classifier, "speaker": speaker_classifier}
-        self.figures_every_n_epochs = figures_every_n_epochs
+        self.figures_every_n_validations = figures_every_n_validations
         self.tsne_points = tsne_points
         self.seed = seed
         self.judges: dict[tuple[str, str], Judge] = {}
@@ -85,9 +84,7 @@ class PrivacyMetrics(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log scalars, and figures where they are due."""
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        due = (trainer.current_epoch + 1) % self.figures_every_n_epochs == 0
-        self._conclude(trainer, pl_module, "val", figures=due or last or trainer.state.fn != TrainerFn.FITTING)
+        self._conclude(trainer, pl_module, "val", figures=figures_due(trainer, self.figures_every_n_validations))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log scalars and figures."""
@@ -102,13 +99,15 @@ class PrivacyMetrics(L.Callback):
         if not self.judges:
             return
         found = {key: _gathered(judge.conclude(), module) for key, judge in self.judges.items()}
+        data = getattr(trainer, "datamodule", None)
         scalars: dict[str, float] = {}
         curves: dict[str, dict[str, tuple[Any, Any, float]]] = {"emotion": {}, "speaker": {}}
         for speech in _PAIR:
             suffix = "" if speech == "protected" else "_original"
             for name, value in found["emotion", speech].scores().items():
                 scalars[f"{stage}/emotion_{name}{suffix}"] = value
-            scalars[f"{stage}/speaker_accuracy{suffix}"] = found["speaker", speech].scores()["accuracy"]
+            if data is None or data.shares_speakers:  # a classifier knows no other speakers
+                scalars[f"{stage}/speaker_accuracy{suffix}"] = found["speaker", speech].scores()["accuracy"]
             for attribute in curves:
                 try:
                     scores, is_target = trials(attribute, found[attribute, "original"], found[attribute, speech])
@@ -118,7 +117,7 @@ class PrivacyMetrics(L.Callback):
                 curves[attribute][speech] = (fpr, tpr, metrics.auc(scores, is_target))
                 if attribute == "speaker":
                     scalars[f"{stage}/speaker_eer{suffix}"] = metrics.eer(scores, is_target)
-        module.log_dict(scalars, rank_zero_only=True)
+        module.log_dict(scalars)
         if not figures:
             return
         for attribute, of_attribute in curves.items():

@@ -17,6 +17,9 @@ class ExactResume(L.Callback):
     It also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, since the continued one
     writes them again.
 
+    Under DDP the states are those of the first process; only dropout depends on them. TensorBoard and W&B keep the points of
+    the lost epoch beside the new ones.
+
     Targets, noise, crops and the order of batches need no state (:mod:`psegan.random`); dropout does. The state
     is put back when training starts, after everything that draws while the run is being set up.
     """
@@ -41,9 +44,18 @@ class ExactResume(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Rewind metrics.csv to the checkpoint's epoch, where training goes on from it."""
-        for logger in trainer.loggers if trainer.state.fn == TrainerFn.FITTING else ():
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._rewind(trainer, checkpoint["epoch"])
+
+    def _rewind(self, trainer: L.Trainer, epoch: int) -> None:
+        for logger in trainer.loggers:
             if isinstance(logger, ContinuedCSVLogger):
-                logger.rewind(checkpoint["epoch"])
+                logger.rewind(epoch)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Where nothing is continued, drop what a run that died before its first checkpoint has logged."""
+        if trainer.ckpt_path is None:
+            self._rewind(trainer, -1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the states back."""

@@ -4,11 +4,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 
 from psegan.audio import UnitScaler, write_audio
 from psegan.batch import SpeechBatch
-from psegan.loggers import log_audio, log_figure, run_dir
+from psegan.loggers import figures_due, log_audio, log_figure, run_dir
 from psegan.models.vocoder import GriffinLim, Vocoder
 from psegan.plots import speech_figure
 from psegan.systems.adversarial import Protected
@@ -19,13 +18,13 @@ class SpeechSamples(L.Callback):
 
     Args:
         n_utterances: how many.
-        every_n_epochs: epochs between figures.
+        every_n_validations: validations between figures.
         vocoder: turns spectrograms into waveforms; Griffin-Lim by default.
     """
 
-    def __init__(self, n_utterances: int = 2, every_n_epochs: int = 5, vocoder: Vocoder | None = None) -> None:
+    def __init__(self, n_utterances: int = 2, every_n_validations: int = 5, vocoder: Vocoder | None = None) -> None:
         self.n_utterances = n_utterances
-        self.every_n_epochs = every_n_epochs
+        self.every_n_validations = every_n_validations
         self.vocoder = vocoder or GriffinLim()
         self.scaler = UnitScaler()
 
@@ -34,11 +33,8 @@ class SpeechSamples(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Draw the first batch where it is due."""
-        if not isinstance(outputs, Protected):
-            return
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last or trainer.state.fn != TrainerFn.FITTING
-        if batch_idx == 0 and due and trainer.is_global_zero:
+        first = isinstance(outputs, Protected) and batch_idx == 0 and trainer.is_global_zero
+        if first and figures_due(trainer, self.every_n_validations):
             self._draw(trainer, outputs, batch, "val")
 
     def on_test_batch_end(

@@ -58,8 +58,14 @@ class Judge:
             probability = self.classifier.verdict(embedding).softmax(-1)
         self._parts.append((probability.cpu(), embedding.cpu(), target.cpu()))
 
+    def __len__(self) -> int:
+        return sum(len(target) for _, _, target in self._parts)
+
     def conclude(self) -> Judgement:
         """All verdicts since the last call."""
+        if not self._parts:  # a process of several may have had no utterance
+            size, width = self.classifier.head.out_features, self.classifier.head.in_features
+            return Judgement(np.empty((0, size)), np.empty((0, width)), np.empty(0, dtype=np.int64))
         columns = [torch.cat(column) for column in zip(*self._parts, strict=True)]
         self._parts.clear()
         return Judgement(columns[0].double().numpy(), columns[1].double().numpy(), columns[2].numpy())

@@ -16,6 +16,7 @@ from psegan.evaluation import scoring
 from psegan.evaluation.metrics import confusion_matrix
 from psegan.evaluation.report import AudioExample, render_report, summary_table
 from psegan.evaluation.results import Results
+from psegan.files import file_hash, read_yaml
 from psegan.models.vocoder import GriffinLim
 from psegan.plots import confusion_figure, roc_figure, save_figure, speech_figure, tsne_figure, tsne_points
 from psegan.systems.adversarial import load_system
@@ -23,6 +24,10 @@ from psegan.systems.classifier import load_classifier
 
 if TYPE_CHECKING:
     from psegan.pipeline import Reproduction
+
+
+OUTPUTS = ("report.html", "results.json", "results.csv", "figures", "audio")
+"""What :func:`publish` writes."""
 
 
 def publish(experiment: "Reproduction", folder: Path, checkpoints: dict[str, Path]) -> None:
@@ -45,7 +50,12 @@ def publish(experiment: "Reproduction", folder: Path, checkpoints: dict[str, Pat
     }
     heard = scoring.hear(data, protectors, classifiers)
     fold = data.fold if data.split == "speaker-disjoint" else None
-    rows = list(scoring.rows(heard, corpus=data.corpus, split=data.split, fold=fold, seed=experiment.seed))
+    rows = list(
+        scoring.rows(
+            heard, corpus=data.corpus, split=data.split, fold=fold, seed=experiment.seed,
+            shares_speakers=data.shares_speakers,
+        )
+    )  # fmt: skip
     results = Results(_header(experiment, data, checkpoints), rows)
     results.to_json(folder / "results.json")
     results.to_csv(folder / "results.csv")
@@ -57,7 +67,7 @@ def publish(experiment: "Reproduction", folder: Path, checkpoints: dict[str, Pat
 def announce(folder: Path) -> None:
     """Print the table of a published folder, and where its files are."""
     print(f"\n{summary_table(Results.from_json(folder / 'results.json'))}\n")
-    for name in ("report.html", "results.json", "results.csv", "figures", "audio"):
+    for name in OUTPUTS:
         print(f"  {folder / name}")
 
 
@@ -70,11 +80,10 @@ def load_corpus(config: Path) -> CorpusDataModule:
 
 
 def _header(experiment: "Reproduction", data: CorpusDataModule, checkpoints: dict[str, Path]) -> dict[str, Any]:
-    from psegan.pipeline import file_hash
-
     return {
         "experiment": experiment.name,
         "systems": experiment.systems,
+        "configuration": {stage: read_yaml(path.parents[1] / "config.yaml") for stage, path in checkpoints.items()},
         "seed": experiment.seed,
         "vocoder": "Griffin-Lim, 32 iterations",
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
@@ -90,9 +99,11 @@ def _header(experiment: "Reproduction", data: CorpusDataModule, checkpoints: dic
 def _commit() -> str | None:
     """The checkout's commit, with a + where files differ from it; None outside a checkout."""
     here = Path(__file__).parent
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=here, capture_output=True, text=True
-    )
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    except OSError:  # no git on this machine
+        return None
     return described.stdout.strip() if described.returncode == 0 else None
 
 
@@ -102,8 +113,8 @@ def _draw(heard: dict[str, scoring.Hearing], data: CorpusDataModule, folder: Pat
     figures = {}
     for attribute in ("emotion", "speaker"):
         title = f"{attribute.capitalize()} ROC, {data.title} test set"
-        figure = roc_figure(scoring.roc_curves(heard, attribute), title)
-        figures[title] = save_figure(figure, folder / f"roc_{attribute}.png")
+        if curves := scoring.roc_curves(heard, attribute):
+            figures[title] = save_figure(roc_figure(curves, title), folder / f"roc_{attribute}.png")
     for system, hearing in heard.items():
         emotion = hearing.judgements["emotion"]
         if system != "original":

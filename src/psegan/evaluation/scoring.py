@@ -53,7 +53,7 @@ def protection(system: AdversarialSystem, vocoder: Vocoder, seed: int) -> Protec
 
 
 def _speak(vocoder: Vocoder, log_mel: Tensor, frames: Tensor, batch: SpeechBatch) -> Tensor:
-    waveform = vocoder(log_mel, frames)[:, : batch.waveform.shape[1]]
+    waveform = vocoder(log_mel, frames)[:, : batch.waveform.shape[1]].clamp(-1, 1)  # what a file can hold
     return waveform * mask_like(batch.length, waveform)
 
 
@@ -95,18 +95,27 @@ def hear(
                 judge.hear(*judge.classifier.features(spoken), batch.label(attribute))
             for i in range(min(len(batch), n_clips - len(clips))):
                 clips[batch.id[i]] = spoken.waveform[i, : int(batch.length[i])]
+        judged = len(next(iter(judges.values())))
+        assert judged == len(data.split_utterances("test")), f"{judged} utterances judged: not the whole test set"
         heard[name] = Hearing({attribute: judge.conclude() for attribute, judge in judges.items()}, clips)
     return heard
 
 
 def rows(
-    heard: Mapping[str, Hearing], *, corpus: str, split: str, fold: int | None, seed: int, n_resamples: int = 1000
+    heard: Mapping[str, Hearing],
+    *,
+    corpus: str,
+    split: str,
+    fold: int | None,
+    seed: int,
+    shares_speakers: bool,
+    n_resamples: int = 1000,
 ) -> Iterable[Row]:
     """The tidy scores of what was heard, with 95 % intervals over speakers.
 
     Emotion and the other attributes: accuracy and UAR of a classifier that was trained on original speech. Emotion
     besides: macro AUC and the EER of pooled one-vs-rest trials. Speaker besides: the verification EER of trials that
-    enrol original speech and test the system's.
+    enrol original speech and test the system's; accuracy and UAR only where the test set's speakers were trained on.
     """
     original = heard["original"].judgements["speaker"]
     for system, hearing in heard.items():
@@ -117,6 +126,8 @@ def rows(
                 "accuracy": partial(bootstrap.accuracy_interval, *arguments),
                 "uar": partial(bootstrap.uar_interval, *arguments),
             }
+            if attribute == "speaker" and not shares_speakers:
+                measures.clear()  # a classifier knows no other speakers than those that it learnt from
             if attribute == "emotion":
                 measures["auc"] = partial(bootstrap.macro_auc_interval, *arguments)
                 measures["eer"] = partial(bootstrap.one_vs_rest_eer_interval, *arguments)

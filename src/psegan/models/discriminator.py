@@ -51,6 +51,9 @@ class AlexNetDiscriminator(nn.Module):
         n_classes: outputs, "fake" included.
     """
 
+    shortest = 15
+    """Frames that its three poolings need."""
+
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -81,4 +84,5 @@ class AlexNetDiscriminator(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and frames ``(B,)``, which it ignores → logits ``(B, n_classes)``."""
+        mel = F.pad(mel, (0, max(self.shortest - mel.shape[-1], 0)))
         return self.classifier(self.features(mel.unsqueeze(1)).flatten(1))

@@ -1,5 +1,6 @@
 """The manual GAN step, once: a system states its phases, this takes their steps in order."""
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from psegan.batch import SpeechBatch
+from psegan.batch import SpeechBatch, TensorRecord
 from psegan.checkpointing import read_checkpoint
 from psegan.errors import PseganError
 from psegan.losses import distortion
@@ -37,7 +38,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Protected:
+class Protected(TensorRecord):
     """Speech before and after protection, as scaled log-mels.
 
     Attributes:
@@ -71,6 +72,7 @@ class AdversarialSystem(System):
         super().__init__(n_classes, seed)
         self.automatic_optimization = False
         self.gradient_clip = gradient_clip
+        self._gradient_norms: dict[str, Tensor] = {}
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
@@ -107,6 +109,7 @@ class AdversarialSystem(System):
         optimizers = self.optimizers()
         assert isinstance(optimizers, list), "an adversarial system has at least two phases"
         active = self.active_phases()
+        logged: dict[str, Tensor] = {}
         for phase, optimizer in zip(self.phases(), optimizers, strict=True):
             if phase.name not in active:
                 continue
@@ -115,9 +118,9 @@ class AdversarialSystem(System):
                 optimizer.zero_grad()
                 self.manual_backward(losses["total"])
                 optimizer.step()
-            self.log_dict(
-                {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch)
-            )
+            logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
+        # once and here: Lightning forgets what was logged before a hook between phases logs
+        self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
         """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""
@@ -136,7 +139,7 @@ class AdversarialSystem(System):
         if self.gradient_clip is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            self.log(f"train/gradient_norm/{self._phase_of(optimizer)}", norm)
+            self._gradient_norms[f"train/{self._phase_of(optimizer)}/gradient_norm"] = norm
 
     def _protect_batch(self, batch: SpeechBatch, stage: str, batch_idx: int) -> Protected:
         original, lengths = self.features(batch)
@@ -161,12 +164,12 @@ def load_system(path: str | Path) -> AdversarialSystem:
     Raises:
         PseganError: the file is missing, is no checkpoint, or holds no such system.
     """
-    from psegan import systems
-
-    name = read_checkpoint(path).get("psegan", {}).get("system", "")
-    cls = getattr(systems, name, None)
+    about = read_checkpoint(path)
+    module, _, name = about.get("hyper_parameters", {}).get("_class_path", "").rpartition(".")
+    cls = getattr(importlib.import_module(module), name, None) if module else None
     if not (isinstance(cls, type) and issubclass(cls, AdversarialSystem)):
-        raise PseganError(f"{path} holds {name or 'no system of psegan'}; give a checkpoint of a protecting system")
+        found = about.get("psegan", {}).get("system", "no system of psegan")
+        raise PseganError(f"{path} holds {found}; give a checkpoint of a protecting system that psegan fit wrote")
     system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     system.freeze()
     return system

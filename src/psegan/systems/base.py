@@ -1,5 +1,6 @@
 """What every system shares: the front-end, its place in a checkpoint, and a count of batches."""
 
+import inspect
 from typing import Any
 
 import lightning as L
@@ -58,14 +59,28 @@ class System(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the system, keep the batch count, and keep hyperparameters plain so that weights_only can load them."""
         plain = checkpoint.get("hyper_parameters", {})
-        for name in [name for name, value in plain.items() if callable(value)]:  # modules are callable too
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        unsaved = [name for name, value in plain.items() if callable(value)]  # modules are callable too
+        custom = [name for name in unsaved if plain[name] is not defaults.get(name)]
+        for name in unsaved:
             del plain[name]
-        checkpoint["psegan"] = {"system": type(self).__name__, "batches_seen": self.batches_seen}
+        checkpoint["psegan"] = {
+            "system": type(self).__name__,
+            "batches_seen": self.batches_seen,
+            "max_epochs": self.trainer.max_epochs,
+            "custom": custom,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another system's checkpoint, and one whose weights have other shapes."""
         check_system(checkpoint, type(self).__name__)
-        self.batches_seen = checkpoint["psegan"]["batches_seen"]
+        about = checkpoint["psegan"]
+        if about["custom"] and self._trainer is None:
+            raise PseganError(
+                f"the checkpoint's {', '.join(about['custom'])} was passed in as a Python object, which a checkpoint does "
+                "not hold; construct the system in the same way and load the checkpoint's state_dict"
+            )
+        self.batches_seen = about["batches_seen"]
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in sorted(ours.keys() | theirs.keys()):
             if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
@@ -50,14 +51,15 @@ class Classifier(System):
         self.save_hyperparameters(logger=False)
         if attribute not in n_classes:
             raise PseganError(f"model.init_args.attribute is {attribute!r}: one of {', '.join(n_classes)}")
+        if n_classes[attribute] < 2:
+            raise PseganError(f"the corpus has a single class of {attribute}; a classifier needs two or more")
         self.attribute = attribute
         self.encoder = encoder()
         self.head = nn.Linear(self.encoder.embedding_dim, n_classes[attribute])  # type: ignore[arg-type]
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.label_smoothing = label_smoothing
         self.max_masked_bands, self.max_masked_fraction = max_masked_bands, max_masked_fraction
-        self.accuracy = MulticlassAccuracy(n_classes[attribute], average="micro")
-        self.uar = MulticlassAccuracy(n_classes[attribute], average="macro")
+        self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
 
     def embed(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → embedding ``(B, E)``."""
@@ -80,11 +82,19 @@ class Classifier(System):
         return loss
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Loss, accuracy and UAR."""
+        """Judge a batch."""
         self._evaluate(batch, "val")
 
+    def on_validation_epoch_end(self) -> None:
+        """Accuracy and UAR."""
+        self._conclude("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Accuracy and UAR."""
+        self._conclude("test")
+
     def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Loss, accuracy and UAR."""
+        """Judge a batch."""
         self._evaluate(batch, "test")
 
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Tensor | tuple[str, ...]]:
@@ -92,6 +102,16 @@ class Classifier(System):
         mel, frames = self.features(batch)
         embedding = self.embed(mel, frames)
         return {"id": batch.id, "probability": self.verdict(embedding).softmax(-1), "embedding": embedding}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See the base class; a one-cycle schedule cannot be continued at another length."""
+        super().on_load_checkpoint(checkpoint)
+        planned = checkpoint["psegan"]["max_epochs"]
+        if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
+            raise PseganError(
+                f"the run was planned for {planned} epochs and its learning rate falls until then, but trainer.max_epochs "
+                f"is {self.trainer.max_epochs}; continue with {planned}, or start anew in another run.dir"
+            )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; one cycle over all steps of the training."""
@@ -103,11 +123,17 @@ class Classifier(System):
     def _evaluate(self, batch: SpeechBatch, stage: str) -> None:
         mel, frames = self.features(batch)
         logits, labels = self(mel, frames), batch.label(self.attribute)
-        self.accuracy(logits, labels)
-        self.uar(logits, labels)
+        self.confusion(logits, labels)
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(batch), sync_dist=True)
-        self.log(f"{stage}/accuracy", self.accuracy, on_epoch=True, prog_bar=True, batch_size=len(batch))
-        self.log(f"{stage}/uar", self.uar, on_epoch=True, batch_size=len(batch))
+
+    def _conclude(self, stage: str) -> None:
+        """Log accuracy and UAR over the classes that occur, as :func:`psegan.evaluation.metrics.uar` defines it."""
+        counts = self.confusion.compute().double()
+        self.confusion.reset()
+        occurring = counts.sum(1) > 0
+        recall = counts.diagonal()[occurring] / counts.sum(1)[occurring]
+        self.log(f"{stage}/accuracy", counts.diagonal().sum().float() / counts.sum().float(), prog_bar=True)
+        self.log(f"{stage}/uar", recall.mean().float())
 
     def _masked(self, mel: Tensor, frames: Tensor) -> Tensor:
         draw = torch.rand(4, len(mel), 1, generator=seeded(*self.occasion)).to(mel.device)

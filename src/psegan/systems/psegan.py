@@ -1,5 +1,6 @@
 """PSEGAN: a conditional generator, a K+1-class discriminator and a frozen speaker matcher (article, section 4)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,8 +96,11 @@ class PSEGAN(AdversarialSystem):
             raise PseganError(
                 f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
             )
+        if distortion_form not in ("l1", "pcgan"):
+            raise PseganError(f"model.init_args.distortion_form is {distortion_form!r}, but must be l1 or pcgan")
         self.discriminator_warmup = discriminator_warmup
         self._speaker_matcher_is_trained = not speaker_weight
+        self._planned_warmup: int | None = None
 
     def phases(self) -> tuple[Phase, ...]:
         """Discriminator, then generator."""
@@ -116,8 +120,12 @@ class PSEGAN(AdversarialSystem):
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs in which only the discriminator learns, rounded down."""
-        return int(self.discriminator_warmup * max(self.trainer.max_epochs or 0, 0))
+        """Epochs in which only the discriminator learns; a continued run keeps those of its beginning."""
+        if self._planned_warmup is None:
+            epochs = max(self.trainer.max_epochs or 0, 0)
+            # rounded up, so that a short run has all parts of a long one, but never all of it
+            self._planned_warmup = max(min(math.ceil(self.discriminator_warmup * epochs), epochs - 1), 0)
+        return self._planned_warmup
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
         """Features, targets, noise and generated speech."""
@@ -178,9 +186,15 @@ class PSEGAN(AdversarialSystem):
             ) from None
         self._speaker_matcher_is_trained = True
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See the base class; the length of the warm-up is kept, should a continued run have more epochs."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See the base class; the matcher comes with the checkpoint."""
         super().on_load_checkpoint(checkpoint)
+        self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
         self._speaker_matcher_is_trained = True
 
     def on_train_start(self) -> None:

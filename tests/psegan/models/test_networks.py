@@ -108,3 +108,4 @@ def test_outputs():
     assert SpeechEncoder(n_bands=32)(mel[:, :32], lengths).shape == (3, 128)
     assert StridedDiscriminator(9)(mel, lengths).shape == (3, 9)
     assert AlexNetDiscriminator(9)(mel, lengths).shape == (3, 9)
+    assert AlexNetDiscriminator(9)(mel[..., :1], lengths).shape == (3, 9)
