@@ -26,6 +26,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "psegan needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "Installing into $(VENV): about 5 GB, mostly torch; one to two minutes on a fast line."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@

@@ -12,7 +12,7 @@ _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path last)",
     "validate": "judge a checkpoint on the validation set",
     "test": "judge a checkpoint on the test set",
-    "predict": "protect the test set's spectrograms",
+    "predict": "protect the test set: one FLAC file an utterance",
 }
 
 

@@ -72,6 +72,9 @@ class Run:
             settings=wandb.Settings(silent=mode != "online", show_info=mode == "online"),
         )
         logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
+        if mode == "offline":
+            logger._wandb_init.pop("resume")  # wandb warns that it means nothing there; the id is what continues a run
+        Path(self.dir).mkdir(parents=True, exist_ok=True)  # wandb looks for a git checkout from there
         return logger
 
     def identify(self) -> str:

@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="an experiment file, as experiments/reproduce/demo.yaml")
     parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")
     parser.add_argument("--out", help="folder of runs and results (instead of the experiment's)")
-    parser.add_argument("--max-epochs", type=int, help="train no stage for longer than this")
+    parser.add_argument("--max-epochs", type=int, help="train no stage for longer than this, to check the path")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -136,16 +136,19 @@ def reproduce(
     for number, stage in enumerate(experiment.stages, 1):
         values = _settings(experiment, stage, data_root, max_epochs)
         checkpoints[stage.name] = _train(experiment, stage, values, folder, checkpoints, f"[{number}/{total}]")
-    _score(experiment, folder, checkpoints, f"[{total}/{total}]")
+    _score(experiment, folder, checkpoints, max_epochs, f"[{total}/{total}]")
 
 
-def _score(experiment: Reproduction, folder: Path, checkpoints: dict[str, Path], progress: str) -> None:
+def _score(
+    experiment: Reproduction, folder: Path, checkpoints: dict[str, Path], max_epochs: int | None, progress: str
+) -> None:
     from psegan.evaluation import publication
 
     settings = {
         "experiment": [experiment.name, experiment.classifiers, experiment.systems, experiment.seed],
         "inputs": {name: file_hash(path) for name, path in checkpoints.items()},
         "version": __version__,
+        "max_epochs": max_epochs,
     }
     record = Record(folder / "stage.json", settings)
     # scores follow from the trainings, so what is outdated or missing is made again
@@ -155,7 +158,7 @@ def _score(experiment: Reproduction, folder: Path, checkpoints: dict[str, Path],
         print(f"{progress} score", flush=True)
         started = time.monotonic()
         record.begin()
-        publication.publish(experiment, folder, checkpoints)
+        publication.publish(experiment, folder, checkpoints, max_epochs)
         record.finish()
         print(f"{progress} score: {time.monotonic() - started:.0f} s", flush=True)
     publication.announce(folder)
@@ -225,10 +228,7 @@ def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max
     if data_root is not None:
         values["data.init_args.root"] = data_root
     if max_epochs is not None:
-        epochs = min(max_epochs, planned("trainer.max_epochs", max_epochs))
-        values["trainer.max_epochs"] = epochs
-        # a shortened training is still judged at its end
-        values["trainer.check_val_every_n_epoch"] = min(planned("trainer.check_val_every_n_epoch", 1), epochs)
+        values["trainer.max_epochs"] = min(max_epochs, planned("trainer.max_epochs", max_epochs))
     return values
 
 
@@ -260,7 +260,7 @@ def _train(
     record = Record(run / "stage.json", {"overlays": overlays, "set": values | resolved, "inputs": inputs})
     if record.difference:
         raise PseganError(
-            f"{run} was made with other settings ({record.difference}); remove that folder, or choose another with --out"
+            f"{run} was made with other settings ({record.difference}); remove {folder}, or choose another with --out"
         )
     if record.complete and checkpoint.is_file():
         print(f"{progress} {stage.name}: complete, nothing to do")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from datamodules.base import CorpusDataModule
@@ -34,11 +34,25 @@ class OneLineParser(LightningArgumentParser):
         lines = [line.strip(" -:") for line in message.splitlines()]
         telling = [line for line in lines if line and not line.startswith(_UNTELLING)]
         reason = re.sub(r"\s+", " ", ": ".join(telling))
+        if "arguments are required" in reason and ".data" in reason:
+            raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
         raise PseganError(f"{textwrap.shorten(reason, 300)}; 'psegan fit ... --print_config' prints the keys there are")
 
 
 # what jsonargparse says of a union's other members, and of a value that the user knows
 _UNTELLING = ("Does not validate against any", "Subtypes:", "Errors", "Expected a <class 'NoneType'>", "Given value")
+
+
+class PlainProgressBar(TQDMProgressBar):
+    """Lightning's bar without the tail of the W&B id, which it takes for a version."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar."""
+        found = super().get_metrics(trainer, pl_module)
+        found.pop("v_num", None)
+        return found
 
 
 class TrainingCLI(LightningCLI):
@@ -129,17 +143,35 @@ class TrainingCLI(LightningCLI):
             # what is said of a trained run lies beside it, and never over what training wrote
             config.run.wandb_id = config.run.wandb_id or Run(config.run.dir).identify()
             config.run.dir = config.trainer.default_root_dir = str(run / str(self.subcommand))
+        epochs, rhythm = config.trainer.max_epochs, config.trainer.check_val_every_n_epoch
+        if epochs is not None and rhythm is not None and 0 < epochs < rhythm:
+            config.trainer.check_val_every_n_epoch = epochs  # a short training is still judged at its end
         if config.trainer.sync_batchnorm:
             raise PseganError("trainer.sync_batchnorm is true, but masked batch norm has no such form; set it to false")
         if config.trainer.devices not in (1, "1") and config.trainer.strategy == "auto":
             # each phase of a GAN leaves the other's weights unused, which plain DDP takes for an error
             config.trainer.strategy = "ddp_find_unused_parameters_true"
 
+    def after_instantiate_classes(self) -> None:
+        """Find out what is missing before a logger opens a run for it."""
+        self.datamodule.setup(str(self.subcommand))
+        if self.subcommand == "fit":
+            self.model.setup("fit")
+            if self.config_init[self.subcommand].ckpt_path is None:
+                self.model.check_ready()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PrivacyMetrics):
+                callback.setup(self.trainer, self.model, str(self.subcommand))
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer, with the run's loggers unless the configuration brings its own, and atomic checkpoints."""
         config = self.config_init[self.subcommand]
         if config.trainer.logger is None:
             kwargs["logger"] = config.run.make_loggers()
+        if config.trainer.enable_progress_bar is not False:
+            # a log file gets a line an epoch
+            bar = PlainProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9)
+            kwargs["callbacks"] = [*(config.trainer.callbacks or []), bar]
         plugins = config.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
@@ -172,6 +204,8 @@ def main(args: list[str]) -> TrainingCLI:
         raise PseganError(f"{error.filename}: is a file where a folder is needed; choose another --run.dir") from None
     finally:
         finish_wandb(failed)  # or the next run of this process would be logged into this one
+    if cli.trainer.is_global_zero:
+        print(f"{cli.subcommand}: {cli.trainer.default_root_dir}", flush=True)
     return cli
 
 
@@ -208,8 +242,9 @@ def _quiet() -> None:
     )
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage().lower())
+    untold = ("TPU available", "Loading `train_dataloader`", "💡 Tip")
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    log.addFilter(lambda record: not record.getMessage().startswith(untold))
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def test_a_classifier_is_not_continued_at_another_length(trained, tiny, from_rep
         "fit", "--config", "experiments/classifier.yaml", *tiny, "--run.loggers=[]", f"--run.dir={tmp_path}",
         f"--ckpt_path={trained('emotion')}", "--trainer.max_epochs=3",
     ]  # fmt: skip
-    with pytest.raises(PseganError, match="planned for 1 epochs"):
+    with pytest.raises(PseganError, match="planned for 1 epoch"):
         training.main(command)
 
 
@@ -185,3 +185,20 @@ def test_an_unknown_command_and_none():
     assert run("frobnicate").returncode == 2
     assert run().returncode == 2
     assert run("--version").stdout.startswith("psegan ")
+
+
+@pytest.mark.parametrize("batches", [2, 3, 5, 6])
+def test_a_classifier_learns_in_a_handful_of_steps(batches, tiny, from_repository, tmp_path):
+    training.main([
+        "fit", "--config", "experiments/classifier.yaml", *tiny, "--run.loggers=[]", f"--run.dir={tmp_path}",
+        "--trainer.max_epochs=1", f"--trainer.limit_train_batches={batches}", "--data.init_args.batch_size=8",
+        "--trainer.enable_progress_bar=false",
+    ])  # fmt: skip
+
+
+def test_a_failed_start_leaves_no_run(psegan_arguments, from_repository, tmp_path):
+    arguments = [*psegan_arguments, "--run.loggers=[csv,tensorboard,wandb]"]
+    for missing in ("model.init_args.speaker_matcher_checkpoint", "privacy.emotion_classifier"):
+        with pytest.raises(PseganError, match="no such checkpoint"):
+            training.main([*arguments, f"--{missing}=nowhere.ckpt"])
+    assert not list(tmp_path.rglob("offline-run-*"))

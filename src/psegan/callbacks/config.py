@@ -14,7 +14,9 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called by Lightning on rank zero when a run is set up."""
-        text = self.parser.dump(self.config, skip_none=False)
+        config = self.config.clone()
+        config.ckpt_path = None  # belongs to the command, not to the run
+        text = self.parser.dump(config, skip_none=False)
         write_text(run_dir(trainer) / "config.yaml", text)
         for logger in trainer.loggers:
             if stage == "fit" and isinstance(logger, WandbLogger):

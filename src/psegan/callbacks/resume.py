@@ -52,6 +52,11 @@ class ExactResume(L.Callback):
             if isinstance(logger, ContinuedCSVLogger):
                 logger.rewind(epoch)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """A judgement's log replaces the last one's."""
+        if stage != "fit":
+            self._rewind(trainer, -1)
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Where nothing is continued, drop what a run that died before its first checkpoint has logged."""
         if trainer.ckpt_path is None:

@@ -30,13 +30,16 @@ OUTPUTS = ("report.html", "results.json", "results.csv", "figures", "audio")
 """What :func:`publish` writes."""
 
 
-def publish(experiment: "Reproduction", folder: Path, checkpoints: dict[str, Path]) -> None:
+def publish(
+    experiment: "Reproduction", folder: Path, checkpoints: dict[str, Path], max_epochs: int | None = None
+) -> None:
     """Score the systems of ``experiment`` on the test set and write everything into ``folder``.
 
     Args:
         experiment: names classifiers and systems.
         folder: gets results.json, results.csv, report.html, figures/ and audio/.
         checkpoints: stage → trained weights.
+        max_epochs: what the trainings were shortened to; the results then say so.
     """
     classifiers = {a: load_classifier(checkpoints[stage], a) for a, stage in experiment.classifiers.items()}
     systems = {name: load_system(checkpoints[stage]) for name, stage in experiment.systems.items()}
@@ -56,17 +59,26 @@ def publish(experiment: "Reproduction", folder: Path, checkpoints: dict[str, Pat
             shares_speakers=data.shares_speakers,
         )
     )  # fmt: skip
-    results = Results(_header(experiment, data, checkpoints), rows)
+    header = _header(experiment, data, checkpoints)
+    title = f"psegan: {experiment.name}"
+    if max_epochs is not None:
+        header["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"
+        title += f" ({header['shortened']})"
+    results = Results(header, rows)
     results.to_json(folder / "results.json")
     results.to_csv(folder / "results.csv")
     figures = _draw(heard, data, folder / "figures")
     audio = _write_clips(heard, data, folder / "audio")
-    render_report(results, figures, audio, folder / "report.html", f"psegan: {experiment.name}")
+    render_report(results, figures, audio, folder / "report.html", title)
 
 
 def announce(folder: Path) -> None:
     """Print the table of a published folder, and where its files are."""
-    print(f"\n{summary_table(Results.from_json(folder / 'results.json'))}\n")
+    results = Results.from_json(folder / "results.json")
+    print(f"\n{summary_table(results)}")
+    if "shortened" in results.header:
+        print(f"Shortened: {results.header['shortened']}.")
+    print()
     for name in OUTPUTS:
         print(f"  {folder / name}")
 
@@ -111,23 +123,27 @@ def _draw(heard: dict[str, scoring.Hearing], data: CorpusDataModule, folder: Pat
     names = data.classes["emotion"]
     original = heard["original"].judgements["emotion"]
     figures = {}
-    for attribute in ("emotion", "speaker"):
-        title = f"{attribute.capitalize()} ROC, {data.title} test set"
+    kinds = {"emotion": "trials of all classes pooled", "speaker": "verification trials"}
+    for attribute, trials in kinds.items():
+        title = f"{attribute.capitalize()} ROC of {data.title}, {trials}"
         if curves := scoring.roc_curves(heard, attribute):
             figures[title] = save_figure(roc_figure(curves, title), folder / f"roc_{attribute}.png")
     for system, hearing in heard.items():
         emotion = hearing.judgements["emotion"]
-        if system != "original":
-            before, after, kept = tsne_points(original.embedding, emotion.embedding, seed=0)
-            title = f"t-SNE of emotion features: original and {system}"
-            figure = tsne_figure(before, after, original.target[kept], names, ("original", system))
-            figures[title] = save_figure(figure, folder / f"tsne_{system}.png")
-            figures[f"An utterance: original and {system}"] = save_figure(
-                _speech_figure(heard, system), folder / f"speech_{system}.png"
-            )
         title = f"Emotions recognised in {system} speech"
         matrix = confusion_matrix(emotion.probability, emotion.target, len(names))
         figures[title] = save_figure(confusion_figure(matrix, names, title), folder / f"confusion_{system}.png")
+    for system, hearing in heard.items():
+        if system == "original":
+            continue
+        after = hearing.judgements["emotion"].embedding
+        original_points, points, kept = tsne_points(original.embedding, after, seed=0)
+        figure = tsne_figure(original_points, points, original.target[kept], names, ("original", system))
+        figures[f"t-SNE of emotion features: original and {system}"] = save_figure(
+            figure, folder / f"tsne_{system}.png"
+        )
+        figure = _speech_figure(heard, system)
+        figures[f"An utterance: original and {system}"] = save_figure(figure, folder / f"speech_{system}.png")
     return figures
 
 

@@ -1,6 +1,6 @@
 """Scoring on waveforms: protect the test set, send it through the vocoder, and ask every classifier."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.base import CorpusDataModule
+from datamodules.base import CorpusDataModule, Utterance
 from psegan.audio import LogMel
 from psegan.batch import ATTRIBUTES, SpeechBatch
 from psegan.evaluation import bootstrap, metrics
@@ -83,9 +83,10 @@ def hear(
         data: set up for testing.
         protectors: system's name → what it does to a batch.
         classifiers: attribute → classifier trained on original speech.
-        n_clips: utterances whose waveforms are kept.
+        n_clips: utterances whose waveforms are kept, as various as can be.
     """
     heard = {}
+    shown = _various(data.split_utterances("test"), n_clips)
     for name, protector in protectors.items():
         judges = {attribute: Judge(classifier) for attribute, classifier in classifiers.items()}
         clips: dict[str, Tensor] = {}
@@ -93,12 +94,22 @@ def hear(
             spoken = replace(batch, waveform=protector(batch, number))
             for attribute, judge in judges.items():
                 judge.hear(*judge.classifier.features(spoken), batch.label(attribute))
-            for i in range(min(len(batch), n_clips - len(clips))):
-                clips[batch.id[i]] = spoken.waveform[i, : int(batch.length[i])]
+            for i in range(len(batch)):
+                if batch.id[i] in shown:
+                    clips[batch.id[i]] = spoken.waveform[i, : int(batch.length[i])]
         judged = len(next(iter(judges.values())))
         assert judged == len(data.split_utterances("test")), f"{judged} utterances judged: not the whole test set"
         heard[name] = Hearing({attribute: judge.conclude() for attribute, judge in judges.items()}, clips)
     return heard
+
+
+def _various(utterances: Sequence[Utterance], n: int) -> set[str]:
+    """Ids of ``n`` utterances, each unlike those before in as much of speaker, emotion, gender and content as can be."""
+    chosen: list[Utterance] = []
+    while len(chosen) < min(n, len(utterances)):
+        fresh = [u for u in utterances if u not in chosen]
+        chosen.append(max(fresh, key=lambda u: sum(u.label(a) != c.label(a) for c in chosen for a in ATTRIBUTES)))
+    return {utterance.id for utterance in chosen}
 
 
 def rows(

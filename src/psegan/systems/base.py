@@ -52,6 +52,9 @@ class System(L.LightningModule):
         """Names this training batch for :func:`psegan.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
 
+    def check_ready(self) -> None:
+        """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""
+
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
         """Count the batch."""
         self.batches_seen += 1

@@ -109,15 +109,15 @@ class Classifier(System):
         planned = checkpoint["psegan"]["max_epochs"]
         if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
             raise PseganError(
-                f"the run was planned for {planned} epochs and its learning rate falls until then, but trainer.max_epochs "
+                f"the run was planned for {planned} epoch(s) and its learning rate falls until then, but trainer.max_epochs "
                 f"is {self.trainer.max_epochs}; continue with {planned}, or start anew in another run.dir"
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; one cycle over all steps of the training."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, max(steps, 2), pct_start=0.2)
+        steps = int(self.trainer.estimated_stepping_batches)  # a handful would leave the rise no step at all
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, max(steps, 10), pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _evaluate(self, batch: SpeechBatch, stage: str) -> None:

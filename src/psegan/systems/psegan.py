@@ -170,8 +170,9 @@ class PSEGAN(AdversarialSystem):
 
     def setup(self, stage: str) -> None:
         """Read the speaker matcher, where a training begins."""
-        if stage != "fit" or self.speaker_matcher is None or self.speaker_matcher_checkpoint is None:
+        if stage != "fit" or self._speaker_matcher_is_trained or self.speaker_matcher_checkpoint is None:
             return
+        assert self.speaker_matcher is not None
         path = self.speaker_matcher_checkpoint
         checkpoint = load_checkpoint(path, "Classifier")
         if checkpoint["hyper_parameters"]["attribute"] != "speaker":
@@ -198,6 +199,10 @@ class PSEGAN(AdversarialSystem):
         self._speaker_matcher_is_trained = True
 
     def on_train_start(self) -> None:
+        """See :meth:`check_ready`."""
+        self.check_ready()
+
+    def check_ready(self) -> None:
         """Refuse to train against a speaker matcher that knows no speakers."""
         if not self._speaker_matcher_is_trained:
             raise PseganError(
