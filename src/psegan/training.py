@@ -1,7 +1,5 @@
 """The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
 
-import contextlib
-import io
 import logging
 import re
 import sys
@@ -225,14 +223,6 @@ def _user_error(error: BaseException | None) -> PseganError | None:
     return error
 
 
-def print_config(args: list[str]) -> str:
-    """The resolved configuration of a training command, as YAML, without running it."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        TrainingCLI([*args, "--print_config"])
-    return printed.getvalue()
-
-
 def _quiet() -> None:
     """Silence what libraries say about each other and no user can act upon."""
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
@@ -242,10 +232,9 @@ def _quiet() -> None:
     )
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    untold = ("TPU available", "Loading `train_dataloader`", "💡 Tip")
-    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    log.addFilter(lambda record: not record.getMessage().startswith(untold))
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_telling)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def _is_telling(record: logging.LogRecord) -> bool:
+    """One function for all runs of a process: a logger keeps every filter that it has not seen before."""
+    return not record.getMessage().startswith(("TPU available", "Loading `train_dataloader`", "💡 Tip"))

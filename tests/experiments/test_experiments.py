@@ -1,5 +1,7 @@
 """Every file in experiments/ parses and runs one batch."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,14 @@ def test_corpora(corpus, run, corpora_root):
     assert cli.model.n_classes["emotion"] == {"ravdess": 8, "emodb": 7}[corpus]
 
 
+def print_config(arguments: list[str]) -> str:
+    """What ``--print_config`` prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        training.TrainingCLI([*arguments, "--print_config"])
+    return printed.getvalue()
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("reproduce/")])
 def test_reproductions(file, from_repository, trained, tmp_path):
     """Every stage's overlays and settings parse; test_pipeline runs the stages."""
@@ -83,7 +93,7 @@ def test_reproductions(file, from_repository, trained, tmp_path):
         values = {key: value for key, value in stage.set.items() if not isinstance(value, str) or "{" not in value}
         options = [f"--{key}={value}" for key, value in values.items()]
         configs = [f"--config={config}" for config in (*stage.config, experiment.corpus)]
-        parsed = yaml.safe_load(training.print_config(["fit", *configs, *options]))
+        parsed = yaml.safe_load(print_config(["fit", *configs, *options]))
         assert parsed["trainer"]["max_epochs"] == values.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
 from psegan.evaluation import metrics
-from psegan.evaluation.judgement import Judge, Judgement, trials
+from psegan.evaluation.judgement import Judge, Judgement, roc
 from psegan.loggers import figures_due, log_figure, log_roc_table
 from psegan.plots import roc_figure, tsne_figure, tsne_points
 from psegan.systems.adversarial import AdversarialSystem, Protected
@@ -106,17 +106,17 @@ class PrivacyMetrics(L.Callback):
             suffix = "" if speech == "protected" else "_original"
             for name, value in found["emotion", speech].scores().items():
                 scalars[f"{stage}/emotion_{name}{suffix}"] = value
+            speaker = found["speaker", speech]
             if data is None or data.shares_speakers:  # a classifier knows no other speakers
-                scalars[f"{stage}/speaker_accuracy{suffix}"] = found["speaker", speech].scores()["accuracy"]
+                scalars[f"{stage}/speaker_accuracy{suffix}"] = metrics.accuracy(speaker.probability, speaker.target)
             for attribute in curves:
                 try:
-                    scores, is_target = trials(attribute, found[attribute, "original"], found[attribute, speech])
-                    fpr, tpr, _ = metrics.roc_points(scores, is_target)
+                    fpr, tpr, area = roc(attribute, found[attribute, "original"], found[attribute, speech])
                 except ValueError:  # a limited validation may hold one utterance, or trials of one kind
                     continue
-                curves[attribute][speech] = (fpr, tpr, metrics.auc(scores, is_target))
+                curves[attribute][speech] = (fpr, tpr, area)
                 if attribute == "speaker":
-                    scalars[f"{stage}/speaker_eer{suffix}"] = metrics.eer(scores, is_target)
+                    scalars[f"{stage}/speaker_eer{suffix}"] = float(metrics.eer_from_roc(fpr, tpr))
         module.log_dict(scalars)
         if not figures:
             return

@@ -71,6 +71,19 @@ class Judge:
         return Judgement(columns[0].double().numpy(), columns[1].double().numpy(), columns[2].numpy())
 
 
+def roc(
+    attribute: str, original: Judgement, system: Judgement
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """False and true positive rates ``(P,)`` of :func:`trials`, and the area under their curve.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+    """
+    scores, is_target = trials(attribute, original, system)
+    fpr, tpr, _ = metrics.roc_points(scores, is_target)
+    return fpr, tpr, metrics.auc(scores, is_target)
+
+
 def trials(attribute: str, original: Judgement, system: Judgement) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores and targets of the trials behind an ROC: verification for speaker, pooled one-vs-rest otherwise.
 

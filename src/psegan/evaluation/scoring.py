@@ -12,7 +12,7 @@ from datamodules.base import CorpusDataModule, Utterance
 from psegan.audio import LogMel
 from psegan.batch import ATTRIBUTES, SpeechBatch
 from psegan.evaluation import bootstrap, metrics
-from psegan.evaluation.judgement import Judge, Judgement, trials
+from psegan.evaluation.judgement import Judge, Judgement, roc
 from psegan.evaluation.metrics import Array
 from psegan.evaluation.results import Row
 from psegan.masking import mask_like
@@ -168,9 +168,7 @@ def roc_curves(heard: Mapping[str, Hearing], attribute: str) -> dict[str, tuple[
     original = heard["original"].judgements[attribute]
     for system, hearing in heard.items():
         try:
-            scores, is_target = trials(attribute, original, hearing.judgements[attribute])
-            fpr, tpr, _ = metrics.roc_points(scores, is_target)
+            curves[system] = roc(attribute, original, hearing.judgements[attribute])
         except metrics.UndefinedMetricError:  # a fold of one speaker has no impostors
             continue
-        curves[system] = (fpr, tpr, metrics.auc(scores, is_target))
     return curves
