@@ -4,6 +4,8 @@ Everything here takes ``lengths (B,)`` in units of the last axis of the tensor a
 gives the same result as the same utterance alone.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,6 +45,38 @@ def strided_length(lengths: Tensor, stride: int) -> Tensor:
     return torch.div(lengths + stride - 1, stride, rounding_mode="floor")
 
 
+class _MaskedNormalise(torch.autograd.Function):
+    """Batch norm over valid time with its gradient written out: half the time of what autograd derives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``x (B, C, H, T)``, mask ``(B, 1, 1, T)`` → normalised ``(B, C, H, T)``, mean and variance ``(C,)``, count."""
+        count = mask.sum() * x.shape[2]
+        column = (1, -1, 1, 1)
+        mean = (x * mask).sum((0, 2, 3)) / count
+        centred = (x - mean.view(column)).mul_(mask)
+        variance = centred.square().sum((0, 2, 3)) / count
+        inverse = (variance + eps).rsqrt()
+        unit = centred.mul_(inverse.view(column))
+        ctx.save_for_backward(unit, mask, weight, inverse, count)
+        normalised = torch.addcmul(bias.view(column) * mask, unit, weight.view(column))
+        ctx.mark_non_differentiable(mean, variance, count)
+        return normalised, mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Ioffe and Szegedy's, with sums over valid positions alone."""
+        unit, mask, weight, inverse, count = ctx.saved_tensors
+        column = (1, -1, 1, 1)
+        gradient = gradient * mask
+        of_bias = gradient.sum((0, 2, 3))
+        of_weight = (gradient * unit).sum((0, 2, 3))
+        of_x = gradient.sub_((of_bias / count).view(column)).addcmul_(unit, (of_weight / count).view(column), value=-1)
+        return of_x.mul_(mask).mul_((weight * inverse).view(column)), None, of_weight, of_bias, None
+
+
 class MaskedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of ``(B, C, H, T)`` whose statistics ignore padded time; its output is zero there.
 
@@ -55,18 +89,16 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x) * mask
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None and self.num_batches_tracked is not None
-        x32, mask32 = x.float(), mask.float()
-        count = mask32.sum() * x.shape[2]
-        mean = (x32 * mask32).sum((0, 2, 3)) / count
-        centred = x32 - mean.view(1, -1, 1, 1)
-        variance = (centred.square() * mask32).sum((0, 2, 3)) / count
+        with torch.autocast(x.device.type, enabled=False):
+            normalised, mean, variance, count = _MaskedNormalise.apply(
+                x.float(), mask.float(), self.weight, self.bias, self.eps
+            )
         with torch.no_grad():
             unbiased = variance * count / (count - 1).clamp(min=1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked.add_(1)
-        scale = (variance + self.eps).rsqrt() * self.weight
-        return ((centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)) * mask32).to(x.dtype)
+        return normalised.to(x.dtype)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

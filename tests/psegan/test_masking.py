@@ -4,7 +4,9 @@ import torch
 
 from psegan.masking import (
     MaskedBatchNorm2d,
+    _MaskedNormalise,
     length_mask,
+    mask_like,
     masked_mean,
     masked_statistics,
     pad_to_multiple,
@@ -60,3 +62,12 @@ def test_batch_norm_learns_nothing_of_padding():
     torch.testing.assert_close(out[..., :7], plain(x, torch.tensor([7, 7])))
     assert (out[..., 7:] == 0).all()
     torch.testing.assert_close(with_padding.running_var, plain.running_var)
+
+
+def test_the_gradient_of_masked_batch_norm_is_that_of_its_values():
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    weight, bias = (torch.randn(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mask = mask_like(torch.tensor([5, 3, 1]), x)
+    arguments = x, mask, weight, bias, 1e-5
+    assert torch.autograd.gradcheck(lambda *a: _MaskedNormalise.apply(*a)[0], arguments)
