@@ -5,14 +5,18 @@ Imports of psegan run one way: a corpus knows how audio is read and what a batch
 
 from datamodules.base import CorpusDataModule, SpeechDataset, Utterance
 from datamodules.emodb import EmoDBDataModule
+from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.synthetic import SyntheticDataModule
 
 __all__ = [
     "CorpusDataModule",
     "EmoDBDataModule",
+    "ManifestDataModule",
     "RAVDESSDataModule",
     "SpeechDataset",
     "SyntheticDataModule",
     "Utterance",
+    "read_manifest",
+    "write_manifest",
 ]

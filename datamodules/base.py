@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.sampling import EpochSampler
-from datamodules.splits import STAGES, disjoint_split, even_split
+from datamodules.splits import STAGES, Role, even_split, speaker_stages
 from psegan.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
 from psegan.batch import ATTRIBUTES, SpeechBatch, pad_waveforms
 from psegan.errors import PseganError
@@ -25,6 +25,10 @@ NAME_PATTERNS = {
     "CREMA-D": re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}"),
 }
 """File names (without ending) by which a folder of another corpus is recognised."""
+
+
+NEEDED = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+"""Parts of a split that each of Lightning's stages reads."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,9 @@ class CorpusDataModule(LightningDataModule):
     Args:
         split: ``paper`` (speakers shared) or ``speaker-disjoint``.
         fold: of ``speaker-disjoint``, from 0.
+        speakers: whose speakers to learn from, of ``speaker-disjoint`` only: ``protector`` and ``attacker`` are disjoint
+            and share one test set, ``all`` is everybody outside of that, see
+            :func:`datamodules.splits.speaker_stages`.
         split_seed: of the split; apart from ``seed``, so that runs of several seeds share their test set.
         seed: of the order and the crops; the command line sets it to ``seed_everything``.
         batch_size: utterances in a training batch (per process).
@@ -193,10 +200,12 @@ class CorpusDataModule(LightningDataModule):
         PseganError: an argument is out of its range.
     """
 
-    corpus: ClassVar[str]
+    corpus: str
     """Name of the corpus on the command line and in results."""
-    title: ClassVar[str]
+    title: str
     """Name of the corpus in messages."""
+    splits: ClassVar[tuple[str, ...]] = ("paper", "speaker-disjoint")
+    """What the argument ``split`` may be."""
     emotions: tuple[str, ...]
     speakers: tuple[str, ...]
     genders: tuple[str, ...] = ("male", "female")
@@ -210,6 +219,7 @@ class CorpusDataModule(LightningDataModule):
         self,
         split: Literal["paper", "speaker-disjoint"] = "paper",
         fold: int = 0,
+        speakers: Role = "all",
         split_seed: int = 0,
         seed: int = 0,
         batch_size: int = 16,
@@ -220,8 +230,15 @@ class CorpusDataModule(LightningDataModule):
         in_memory: bool = True,
     ) -> None:
         super().__init__()
-        if split not in ("paper", "speaker-disjoint"):
-            raise PseganError(f"split is {split!r}, but must be 'paper' or 'speaker-disjoint'")
+        if split not in self.splits:
+            raise PseganError(f"split is {split!r}, but must be {_alternatives(self.splits)}")
+        if speakers not in get_args(Role):
+            raise PseganError(f"speakers is {speakers!r}, but must be {_alternatives(get_args(Role))}")
+        if speakers != "all" and split != "speaker-disjoint":
+            raise PseganError(
+                f"speakers is {speakers!r}, but split {split!r} gives protector and attacker no speakers of their own; "
+                "use split 'speaker-disjoint', or set speakers to all"
+            )
         for key, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size < 1:
                 raise PseganError(f"{key} is {size}, but must be at least 1")
@@ -234,6 +251,7 @@ class CorpusDataModule(LightningDataModule):
             raise PseganError(f"num_workers is {num_workers}, but must be 0 or more")
         self.split = split
         self.fold = fold
+        self.role: Role = speakers  # the attribute `speakers` has the names of all
         self.split_seed = split_seed
         self.seed = seed
         self.batch_size = batch_size
@@ -257,13 +275,20 @@ class CorpusDataModule(LightningDataModule):
 
     @property
     def n_folds(self) -> int:
-        """Number of folds of the chosen split; ``paper`` has one."""
-        return 1 if self.split == "paper" else len(self.folds())
+        """Number of folds of the chosen split; only ``speaker-disjoint`` has more than one."""
+        return len(self.folds()) if self.split == "speaker-disjoint" else 1
 
     @property
     def shares_speakers(self) -> bool:
         """Whether the test set's speakers are those of the training set, so that they can be classified."""
         return self.split == "paper"
+
+    @property
+    def training_speakers(self) -> tuple[str, ...]:
+        """Names of the speakers of the training and the validation set: what a run of this split has learnt from."""
+        parts = self._all_parts()
+        known = {utterance.speaker for stage in ("train", "validation") for utterance in parts[stage]}
+        return tuple(self.speakers[speaker] for speaker in sorted(known))
 
     @property
     def where(self) -> str:
@@ -304,40 +329,70 @@ class CorpusDataModule(LightningDataModule):
         """
         if stage not in STAGES:
             raise ValueError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
-        if self._parts is None:
-            self._parts = self._form_split()
-        return list(self._parts[stage])
+        part = self._all_parts()[stage]
+        if not part:
+            raise self._unusable(stage, "is empty")
+        return list(part)
 
-    def _form_split(self) -> dict[str, list[Utterance]]:
-        if not 0 <= self.fold < self.n_folds:
-            allowed = "0" if self.n_folds == 1 else f"0 to {self.n_folds - 1}"
-            raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
-        utterances = self.utterances()
-        if self.split == "paper":
-            self._require_complete(utterances)
-            counts = len(self.speakers), len(self.emotions)
-            parts = even_split(utterances, self.paper_sizes, self.split_seed, *counts, locked=self.locked)
-        else:
-            if self.n_folds < 3:
-                raise PseganError(
-                    f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {self.n_folds}; "
-                    "use more speakers or split 'paper'"
-                )
-            parts = disjoint_split(utterances, self.folds(), self.fold)
-        present = {utterance.emotion for utterance in parts["train"]}
-        absent = [name for index, name in enumerate(self.emotions) if index not in present]
-        remedy = "complete the corpus or choose another split or fold"
-        if absent:
-            raise PseganError(
-                f"{self.where}: the training set of split '{self.split}', fold {self.fold}, has no utterance of "
-                f"emotion {', '.join(absent)}; {remedy}"
-            )
+    def _all_parts(self) -> dict[str, list[Utterance]]:
+        """Stage → utterances, sorted by id; formed once."""
+        if self._parts is None:
+            self._require_fold()
+            parts = self.share_out(self.utterances())
+            self.check_parts(parts)
+            self._parts = parts
+        return self._parts
+
+    def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+        """Stage → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_parts`."""
+        if self.split == "speaker-disjoint":
+            return self._share_out_speakers(utterances)
+        self._require_complete(utterances)
+        counts = len(self.speakers), len(self.emotions)
+        return even_split(utterances, self.paper_sizes, self.split_seed, *counts, locked=self.locked)
+
+    def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
+        """Raise :class:`PseganError` if something could not be trained or tested on these parts."""
+        self._require_emotions(parts["train"])
         for stage, part in parts.items():
             if not part:
-                raise PseganError(
-                    f"{self.where}: the {stage} set of split '{self.split}', fold {self.fold}, is empty; {remedy}"
-                )
-        return parts
+                raise self._unusable(stage, "is empty")
+
+    def _share_out_speakers(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+        """Split ``speaker-disjoint``. Speakers are drawn by name: an index means another one in another corpus."""
+        name = self.speakers
+        folds = [[name[speaker] for speaker in fold] for fold in self.folds()]
+        genders = {name[utterance.speaker]: utterance.gender for utterance in utterances}
+        speakers = speaker_stages(folds, self.fold, self.role, genders, self.split_seed)
+        return {stage: [u for u in utterances if name[u.speaker] in speakers[stage]] for stage in STAGES}
+
+    def _require_fold(self) -> None:
+        n_folds = self.n_folds
+        if not 0 <= self.fold < n_folds:
+            allowed = "0" if n_folds == 1 else f"0 to {n_folds - 1}"
+            raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
+        if self.split == "speaker-disjoint" and n_folds < 3:
+            raise PseganError(
+                f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {n_folds}; "
+                f"use more speakers or split '{self.splits[0]}'"
+            )
+
+    def _require_emotions(self, train: Sequence[Utterance]) -> None:
+        present = {utterance.emotion for utterance in train}
+        absent = [name for index, name in enumerate(self.emotions) if index not in present]
+        if train and absent:
+            raise self._unusable("train", f"has no utterance of emotion {', '.join(absent)}")
+
+    def _unusable(self, stage: str, problem: str) -> PseganError:
+        """The error of a part of the split that cannot be used."""
+        part = "training" if stage == "train" else stage
+        fold = f", fold {self.fold}" if self.split == "speaker-disjoint" else ""
+        whose = "" if self.role == "all" else f", speakers of the {self.role}"
+        closing = "," if fold else ""
+        return PseganError(
+            f"{self.where}: the {part} set of split '{self.split}'{fold}{whose}{closing} {problem}; "
+            "complete the corpus or choose another split or fold"
+        )
 
     def _require_complete(self, utterances: Sequence[Utterance]) -> None:
         published, present = self.published_ids(), {utterance.id for utterance in utterances}
@@ -351,8 +406,14 @@ class CorpusDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Form the split, so that a wrong corpus is told of before training starts."""
-        self.split_utterances("train")
+        """Form the split, so that a wrong corpus is told of before training starts.
+
+        Args:
+            stage: Lightning's ``fit``, ``validate``, ``test`` or ``predict``; the parts it needs must not be empty.
+        """
+        self._all_parts()
+        for part in NEEDED.get(stage or "", ()):
+            self.split_utterances(part)
 
     def dataset(self, utterances: Sequence[Utterance], train: bool = False) -> SpeechDataset:
         """A dataset of these utterances: cropped as in training, or whole."""
@@ -413,11 +474,6 @@ class FolderDataModule(CorpusDataModule):
     def __init__(self, root: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = root
-
-    @property
-    def shares_speakers(self) -> bool:
-        """Whether the test set's speakers are those of the training set, so that they can be classified."""
-        return self.split == "paper"
 
     @property
     def where(self) -> str:
@@ -509,3 +565,9 @@ def _looks_like(root: Path, most: int = 5000) -> str | None:
                 if pattern.fullmatch(path.stem):
                     return corpus
     return None
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    """``'a', 'b' or 'c'``."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"

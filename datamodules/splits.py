@@ -1,12 +1,15 @@
 """Splits of a corpus: pure functions of ids, labels and a seed, the same on every machine."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from psegan.random import stable_hash
 
 STAGES = ("train", "validation", "test")
+
+Role = Literal["all", "protector", "attacker"]
+"""Whose speakers a split is of, see :func:`speaker_stages`."""
 
 # weights of the three aims of :func:`spread`; each outweighs what the next ones add up to in any split here
 _MARGIN, _CELL, _PART, _TIE = 10**14, 10**10, 10**6, 1000
@@ -26,11 +29,26 @@ class Labelled(Protocol):
 
 
 L = TypeVar("L", bound=Labelled)
+N = TypeVar("N", int, str)
 
 
-def shuffled(items: Sequence[int], *key: object) -> list[int]:
-    """The items in an order that depends on the key alone."""
+def shuffled(items: Sequence[N], *key: object) -> list[N]:
+    """The items in an order that depends on the key and themselves alone."""
     return sorted(items, key=lambda item: (stable_hash(*key, item), item))
+
+
+def interleaved(strata: Mapping[str, Hashable], *key: object) -> list[str]:
+    """The items, shuffled, in an order whose every beginning holds the strata in proportion to their sizes.
+
+    Args:
+        strata: item → its stratum.
+        key: of the shuffling.
+    """
+    groups: dict[Hashable, list[str]] = {}
+    for item in shuffled(list(strata), *key):
+        groups.setdefault(strata[item], []).append(item)
+    place = {item: (rank + 0.5) / len(group) for group in groups.values() for rank, item in enumerate(group)}
+    return sorted(shuffled(list(strata), *key), key=place.__getitem__)
 
 
 def spread(
@@ -147,23 +165,48 @@ def even_split(
     return {stage: parts[stage] for stage in STAGES}
 
 
-def disjoint_split(items: Sequence[L], folds: Sequence[Collection[int]], fold: int) -> dict[str, list[L]]:
-    """Test on the speakers of one fold, validate on those of the next, train on all others.
+def speaker_stages(
+    folds: Sequence[Collection[str]], fold: int, role: Role, genders: Mapping[str, Hashable], seed: int
+) -> dict[str, set[str]]:
+    """Disjoint sets of speakers for training, validation and test.
+
+    The test is on the speakers of one fold, whatever the role. For ``all``, the next fold validates and all others
+    train. Protector and attacker share out the others, which come in cyclic order: the protector has the first
+    ⌊(n - 1) / 2⌋ of n folds, the attacker the rest, so that neither learns from speakers of the other. A fifth of a
+    role's speakers, at least one, validates: a draw that keeps the genders' proportions.
 
     Args:
-        items: the corpus.
-        folds: disjoint sets of speakers (class indices), at least three.
-        fold: which, from 0.
+        folds: disjoint sets of speakers, at least three.
+        fold: which is tested, from 0.
+        role: whose speakers.
+        genders: speaker → gender of every speaker that the corpus holds; the validation draws from these alone.
+        seed: of the draw.
 
     Returns:
-        stage → utterances in the order of their ids.
+        stage → speakers; those of the other role are in none.
     """
-    test, validation = set(folds[fold]), set(folds[(fold + 1) % len(folds)])
-    parts: dict[str, list[L]] = {stage: [] for stage in STAGES}
-    for item in sorted(items, key=lambda item: item.id):
-        stage = "test" if item.speaker in test else "validation" if item.speaker in validation else "train"
-        parts[stage].append(item)
-    return parts
+    test, *others = [folds[(fold + step) % len(folds)] for step in range(len(folds))]
+    if role == "all":
+        train = {name for part in others[1:] for name in part}
+        return {"train": train, "validation": set(others[0]), "test": set(test)}
+    protectors = len(others) // 2
+    speakers = {name for part in (others[:protectors] if role == "protector" else others[protectors:]) for name in part}
+    present = {speaker: gender for speaker, gender in genders.items() if speaker in speakers}
+    drawn = interleaved(present, "validation", seed, fold, role)
+    validation = set(drawn[: max(1, round(len(present) / 5))])
+    return {"train": speakers - validation, "validation": validation, "test": set(test)}
+
+
+def balanced_folds(genders: Mapping[str, Hashable], n_folds: int, seed: int) -> list[tuple[str, ...]]:
+    """Folds whose sizes, and whose counts of each gender, differ by one speaker at most.
+
+    Args:
+        genders: speaker → gender.
+        n_folds: folds, at most as many as there are speakers.
+        seed: of the draw.
+    """
+    by_gender = sorted(shuffled(list(genders), "fold", seed), key=lambda speaker: str(genders[speaker]))
+    return [tuple(sorted(by_gender[start::n_folds])) for start in range(n_folds)]
 
 
 def paired_folds(males: Sequence[int], females: Sequence[int], per_gender: int, seed: int) -> list[tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ class SyntheticDataModule(CorpusDataModule):
         kwargs: see :class:`datamodules.base.CorpusDataModule`.
     """
 
-    corpus: ClassVar[str] = "synthetic"
-    title: ClassVar[str] = "the synthetic corpus"
+    corpus = "synthetic"
+    title = "the synthetic corpus"
     emotions = tuple(MANNERS)
 
     def __init__(

@@ -8,7 +8,7 @@ import pytest
 
 from datamodules import CorpusDataModule, EmoDBDataModule, RAVDESSDataModule, SyntheticDataModule
 from datamodules.base import FolderDataModule
-from datamodules.splits import spread
+from datamodules.splits import balanced_folds, interleaved, spread
 from psegan.errors import PseganError
 
 STAGES = ("train", "validation", "test")
@@ -107,6 +107,99 @@ def test_speaker_disjoint_emodb(tmp_path):
         assert {u.speaker for u in split["test"]} == {fold}
         assert {u.speaker for u in split["validation"]} == {(fold + 1) % 10}
         assert {u.emotion for u in split["train"]} == set(range(7))
+
+
+ROLES = ("protector", "attacker")
+TRAIN_AND_VALIDATION = {
+    RAVDESSDataModule: {"protector": (6, 2), "attacker": (10, 2)},
+    EmoDBDataModule: {"protector": (3, 1), "attacker": (4, 1)},
+}
+
+
+@pytest.mark.parametrize("module", [RAVDESSDataModule, EmoDBDataModule])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_protector_attacker_and_test_have_speakers_of_their_own(tmp_path, module, seed):
+    make(tmp_path, module)
+    arguments = {"root": str(tmp_path), "split": "speaker-disjoint", "split_seed": seed}
+    for fold in range(module(**arguments).n_folds):
+        everybody = module(fold=fold, **arguments)
+        learnt: list[str] = []
+        for role in ROLES:
+            data, again = (module(fold=fold, speakers=role, **arguments) for _ in range(2))
+            data.setup("fit")
+            assert parts(data) == parts(again)
+            assert data.split_utterances("test") == everybody.split_utterances("test")
+            train, validation = ({u.speaker for u in data.split_utterances(stage)} for stage in STAGES[:2])
+            assert not train & validation
+            assert (len(train), len(validation)) == TRAIN_AND_VALIDATION[module][role]
+            assert set(data.training_speakers) == {module.speakers[speaker] for speaker in train | validation}
+            learnt += data.training_speakers
+            if module is RAVDESSDataModule:
+                assert sorted(speaker % 2 for speaker in validation) == [0, 1]
+        tested = {module.speakers[u.speaker] for u in everybody.split_utterances("test")}
+        assert sorted([*learnt, *tested]) == sorted(module.speakers)
+        assert set(everybody.training_speakers) == set(learnt)
+
+
+def test_shares_of_speakers_are_the_same_on_every_machine(tmp_path):
+    """Written down once: a protector of another share would have heard the attacker's speakers."""
+    make(tmp_path, EmoDBDataModule)
+    arguments = {"root": str(tmp_path), "split": "speaker-disjoint", "fold": 8}
+    found = [EmoDBDataModule(speakers=role, **arguments) for role in ROLES]
+    assert [data.training_speakers for data in found] == [("03", "08", "09", "16"), ("10", "11", "12", "13", "14")]
+    assert [{data.speakers[u.speaker] for u in data.split_utterances("validation")} for data in found] == [
+        {"09"},
+        {"10"},
+    ]
+
+
+def test_a_role_that_lacks_an_emotion(tmp_path):
+    """Fold 0 of Emo-DB: the protector has speakers 08, 09, 10 and 11, of whom only three are trained on."""
+    ids = [id for id in emodb_ids() if id[4:6] not in ("09", "10", "11") or id[9] != "E"]
+    module = make(tmp_path, EmoDBDataModule, ids=ids, split="speaker-disjoint", speakers="protector")
+    with pytest.raises(PseganError, match="fold 0, speakers of the protector, has no utterance of emotion disgust"):
+        module.setup("fit")
+
+
+def test_a_role_with_one_speaker_has_nobody_left_to_train_on(tmp_path):
+    ids = [id for id in emodb_ids() if id[4:6] not in ("09", "10", "11")]
+    module = make(tmp_path, EmoDBDataModule, ids=ids, split="speaker-disjoint", speakers="protector")
+    with pytest.raises(PseganError, match="training set .* speakers of the protector, is empty"):
+        module.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"speakers": "attacker"}, "speakers is 'attacker', but split 'paper' gives .* use split 'speaker-disjoint'"),
+        ({"speakers": "both", "split": "speaker-disjoint"}, "must be 'all', 'protector' or 'attacker'"),
+    ],
+)
+def test_roles_out_of_range(kwargs, message):
+    with pytest.raises(PseganError, match=message):
+        SyntheticDataModule(**kwargs)
+
+
+def test_every_beginning_of_an_interleaved_order_is_in_proportion():
+    strata = {f"m{i}": "m" for i in range(12)} | {f"f{i}": "f" for i in range(6)}
+    order = interleaved(strata, "x", 0)
+    assert sorted(order) == sorted(strata)
+    for n in range(1, 19):
+        women = sum(strata[name] == "f" for name in order[:n])
+        assert abs(women - n / 3) <= 1
+    assert order != interleaved(strata, "x", 1)
+    assert order == interleaved(dict(reversed(strata.items())), "x", 0)
+
+
+@pytest.mark.parametrize(("men", "women", "n_folds"), [(7, 4, 3), (5, 5, 10), (8, 0, 5), (3, 9, 5)])
+def test_balanced_folds(men, women, n_folds):
+    genders = {f"s{i:02}": "m" if i < men else "f" for i in range(men + women)}
+    folds = balanced_folds(genders, n_folds, seed=0)
+    assert sorted(name for fold in folds for name in fold) == sorted(genders)
+    counts = [Counter(genders[name] for name in fold) for fold in folds]
+    for sizes in ([count["m"] for count in counts], [count["f"] for count in counts], list(map(len, folds))):
+        assert max(sizes) - min(sizes) <= 1
+    assert folds != balanced_folds(genders, n_folds, seed=1)
 
 
 def test_synthetic_splits():

@@ -1,0 +1,387 @@
+"""Corpora that a list of recordings and labels describes: protected corpora, and any corpus that a user brings.
+
+The format is documented in docs/corpora.md.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TextIO
+
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.splits import STAGES, balanced_folds
+from psegan.batch import ATTRIBUTES
+from psegan.errors import PseganError
+from psegan.files import atomic_path
+
+REQUIRED = ("path", "emotion", "speaker")
+"""Columns that every manifest has."""
+KNOWN = ("id", *REQUIRED, "gender", "content", "split")
+"""Columns with a meaning; any other is kept in an utterance's details."""
+UNKNOWN = "unknown"
+"""The one class of an attribute that a corpus does not state."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An utterance's row, and where it stands.
+
+    Attributes:
+        manifest: the file.
+        line: in the file, from 1.
+        cells: column → text.
+    """
+
+    manifest: Path
+    line: int
+    cells: Mapping[str, str]
+
+    @property
+    def file(self) -> Path:
+        """The recording."""
+        return self.manifest.parent / self.cells["path"]
+
+    def error(self, problem: str) -> PseganError:
+        """An error that names the row."""
+        path = self.cells.get("path", "")
+        named = f" ({path})" if path and path.isprintable() else ""
+        return PseganError(f"{self.manifest}, line {self.line}{named}: {problem}")
+
+
+def read_manifest(path: str | Path) -> list[dict[str, str]]:
+    """Rows of a manifest, one an utterance, in the file's order.
+
+    All rows have the same columns, ``id`` among them. Blanks at the ends of a cell are dropped. Whether the recordings
+    are there is not looked at.
+
+    Args:
+        path: ends in ``.csv`` (a header, then rows; commas, UTF-8) or ``.jsonl`` (an object a line, UTF-8).
+
+    Raises:
+        PseganError: the file is missing or no manifest, lacks a column or a value, names an id or a recording twice, or
+            has rows with a split beside rows without one.
+    """
+    rows = _read_rows(Path(path))
+    _check_together(rows)
+    return [dict(row.cells) for row in rows]
+
+
+def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str | int | float | None]]) -> None:
+    """Write rows atomically, as CSV or JSON Lines by the ending, so that :func:`read_manifest` gives their text again.
+
+    Args:
+        path: ends in ``.csv`` or ``.jsonl``.
+        rows: column → value; columns may be any, in the order in which they first occur. None is an empty cell.
+
+    Raises:
+        PseganError: the ending is another.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    columns = list(dict.fromkeys(name for row in texts for name in row))
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        if kind == ".csv":
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(texts)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in texts)
+
+
+class ManifestDataModule(CorpusDataModule):
+    """A corpus that one or several manifests list; their format is described in docs/corpora.md.
+
+    Split ``manifest`` is the manifest's own column, and need not have all three parts: training needs ``train`` and
+    ``validation``, testing ``test``. Split ``speaker-disjoint`` shares out the speakers by ``split_seed`` to folds that
+    differ by at most one speaker, and by one speaker of each gender.
+
+    Args:
+        manifest: path of a manifest. Several are one corpus, for example original and copy-synthesised speech: ids then
+            begin with the name of the manifest's folder.
+        split: ``manifest`` or ``speaker-disjoint``.
+        n_folds: of ``speaker-disjoint``, at least 3.
+        classes: attribute → names of its classes in the order of their indices. By default the names that occur, sorted;
+            give the training corpus's where a classifier is to be tested on another corpus. With them a test set
+            may lack a class.
+        name: of the corpus in results, by default the name of the manifest's folder.
+        kwargs: see :class:`datamodules.base.CorpusDataModule`.
+
+    Raises:
+        PseganError: an argument is out of its range, or a manifest is missing or wrong; see docs/corpora.md.
+    """
+
+    splits = ("manifest", "speaker-disjoint")
+
+    def __init__(
+        self,
+        manifest: list[str] | str,
+        split: Literal["manifest", "speaker-disjoint"] = "manifest",
+        n_folds: int = 5,
+        classes: dict[str, list[str]] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(split=split, **kwargs)  # type: ignore[arg-type]  # of our splits, not of the others'
+        manifests = [Path(path) for path in ([manifest] if isinstance(manifest, str) else manifest)]
+        if not manifests:
+            raise PseganError("manifest is an empty list; name at least one file")
+        self.manifests = manifests
+        rows = _read_corpus(manifests)
+        if split == "manifest" and "split" not in rows[0].cells:
+            raise PseganError(f"{self.where}: has no column split; add it, or use split 'speaker-disjoint'")
+        self._rows = {row.cells["id"]: row for row in rows}
+        self.corpus = self.title = name or "+".join(dict.fromkeys(path.absolute().parent.name for path in manifests))
+        self._named = _check_classes(classes or {})
+        found = {attribute: self._find_classes(attribute) for attribute in ATTRIBUTES}
+        self.emotions, self.speakers = found["emotion"], found["speaker"]
+        self.genders, self.contents = found["gender"], found["content"]
+        self._indices = {attribute: {name: i for i, name in enumerate(names)} for attribute, names in found.items()}
+        self._gender_of = _genders(rows)
+        if split == "speaker-disjoint" and not 3 <= n_folds <= len(self._gender_of):
+            raise PseganError(
+                f"n_folds is {n_folds}, but must lie between 3 and the number of speakers "
+                f"({len(self._gender_of)} in {self.where})"
+            )
+        self._folds_wanted = n_folds
+
+    @property
+    def where(self) -> str:
+        return ", ".join(map(str, self.manifests))
+
+    @property
+    def shares_speakers(self) -> bool:
+        """Whether all of the test set's speakers (without one, the validation set's) are in the training set."""
+        if self.split == "speaker-disjoint":
+            return False
+        speakers: dict[str, set[str]] = {stage: set() for stage in STAGES}
+        for row in self._rows.values():
+            speakers[row.cells["split"]].add(row.cells["speaker"])
+        held_out = speakers["test"] or speakers["validation"]
+        return bool(held_out) and held_out <= speakers["train"]
+
+    def find_utterances(self) -> list[Utterance]:
+        for row in self._rows.values():
+            if not _is_file(row.file):
+                raise row.error(f"there is no file {row.file}; correct the path, which starts at the manifest's folder")
+        return [self._utterance(row) for row in self._rows.values()]
+
+    def folds(self) -> list[tuple[int, ...]]:
+        index = self._indices["speaker"]
+        folds = balanced_folds(self._gender_of, self._folds_wanted, self.split_seed)
+        return [tuple(sorted(index[speaker] for speaker in fold)) for fold in folds]
+
+    def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+        if self.split == "speaker-disjoint":
+            return super().share_out(utterances)
+        return {stage: [u for u in utterances if self._rows[u.id].cells["split"] == stage] for stage in STAGES}
+
+    def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
+        """Refuse classes of one side only. A part may be empty until it is asked for."""
+        train = parts["train"]
+        if not train:
+            return
+        for attribute in ("emotion", "gender", "content"):
+            for stage in ("validation", "test"):
+                self._require_known(attribute, stage, parts[stage], "training", train)
+            if self.split == "manifest" and parts["test"] and attribute not in self._named:
+                self._require_known(attribute, "training", train, "test", parts["test"])
+        self._require_emotions(train)
+
+    def _require_known(
+        self, attribute: str, here: str, asked: Sequence[Utterance], there: str, known: Sequence[Utterance]
+    ) -> None:
+        classes = {utterance.label(attribute) for utterance in known}
+        for utterance in asked:
+            if utterance.label(attribute) not in classes:
+                name = self.classes[attribute][utterance.label(attribute)]
+                remedy = "correct the name or the split"
+                if there == "test":
+                    remedy += f", or if that is meant, state the names of {attribute} in classes"
+                raise self._rows[utterance.id].error(
+                    f"{attribute} '{name}' occurs in the {here} set, but not in the {there} set "
+                    f"of split '{self.split}'; {remedy}"
+                )
+
+    def _find_classes(self, attribute: str) -> tuple[str, ...]:
+        """Names of an attribute's classes, in order; the given ones must cover the rows'."""
+        rows, names = self._rows.values(), self._named.get(attribute)
+        if names is None:
+            return tuple(sorted({_label(row, attribute) for row in rows}))
+        for row in rows:
+            if attribute not in row.cells:
+                raise PseganError(
+                    f"{row.manifest}: has no column {attribute}, but classes has that key; remove it there"
+                )
+            if row.cells[attribute] not in names:
+                raise row.error(
+                    f"{attribute} '{row.cells[attribute]}' is not one of the classes given ({', '.join(names)}); correct it"
+                )
+        return names
+
+    def _utterance(self, row: Row) -> Utterance:
+        labels = {attribute: self._indices[attribute][_label(row, attribute)] for attribute in ATTRIBUTES}
+        details = {name: text for name, text in row.cells.items() if name not in KNOWN and text}
+        return Utterance(id=row.cells["id"], path=row.file, **labels, details=details)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, for example a text where the path should be
+        return False
+
+
+def _label(row: Row, attribute: str) -> str:
+    return row.cells.get(attribute, UNKNOWN)
+
+
+def _check_classes(classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    for attribute, names in classes.items():
+        if attribute not in ATTRIBUTES:
+            raise PseganError(f"classes has the key {attribute!r}: one of {', '.join(ATTRIBUTES)}")
+        if not names or len(set(names)) < len(names):
+            raise PseganError(f"classes: the names of {attribute} must be one or more, each once")
+    return {attribute: tuple(names) for attribute, names in classes.items()}
+
+
+def _genders(rows: Iterable[Row]) -> dict[str, str]:
+    """Speaker → gender."""
+    genders: dict[str, str] = {}
+    for row in rows:
+        speaker, gender = row.cells["speaker"], _label(row, "gender")
+        if genders.setdefault(speaker, gender) != gender:
+            raise row.error(
+                f"speaker '{speaker}' is {gender} here and {genders[speaker]} in an earlier row; "
+                "give every speaker one gender and a name of their own"
+            )
+    return genders
+
+
+def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
+    """The rows of all manifests, with unique ids."""
+    rows: list[Row] = []
+    for path in manifests:
+        found = _read_rows(path)
+        if len(manifests) > 1:
+            folder = path.absolute().parent.name
+            found = [Row(path, row.line, {**row.cells, "id": f"{folder}/{row.cells['id']}"}) for row in found]
+        for column in ("gender", "content"):
+            if rows and (column in rows[0].cells) != (column in found[0].cells):
+                has, lacks = (rows[0].manifest, path) if column in rows[0].cells else (path, rows[0].manifest)
+                raise PseganError(f"{lacks}: has no column {column}, but {has} has; add it there or remove it here")
+        rows += found
+    _check_together(rows)
+    return rows
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """The rows of one manifest, each complete in itself."""
+    read = {".csv": _csv_rows, ".jsonl": _jsonl_rows}[_kind(path)]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(read(path, file))
+    except OSError as error:
+        raise PseganError(f"{path}: cannot be read ({error.strerror}); name a manifest (docs/corpora.md)") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PseganError(f"{path}: is no manifest ({error}); see docs/corpora.md for the format") from None
+    if not rows:
+        raise PseganError(f"{path}: lists no utterance; see docs/corpora.md for the format")
+    columns = dict.fromkeys(name for row in rows for name in row.cells)
+    for name in REQUIRED:
+        if name not in columns:
+            listed = " ".join(f"{', '.join(columns)}"[:100].split())
+            raise PseganError(f"{path}: has no column {name} (but {listed}); see docs/corpora.md for the format")
+    if not any(row.cells.get("split") for row in rows):
+        columns.pop("split", None)
+    return [_complete(row, columns) for row in rows]
+
+
+def _complete(row: Row, columns: Iterable[str]) -> Row:
+    """The row with all columns and an id."""
+    cells = {name: row.cells.get(name, "") for name in columns}
+    for name in ("path", *ATTRIBUTES):
+        if cells.get(name) == "":
+            raise row.error(f"{name} is empty; fill it in, or remove the row" + _or_column(name))
+    for name in KNOWN:
+        if not cells.get(name, "").isprintable():
+            raise row.error(f"{name} holds a line break or another unprintable character; remove it")
+    if cells.get("split") and cells["split"] not in STAGES:
+        raise row.error(f"split is '{cells['split']}'; one of {', '.join(STAGES)}")
+    path = PurePosixPath(cells["path"])
+    id = cells.get("id") or "/".join([*(part for part in path.parent.parts if part not in ("/", "..")), path.stem])
+    if id.startswith("/") or ".." in id.split("/") or not PurePosixPath(id).name:
+        raise row.error(f"id '{id}' is no path below a folder, which recordings are written to; rename it")
+    return Row(row.manifest, row.line, {**cells, "id": id})
+
+
+def _or_column(name: str) -> str:
+    return "" if name in REQUIRED else f" or the whole column {name}"
+
+
+def _check_together(rows: Sequence[Row]) -> None:
+    """What rows are to each other: no id and no recording twice, all with a split or none."""
+    _refuse_twice(rows, lambda row: row.cells["id"], "id '{}'")
+    _refuse_twice(rows, lambda row: os.path.normpath(row.file), "recording {}")
+    with_split = [bool(row.cells.get("split")) for row in rows]
+    if any(with_split) and not all(with_split):
+        raise rows[with_split.index(False)].error(
+            f"has no split, but {sum(with_split)} of {len(rows)} rows have one; fill it in for all or for none"
+        )
+
+
+def _refuse_twice(rows: Iterable[Row], key: Callable[[Row], str], what: str) -> None:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        first = seen.setdefault(key(row), row)
+        if first is not row:
+            where = f"line {first.line}" + (f" of {first.manifest}" if first.manifest != row.manifest else "")
+            raise row.error(f"{what.format(key(row))} is there already, in {where}; remove or rename one of the two")
+
+
+def _kind(path: Path) -> str:
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise PseganError(f"{path}: a manifest ends in .csv or .jsonl; rename or convert it (docs/corpora.md)")
+    return path.suffix.lower()
+
+
+def _csv_rows(path: Path, file: TextIO) -> Iterator[Row]:
+    reader = csv.DictReader(file, strict=True)
+    names = [name.strip() for name in reader.fieldnames or ()]
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise PseganError(f"{path}, line 1: the column {twice[0]} is there twice; remove or rename one of the two")
+    reader.fieldnames = names
+    for raw in reader:
+        extra = raw.pop(None, None)
+        cells = {name: (text or "").strip() for name, text in raw.items() if name}  # an index has no name
+        row = Row(path, reader.line_num, cells)
+        if extra is not None or None in raw.values():
+            count = sum(text is not None for text in raw.values()) + len(extra or ())
+            raise row.error(f"has {count} cells, but the header {len(names)}; put a text with commas in double quotes")
+        yield row
+
+
+def _jsonl_rows(path: Path, file: TextIO) -> Iterator[Row]:
+    for number, text in enumerate(file, 1):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:  # a number can be too long, too
+            reason = getattr(error, "msg", error)  # without the position, which is never beyond the first line
+            raise PseganError(f"{path}, line {number}: is not JSON ({reason}); write one object a line") from None
+        if not isinstance(value, dict):
+            raise PseganError(f'{path}, line {number}: is not an object of JSON, as {{"path": ...}}; write one a line')
+        yield Row(path, number, {name.strip(): _text(path, number, name, cell) for name, cell in value.items()})
+
+
+def _text(path: Path, number: int, name: str, cell: Any) -> str:
+    if isinstance(cell, dict | list):
+        raise PseganError(f"{path}, line {number}: {name.strip()} is no text but a list or an object; write a text")
+    if isinstance(cell, str):
+        return cell.strip()
+    return "" if cell is None else json.dumps(cell)
