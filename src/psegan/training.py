@@ -1,9 +1,7 @@
 """The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
 
 import logging
-import re
 import sys
-import textwrap
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,9 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from datamodules.base import CorpusDataModule
-from psegan.callbacks import ExactResume, PredictionWriter, PrivacyMetrics, SaveConfig, SpeechSamples
+from psegan.callbacks import BestCheckpoint, ExactResume, PredictionWriter, PrivacyMetrics, SaveConfig, SpeechSamples
 from psegan.checkpointing import AtomicCheckpointIO
-from psegan.errors import PseganError
+from psegan.errors import PseganError, readable
 from psegan.files import read_yaml
 from psegan.loggers import Run, finish_wandb
 from psegan.systems.base import System
@@ -29,16 +27,10 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what was wrong as a user's error."""
-        lines = [line.strip(" -:") for line in message.splitlines()]
-        telling = [line for line in lines if line and not line.startswith(_UNTELLING)]
-        reason = re.sub(r"\s+", " ", ": ".join(telling))
+        reason = readable(message)
         if "arguments are required" in reason and ".data" in reason:
             raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
-        raise PseganError(f"{textwrap.shorten(reason, 300)}; 'psegan fit ... --print_config' prints the keys there are")
-
-
-# what jsonargparse says of a union's other members, and of a value that the user knows
-_UNTELLING = ("Does not validate against any", "Subtypes:", "Errors", "Expected a <class 'NoneType'>", "Given value")
+        raise PseganError(f"{reason}; 'psegan fit ... --print_config' prints the keys there are")
 
 
 class PlainProgressBar(TQDMProgressBar):
@@ -105,11 +97,13 @@ class TrainingCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
+        parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(PrivacyMetrics, "privacy")
         parser.add_lightning_class_args(SpeechSamples, "samples")
         parser.add_lightning_class_args(ExactResume, "resume")
         parser.add_lightning_class_args(PredictionWriter, "prediction")
         parser.link_arguments("run.dir", "checkpoint.dirpath", compute_fn=checkpoint_dir)
+        parser.link_arguments("run.dir", "best.dirpath", compute_fn=checkpoint_dir)
         parser.link_arguments("run.dir", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)

@@ -59,6 +59,10 @@ class PrivacyMetrics(L.Callback):
                 self.judges.clear()
                 return
             classifier = load_classifier(path, attribute)
+            if not classifier.reads_spectrograms:
+                raise PseganError(
+                    f"{path} reads waveforms, but training is judged on spectrograms; give another classifier"
+                )
             known, needed = classifier.n_classes[attribute], pl_module.n_classes[attribute]
             if known != needed:
                 raise PseganError(

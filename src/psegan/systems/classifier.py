@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
+from psegan.models.augmentation import SpectrogramAugmentation, mixed
 from psegan.models.classifier import SpeechEncoder
 from psegan.random import seeded
 from psegan.systems.base import System, load_checkpoint
@@ -20,19 +21,24 @@ from psegan.systems.base import System, load_checkpoint
 class Classifier(System):
     """An encoder and a linear layer, trained by cross-entropy on one attribute.
 
-    Training uses AdamW under a one-cycle schedule (Smith and Topin, 2018), which ends when training does, and masks a
-    band of frequencies and a stretch of time of every utterance (SpecAugment, Park et al., 2019).
+    Training uses AdamW under a one-cycle schedule (Smith and Topin, 2018), which ends when training does, on augmented
+    and, with ``mixup``, mixed spectrograms.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         attribute: emotion, speaker, gender or content.
-        encoder: makes the network from spectrogram to embedding.
+        encoder: makes the network from spectrogram to embedding. One that has a ``front_end`` of its own, from
+            waveforms and lengths to features and lengths, gets those features, neither augmented nor mixed.
+        augmentation: makes what changes training spectrograms.
+        mixup: alpha of the Beta distribution of mixing weights; 0 mixes nothing.
+        encoder_checkpoint: another classifier, of any corpus and attribute, whose encoder training starts from.
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
-        max_masked_bands: widest band that is masked, in mel bands.
-        max_masked_fraction: longest stretch of time that is masked, as a fraction of the utterance.
-        seed: of the masks.
+        seed: of augmentation and mixing.
+
+    Raises:
+        PseganError: no such attribute, or one of a single class.
     """
 
     def __init__(
@@ -40,11 +46,12 @@ class Classifier(System):
         n_classes: dict[str, int],
         attribute: str = "emotion",
         encoder: Callable[[], nn.Module] = SpeechEncoder,
+        augmentation: Callable[[], nn.Module] = SpectrogramAugmentation,
+        mixup: float = 0.0,
+        encoder_checkpoint: str | None = None,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         label_smoothing: float = 0.1,
-        max_masked_bands: int = 12,
-        max_masked_fraction: float = 0.15,
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, seed)
@@ -55,10 +62,14 @@ class Classifier(System):
             raise PseganError(f"the corpus has a single class of {attribute}; a classifier needs two or more")
         self.attribute = attribute
         self.encoder = encoder()
+        self.reads_spectrograms = not hasattr(self.encoder, "front_end")
+        if not self.reads_spectrograms:
+            self.front_end = self.encoder.front_end  # type: ignore[assignment]
+        self.augmentation, self.mixup = augmentation(), mixup
+        self.encoder_checkpoint = encoder_checkpoint
         self.head = nn.Linear(self.encoder.embedding_dim, n_classes[attribute])  # type: ignore[arg-type]
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.label_smoothing = label_smoothing
-        self.max_masked_bands, self.max_masked_fraction = max_masked_bands, max_masked_fraction
         self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
 
     def embed(self, mel: Tensor, lengths: Tensor) -> Tensor:
@@ -74,12 +85,36 @@ class Classifier(System):
         return self.verdict(self.embed(mel, lengths))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a masked batch."""
-        mel, frames = self.features(batch)
-        logits = self(self._masked(mel, frames), frames)
-        loss = F.cross_entropy(logits, batch.label(self.attribute), label_smoothing=self.label_smoothing)
+        """Cross-entropy of an augmented batch; of a mixed one, towards both labels by their weights."""
+        features, frames = self.features(batch)
+        labels = batch.label(self.attribute)
+        random = seeded(*self.occasion)
+        if self.reads_spectrograms:
+            features, frames = self.augmentation(features, frames, random)
+        if self.reads_spectrograms and self.mixup:
+            features, frames, partner, weight = mixed(features, frames, self.mixup, random)
+            logits = self(features, frames)
+            own, other = (
+                F.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="none")
+                for target in (labels, labels[partner])
+            )
+            loss = (weight * own + (1 - weight) * other).mean()
+        else:
+            loss = F.cross_entropy(self(features, frames), labels, label_smoothing=self.label_smoothing)
         self.log("train/loss", loss, batch_size=len(batch))
         return loss
+
+    def setup(self, stage: str) -> None:
+        """Start from another classifier's encoder, where a training begins."""
+        if stage != "fit" or self.encoder_checkpoint is None:
+            return
+        path = self.encoder_checkpoint
+        prefix = "encoder."
+        state = load_checkpoint(path, Classifier.__name__)["state_dict"]
+        try:
+            self.encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        except RuntimeError:
+            raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Judge a batch."""
@@ -134,17 +169,6 @@ class Classifier(System):
         recall = counts.diagonal()[occurring] / counts.sum(1)[occurring]
         self.log(f"{stage}/accuracy", counts.diagonal().sum().float() / counts.sum().float(), prog_bar=True)
         self.log(f"{stage}/uar", recall.mean().float())
-
-    def _masked(self, mel: Tensor, frames: Tensor) -> Tensor:
-        draw = torch.rand(4, len(mel), 1, generator=seeded(*self.occasion)).to(mel.device)
-        bands, times = torch.arange(mel.shape[1], device=mel.device), torch.arange(mel.shape[2], device=mel.device)
-        width = draw[0] * self.max_masked_bands
-        low = draw[1] * (mel.shape[1] - width)
-        length = draw[2] * self.max_masked_fraction * frames.unsqueeze(1)
-        start = draw[3] * (frames.unsqueeze(1) - length)
-        band_kept = (bands < low) | (bands >= low + width)
-        time_kept = (times < start) | (times >= start + length)
-        return mel * band_kept.unsqueeze(2) * time_kept.unsqueeze(1)
 
 
 def load_classifier(path: str | Path, attribute: str) -> Classifier:
