@@ -1,4 +1,4 @@
-"""``psegan data``: fetch a corpus, and tell what is wrong with one.
+"""``psegan data``: fetch a corpus, tell what is wrong with one, and turn one into a protected one.
 
 The corpora themselves are described in the package ``datamodules``, which is imported here only when a command runs:
 the command line must answer fast, and no other part of psegan knows a corpus.
@@ -16,6 +16,10 @@ from psegan.errors import PseganError
 
 if TYPE_CHECKING:
     from datamodules.base import FolderDataModule
+
+
+_STAGES = ("train", "validation", "test")
+"""As in ``datamodules.splits``, which a parser must not wait for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ ARCHIVES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands ``download`` and ``check`` to the parser of ``psegan data``."""
+    """Add the sub-commands ``download``, ``check`` and ``protect`` to the parser of ``psegan data``."""
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
     download = commands.add_parser("download", help="fetch and unpack a corpus; run again to resume")
     check = commands.add_parser("check", help="count a corpus and list what is wrong with it (exit 1)")
@@ -59,6 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ALGORITHM:HEX",
         help="expected checksum of the zip file instead of the known one, or 'none'",
     )
+    protect = commands.add_parser("protect", help="make a protected copy of a corpus; run again to resume")
+    protect.add_argument("--corpus", required=True, metavar="YAML", help="as experiments/corpora/ravdess.yaml")
+    protect.add_argument("--data-root", metavar="DIR", help="where the corpus lies (instead of the corpus file's root)")
+    protect.add_argument(
+        "--protector",
+        required=True,
+        metavar="SPEC",
+        help="a .ckpt that psegan fit wrote, a YAML file with class_path and init_args, or a class of psegan.protectors",
+    )
+    protect.add_argument("--out", required=True, metavar="DIR", help="folder of the protected corpus")
+    protect.add_argument(
+        "--split", default="all", choices=["all", *_STAGES], help="which part of the corpus's split (default: all)"
+    )
+    protect.add_argument("--seed", type=int, default=0, help="of targets, noise and other draws (default: 0)")
+    protect.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -74,6 +93,14 @@ def main(args: argparse.Namespace) -> int:
         return download_corpus(
             args.corpus, Path(args.root), Archive(args.url or archive.url, checksum, archive.unpacked)
         )
+    if args.data_command == "protect":
+        from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
+
+        stages = _STAGES if args.split == "all" else (args.split,)
+        workers = args.workers if args.workers is not None else os.cpu_count() or 1
+        data = load_corpus(args.corpus, args.data_root)
+        print(protect_corpus(data, parts_of(data, stages), args.protector, args.out, args.seed, workers))
+        return 0
     from psegan.datacheck import check_corpus
 
     return check_corpus(data_module(args.corpus), Path(args.root))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from datamodules.manifest import read_manifest
 from psegan.data import add_arguments, main
 from psegan.errors import PseganError
 
@@ -317,3 +318,59 @@ def test_check_of_a_missing_folder(tmp_path):
 def test_real_corpora_are_whole(corpora_root, corpus, capsys):
     assert run("check", corpus, "--root", corpora_root / corpus) == 0
     assert "All is well." in capsys.readouterr().out
+
+
+@pytest.fixture
+def overlay(tmp_path) -> Path:
+    """A corpus file: 10 utterances each to validate and test."""
+    path = tmp_path / "corpus.yaml"
+    init_args = "{n_speakers: 4, n_contents: 2, n_takes: 2}"
+    path.write_text(f"data: {{class_path: datamodules.SyntheticDataModule, init_args: {init_args}}}\n")
+    return path
+
+
+def test_protect_writes_a_corpus(overlay, tmp_path, capsys):
+    spec = tmp_path / "noise.yaml"
+    spec.write_text("class_path: psegan.protectors.AdditiveNoise\ninit_args: {snr_db: 20}\n")
+    out = tmp_path / "out"
+    words = ("protect", "--corpus", overlay, "--protector", spec, "--out", out, "--split", "validation", "--seed", 4)
+    assert run(*words) == 0
+    assert capsys.readouterr().out.strip() == str(out / "manifest.csv")
+    rows = read_manifest(out / "manifest.csv")
+    assert {(row["split"], row["seed"], row["protector"]) for row in rows} == {
+        ("validation", "4", "AdditiveNoise(snr_db=20.0)")
+    }
+    assert len(list(out.rglob("*.flac"))) == len(rows) == 10
+    assert run(*words) == 0, "complete"
+
+
+def test_protect_takes_all_parts_unless_told_otherwise(overlay, tmp_path):
+    run("protect", "--corpus", overlay, "--protector", "Identity", "--out", tmp_path / "out", "--workers", 1)
+    splits = [row["split"] for row in read_manifest(tmp_path / "out" / "manifest.csv")]
+    assert splits == ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
+
+
+def test_protect_finds_the_corpus_where_it_is_told(emodb, tmp_path):
+    overlay = tmp_path / "emodb.yaml"
+    overlay.write_text("data: {class_path: datamodules.EmoDBDataModule, init_args: {root: nowhere}}\n")
+    words = ("protect", "--corpus", overlay, "--protector", "Identity", "--split", "validation", "--workers", 1)
+    assert run(*words, "--data-root", emodb, "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out" / "wav").glob("*.flac"))) == 35
+    with pytest.raises(PseganError, match="nowhere: no such folder"):
+        run(*words, "--out", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--protector", "Identitty"), "Identitty is no Protector"),
+        (("--protector", "Identity", "--corpus", "missing.yaml"), "missing.yaml: cannot be read"),
+        (("--protector", "Identity", "--data-root", "here"), "SyntheticDataModule: does not accept option 'root'"),
+        (("--protector", "Identity", "--workers", "0"), "the number of workers is 0"),
+    ],
+)
+def test_protect_refusals(overlay, tmp_path, words, message):
+    with pytest.raises(PseganError, match=message) as caught:
+        run("protect", "--corpus", overlay, "--out", tmp_path / "out", *words)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,332 @@
+"""Protected corpora: a protector turns a corpus into a corpus of the same layout, names and lengths.
+
+The folder holds one FLAC file an utterance, ``manifest.csv`` with its labels, written last, and ``journal.jsonl``, which
+says what the folder is made from and which utterances are done: a run that was killed goes on from there.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import multiprocessing.context
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.manifest import write_manifest
+from psegan.audio import write_audio
+from psegan.batch import ATTRIBUTES
+from psegan.errors import PseganError
+from psegan.files import read_yaml
+from psegan.instantiate import instantiate
+from psegan.protectors import Protector, load_protector
+from psegan.random import seeded
+from psegan.stages import difference
+
+Part = tuple[str, Utterance]
+"""``train``, ``validation`` or ``test``, and an utterance of it."""
+MANIFEST = "manifest.csv"
+JOURNAL = "journal.jsonl"
+WORTH_A_PROCESS = 25
+"""Utterances: as long as a process takes to start, Griffin-Lim makes about so many."""
+
+
+def protect_corpus(
+    data: CorpusDataModule,
+    parts: Sequence[Part],
+    spec: dict[str, Any] | str,
+    folder: str | Path,
+    seed: int = 0,
+    workers: int = 1,
+    label: str = "protecting",
+) -> Path:
+    """Protect utterances of a corpus; what a folder already holds of them is not made again.
+
+    Draws are from ``seeded(seed, "protect", id)`` and sums are of one thread, so the recordings depend on nothing but
+    source, protector and seed.
+
+    Args:
+        data: the corpus.
+        parts: which of its utterances, and the part of a split that the manifest puts each in; see :func:`parts_of`.
+        spec: the protector, as for :func:`psegan.protectors.load_protector`.
+        folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``.
+        seed: of targets, noise and whatever else the protector draws.
+        workers: processes, at most; a short job is done in this one.
+        label: of the progress bar.
+
+    Returns:
+        Path of the manifest: columns path, id, emotion, speaker, gender, content, split, target, protector, weights and
+        seed, with names of classes.
+
+    Raises:
+        PseganError: the folder holds something else or was made from something else, or a recording is broken.
+    """
+    if workers < 1:
+        raise PseganError(f"the number of workers is {workers}, but must be at least 1")
+    if not parts:
+        raise PseganError(f"{data.where}: there is nothing to protect; name parts of the corpus that hold utterances")
+    protector = load_protector(spec)
+    journal = Journal(
+        Path(folder),
+        {
+            "protector": protector.describe(),
+            "seed": seed,
+            "utterances": dict(Counter(stage for stage, _ in parts)),
+            "source": _fingerprint(data, parts),
+        },
+    )
+    manifest = journal.folder / MANIFEST
+    waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id)]
+    if manifest.is_file() and not waiting:
+        return manifest
+    journal.begin()
+    workers = min(workers, math.ceil(len(waiting) / WORTH_A_PROCESS))
+    job = Job(spec, protector.describe(), protector if workers <= 1 else None, data.loader(), journal.folder, seed)
+    with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
+        for id, target in _work(job, waiting, workers):
+            journal.note(id, target)
+            bar.update()
+    write_manifest(manifest, [_row(data, *part, protector, journal, seed) for part in parts])
+    return manifest
+
+
+def parts_of(data: CorpusDataModule, stages: Iterable[str]) -> list[Part]:
+    """Whole parts of a corpus's split, such as ``train`` and ``test``, in the order of stages and ids."""
+    return [(stage, utterance) for stage in stages for utterance in data.split_utterances(stage)]
+
+
+def load_corpus(config: str | Path, root: str | None = None) -> CorpusDataModule:
+    """The corpus that a YAML file names under ``data``: a corpus overlay, or a run's saved configuration.
+
+    Args:
+        config: the file.
+        root: where the corpus lies, instead of the file's ``root``.
+
+    Raises:
+        PseganError: the file names no corpus, or with arguments that it does not take.
+    """
+    spec = read_yaml(config).get("data")
+    if not isinstance(spec, dict):
+        raise PseganError(f"{config}: names no corpus under 'data', as experiments/corpora/ravdess.yaml does")
+    if root is not None:
+        spec = {**spec, "init_args": {**(spec.get("init_args") or {}), "root": root}}
+    return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
+
+
+class Journal:
+    """``journal.jsonl``: a header that says what a folder is made from, then a line for every finished utterance.
+
+    Lines are only ever appended. One that a kill has torn is as good as not written, and its utterance is made again.
+
+    Args:
+        folder: of the protected corpus.
+        settings: plain values.
+
+    Raises:
+        PseganError: the folder holds files of something else, or was made from other settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder, self.path = folder, folder / JOURNAL
+        self.targets: dict[str, int | None] = {}
+        self._header = json.dumps({"psegan": "protected corpus", **settings})
+        self._length = 0  # of the whole lines, in bytes
+        if folder.exists() and not folder.is_dir():
+            raise PseganError(f"{folder}: is a file; choose another folder")
+        if not self.path.is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise PseganError(f"{folder}: holds files that are no protected corpus; choose another folder")
+            return
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        self._length = sum(map(len, lines))
+        if not lines:
+            return
+        try:
+            found, *entries = map(json.loads, lines)
+            self.targets = {entry["id"]: entry["target"] for entry in entries}
+        except (ValueError, TypeError, KeyError):
+            raise PseganError(f"{self.path}: is damaged; remove {folder}, or choose another folder") from None
+        if changed := difference(found, json.loads(self._header)):
+            raise PseganError(f"{folder} was made with other settings ({changed}); remove it, or choose another folder")
+
+    def holds(self, id: str) -> bool:
+        """Whether an utterance is done and its file there."""
+        return id in self.targets and audio_path(self.folder, id).is_file()
+
+    def begin(self) -> None:
+        """Open for notes, after clearing away what a killed run left half written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PseganError(f"{self.folder}: cannot be made ({error.strerror}); choose another folder") from None
+        for torn in self.folder.rglob(".*.flac"):
+            torn.unlink(missing_ok=True)
+        with self.path.open("ab") as file:
+            file.truncate(self._length)
+        if not self._length:
+            self._append(self._header)
+
+    def note(self, id: str, target: int | None) -> None:
+        """Note that an utterance is done."""
+        self.targets[id] = target
+        self._append(json.dumps({"id": id, "target": target}))
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class Job(NamedTuple):
+    """What a process needs to know to protect an utterance.
+
+    Attributes:
+        spec: the protector.
+        described: its identity.
+        protector: the same, where it is ready; a process makes its own.
+        load: gives an utterance's waveform.
+        folder: of the protected corpus.
+        seed: of the draws.
+    """
+
+    spec: dict[str, Any] | str
+    described: dict[str, Any]
+    protector: Protector | None
+    load: Callable[[Utterance], Tensor]
+    folder: Path
+    seed: int
+
+
+def audio_path(folder: Path, id: str) -> Path:
+    """Where an utterance of a protected corpus lies."""
+    return folder / f"{id}.flac"
+
+
+def _work(job: Job, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
+    """Protect utterances in any order; yields id and target of each when its file is there."""
+    if job.protector is not None:
+        with _one_thread():
+            for utterance in waiting:
+                yield _protect(job, utterance)
+        return
+    pool = ProcessPoolExecutor(workers, _context(), initializer=_begin_process, initargs=(job, Path.cwd()))
+    try:
+        for done in as_completed([pool.submit(_protect_here, utterance) for utterance in waiting]):
+            yield done.result()
+    except BrokenProcessPool:
+        raise PseganError(
+            "a worker process died, perhaps for want of memory; run the same command again to go on, with fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _protect(job: Job, utterance: Utterance) -> tuple[str, int | None]:
+    assert job.protector is not None
+    where, path = str(utterance.path or utterance.id), audio_path(job.folder, utterance.id)
+    try:
+        waveform = job.load(utterance)
+        protected, target = job.protector(waveform, seeded(job.seed, "protect", utterance.id))
+        write_audio(path, protected)
+    except PseganError as error:
+        raise error if where in str(error) else PseganError(f"{where}: {error}") from None
+    except OSError as error:
+        raise PseganError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+    except Exception as error:
+        raise RuntimeError(f"{where}: cannot be protected ({type(error).__name__}: {error})") from error
+    return utterance.id, target
+
+
+_job: Job
+"""Of this worker process."""
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """How workers start: forks of a process that has imported torch once; a fork of this one, with threads, may hang."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _begin_process(job: Job, here: Path) -> None:
+    global _job
+    os.chdir(here)  # multiprocessing goes back to where the program was started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent answers for all
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _job = job._replace(protector=load_protector(job.spec))
+
+
+def _end_with_parent() -> None:
+    """Workers of a killed process would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
+    assert _job.protector is not None
+    if changed := difference(_job.described, _job.protector.describe()):  # by a training that goes on, for example
+        raise PseganError(
+            f"the protector changed while it was loaded ({changed}); run again when its training has ended"
+        )
+    return _protect(_job, utterance)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker does: more threads would add in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fingerprint(data: CorpusDataModule, parts: Sequence[Part]) -> str:
+    """Hash of ids, labels and stages, and of one recording, which tells apart corpora of the same names."""
+    digest = hashlib.sha256()
+    for stage, utterance in parts:
+        digest.update(json.dumps([stage, utterance.id, *_labels(data, utterance).values()]).encode())
+    digest.update(data.loader()(parts[0][1]).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _labels(data: CorpusDataModule, utterance: Utterance) -> dict[str, str]:
+    return {attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES}
+
+
+def _row(
+    data: CorpusDataModule, stage: str, utterance: Utterance, protector: Protector, journal: Journal, seed: int
+) -> dict[str, str | int | None]:
+    target = journal.targets[utterance.id]
+    # a system that was trained on another corpus may know other emotions
+    known = protector.n_targets == len(data.emotions)
+    return {
+        "path": f"{utterance.id}.flac",
+        "id": utterance.id,
+        **_labels(data, utterance),
+        "split": stage,
+        "target": target if target is None else data.emotions[target] if known else f"class {target}",
+        "protector": str(protector),
+        "weights": protector.weights,
+        "seed": seed,
+    }

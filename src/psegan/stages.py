@@ -1,0 +1,237 @@
+"""Trainings as stages: each in a folder of its own, skipped when complete, continued when interrupted."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from psegan.errors import PseganError
+from psegan.files import file_hash, read_yaml, write_json
+
+
+class Record:
+    """``stage.json``: what a stage was made from, and whether it is complete.
+
+    Attributes:
+        begun: work on the stage has begun before.
+        complete: and was finished.
+        difference: what it was made from otherwise, in a few words; empty if from the same.
+
+    Args:
+        path: of the file.
+        settings: plain values.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings
+        found = read_yaml(path) if path.is_file() else {}  # JSON is YAML
+        self.begun = bool(found)
+        self.complete = bool(found.get("complete"))
+        self.difference = difference(found.get("settings", {}), settings) if found else ""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the stage is complete and was made from the same."""
+        return self.complete and not self.difference
+
+    def begin(self) -> None:
+        """Note that work on the stage has begun."""
+        write_json(self.path, {"settings": self.settings, "complete": False})
+
+    def finish(self) -> None:
+        """Note that the stage is complete."""
+        write_json(self.path, {"settings": self.settings, "complete": True})
+
+
+def difference(before: Any, after: Any, key: str = "") -> str:
+    """The first key whose values differ, with both; empty where none does."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in [*before, *(name for name in after if name not in before)]:
+            if found := difference(before.get(name), after.get(name), f"{key}.{name}".strip(".")):
+                return found
+        return ""
+    # a tuple has become a list on its way through the file
+    same = json.loads(json.dumps(before)) == json.loads(json.dumps(after))
+    return "" if same else textwrap.shorten(f"{key} was {before!r}, now {after!r}", 200)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One ``psegan fit`` in a folder of its own.
+
+    Attributes:
+        name: in messages.
+        run: its folder.
+        configs: overlays, in order.
+        values: dotted key → value, laid over them; ``{name}`` in a value stands for one of the files.
+        files: name → what the training reads of earlier stages; a change of the contents makes it another training.
+        group: of W&B.
+        result: the checkpoint that counts, ``last.ckpt`` or, where the overlays keep it, ``best.ckpt``.
+    """
+
+    name: str
+    run: Path
+    configs: tuple[str, ...]
+    values: dict[str, Any]
+    files: dict[str, Path] = field(default_factory=dict)
+    group: str | None = None
+    result: str = "last.ckpt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the training leaves."""
+        return self.run / "checkpoints" / self.result
+
+    @cached_property
+    def record(self) -> Record:
+        """What the folder was made from, as it was found.
+
+        Raises:
+            PseganError: it holds a training with other settings.
+        """
+        # contents and not paths, which may be spelt in several ways
+        root = self.values.get("data.init_args.root")
+        resolved = {} if root is None else {"data.init_args.root": str(Path(root).resolve())}
+        overlays = [read_yaml(config) for config in self.configs]
+        inputs = {name: file_hash(path) for name, path in self.files.items()}
+        settings = {"overlays": overlays, "set": self.values | resolved, "inputs": inputs}
+        record = Record(self.run / "stage.json", settings)
+        if record.difference:
+            raise PseganError(
+                f"{self.run} was made with other settings ({record.difference}); remove it, or choose another folder "
+                "with --out"
+            )
+        return record
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.record.complete and self.checkpoint.is_file()
+
+    def words(self) -> list[str]:
+        """The command behind ``psegan``; it continues what was interrupted."""
+        words = ["fit", *(word for config in self.configs for word in ("--config", config))]
+        for key, value in self.values.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            for name, path in self.files.items():
+                text = text.replace(f"{{{name}}}", str(path))
+            words.append(f"--{key}={text}")
+        words.append(f"--run.dir={self.run}")
+        if self.group is not None:
+            words.append(f"--run.group={self.group}")
+        if (self.run / "checkpoints" / "last.ckpt").is_file():
+            words.append("--ckpt_path=last")
+        return words
+
+    def finish(self) -> None:
+        """Note that the training is complete.
+
+        Raises:
+            PseganError: it left no checkpoint.
+        """
+        if not self.checkpoint.is_file():
+            raise PseganError(
+                f"stage {self.name} ended without writing {self.checkpoint}: its configuration saves no such checkpoint"
+            )
+        self.record.finish()
+
+
+def train(fit: Fit, progress: str = "") -> Path:
+    """Run a training in this process, unless it is complete, and return its checkpoint."""
+    label = f"{progress} {fit.name}".strip()
+    if fit.complete:
+        print(f"{label}: complete, nothing to do")
+        return fit.checkpoint
+    print(f"{label}: {'continuing: ' * fit.record.begun}psegan {shlex.join(fit.words())}", flush=True)
+    from psegan import training
+
+    started = time.monotonic()
+    fit.record.begin()
+    training.main(fit.words())
+    fit.finish()
+    print(f"{label}: {time.monotonic() - started:.0f} s", flush=True)
+    return fit.checkpoint
+
+
+def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
+    """Run trainings in processes of their own, ``workers`` at a time, each with its share of the cores and its log.
+
+    Complete ones are left alone. One that fails doesn't stop the others. With one worker this process does the work.
+
+    Args:
+        fits: in the order in which to begin.
+        workers: trainings at a time.
+        label: of the progress bar.
+
+    Raises:
+        PseganError: a training failed; the message names it, its log and the log's last line.
+    """
+    waiting = [fit for fit in fits if not fit.complete]
+    if workers == 1:
+        for number, fit in enumerate(waiting, len(fits) - len(waiting) + 1):
+            train(fit, f"{label} [{number}/{len(fits)}]")
+        return
+    bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
+    running: dict[Fit, subprocess.Popen[bytes]] = {}
+    shown = ""
+    failed: list[Fit] = []
+    threads = str(max((os.cpu_count() or 1) // workers, 1))
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                fit = waiting.pop(0)
+                fit.record.begin()
+                with log_path(fit).open("ab") as log:
+                    command = [sys.executable, "-m", "psegan.cli", *fit.words()]
+                    running[fit] = subprocess.Popen(
+                        command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
+                    )
+            names = ", ".join(fit.name for fit in running)
+            if names != shown:  # or a log would get a line at every look
+                bar.set_postfix_str(names)
+                shown = names
+            for fit in [fit for fit, process in running.items() if process.poll() is not None]:
+                if running.pop(fit).returncode == 0:
+                    fit.finish()
+                else:
+                    failed.append(fit)
+                bar.update()
+            time.sleep(0.05)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        bar.close()
+    if failed:
+        lines = log_path(failed[0]).read_text(encoding="utf-8", errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        raise PseganError(
+            f"{len(failed)} of {len(fits)} trainings failed, {failed[0].name} first: "
+            f"{said.removeprefix('psegan: error: ')} (its log: {log_path(failed[0])})"
+        )
+
+
+def log_path(fit: Fit) -> Path:
+    """What a training in a process of its own says."""
+    fit.run.mkdir(parents=True, exist_ok=True)
+    return fit.run / "log.txt"
+
+
+def _end_with_parent() -> None:
+    """On Linux, have the kernel end a training whose parent was killed, so that a second start finds its folder free."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -1,0 +1,59 @@
+"""Trainings as stages: side by side, apart from each other, and with their failures named."""
+
+import re
+
+import pytest
+
+from psegan.errors import PseganError
+from psegan.stages import Fit, log_path, train, train_all
+
+VALUES = {
+    "model.init_args.attribute": "gender", "trainer.max_epochs": 1, "trainer.limit_train_batches": 2,
+    "trainer.limit_val_batches": 2, "trainer.enable_progress_bar": False, "run.loggers": ["csv"],
+    "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
+}  # fmt: skip
+CONFIGS = ("experiments/classifier.yaml", "experiments/corpora/synthetic.yaml")
+
+
+def test_trainings_side_by_side_fail_apart(from_repository, tmp_path):
+    fits = [
+        Fit("good", tmp_path / "good", CONFIGS, VALUES),
+        Fit("bad", tmp_path / "bad", CONFIGS, {**VALUES, "model.init_args.attribute": "mood"}),
+    ]
+    with pytest.raises(PseganError, match=r"1 of 2 trainings failed, bad first: .*mood.* \(its log: .*log\.txt\)"):
+        train_all(fits, 2, "training")
+    assert Fit("good", tmp_path / "good", CONFIGS, VALUES).complete
+    assert not Fit("bad", tmp_path / "bad", CONFIGS, fits[1].values).complete
+    assert "fit:" in log_path(fits[0]).read_text()
+
+
+def test_a_complete_training_is_left_alone_and_another_refused(from_repository, tmp_path, capsys):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a")
+
+    def fit(**more: object) -> Fit:
+        return Fit("gender", tmp_path / "run", CONFIGS, {**VALUES, **more}, {"labels": labels})
+
+    train(fit())
+    stamp = fit().checkpoint.stat().st_mtime_ns
+    train(fit())
+    assert "gender: complete, nothing to do" in capsys.readouterr().out
+    assert fit().checkpoint.stat().st_mtime_ns == stamp
+    message = r"run was made with other settings \(set\.seed_everything was None, now 3\)"
+    with pytest.raises(PseganError, match=message):
+        train(fit(seed_everything=3))
+    labels.write_text("b")
+    with pytest.raises(PseganError, match=r"inputs\.labels was"):
+        train(fit())
+
+
+def test_references_become_paths(from_repository, tmp_path):
+    fit = Fit("x", tmp_path, CONFIGS, {"a.b": ["{one}", "{two}"]}, {"one": tmp_path / "1", "two": tmp_path / "2"})
+    assert f'--a.b=["{tmp_path}/1", "{tmp_path}/2"]' in fit.words()
+    assert not any(re.search(r"\{\w+\}", word) for word in fit.words())
+
+
+def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tmp_path):
+    fit = Fit("gender", tmp_path / "run", CONFIGS, VALUES, result="best.ckpt")
+    with pytest.raises(PseganError, match=r"ended without writing .*best\.ckpt"):
+        train(fit)
