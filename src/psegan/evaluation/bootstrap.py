@@ -1,264 +1,323 @@
-"""95 % intervals by percentile bootstrap over speakers (Efron and Tibshirani, 1993, chapters 8 and 13).
+"""Percentile bootstrap over speakers (Efron and Tibshirani, 1993, chapters 8 and 13), for many resamples at once.
 
 Utterances of one speaker are alike, so they are no independent draws: a resample draws speakers with replacement and
 keeps all utterances of each as often as it was drawn. With fewer than three speakers there are too few different
 resamples, and utterances are drawn instead; such an interval says nothing about other speakers.
 
-:func:`bootstrap_interval` takes any statistic and loops. The metrics that every table needs have functions of their
-own that compute all resamples at once, from per-speaker counts (accuracy, UAR) or from how often each trial was drawn
-(AUC, EER): the same resamples, the same result, without the loop. A comparison of two systems is paired when the
-statistic takes both systems' scores of the same utterances and returns the difference.
+A verification trial has two speakers. It is drawn as often as the product of their draws (the subsets bootstrap of
+Bolle, Ratha and Pankanti, Error analysis of pattern recognition systems, CVIU 93, 2004; Owen, The pigeonhole bootstrap,
+Annals of Applied Statistics 1, 2007); a speaker drawn twice stays one speaker, and no utterance meets itself.
+
+An attacker that was trained with several seeds is worth the mean of its scores over them, and its seeds are drawn too,
+independently of the speakers (Owen, 2007; on why seeds count: Bouthillier et al., Accounting for variance in machine
+learning benchmarks, MLSys 2021). Draws of S seeds show only (S - 1) / S of the variance between seeds, so with two or
+three seeds an interval is still somewhat too narrow; with one it holds nothing of them.
+
+All scores of one :class:`Bootstrap` are of the same resamples. So differences are paired::
+
+    resamples = Bootstrap(speaker, n_resamples=10_000)
+    (resamples.uar(ours, emotion) - resamples.uar(theirs, emotion)).interval()
+
+Nothing is approximated: every resample has the value that the functions of :mod:`psegan.evaluation.metrics` give for
+it. Resamples without a value (a class is missing, say) are left out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from psegan.evaluation import metrics
 from psegan.evaluation.metrics import Array, UndefinedMetricError, to_numpy
+from psegan.evaluation.weighted_trials import WeightedTrials
+from psegan.random import seeded
 
 MIN_CLUSTERS = 3
 """Fewer speakers than this, and utterances are resampled instead."""
-_CHUNK = 4_000_000  # elements of the largest temporary array, 32 MB: fits a small machine at no loss of speed
+_Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_Measure = Callable[[WeightedTrials, NDArray[np.float64]], NDArray[np.float64]]
+_CHUNK = 1_000_000  # elements of the largest temporary arrays, of which there are a few: 8 MB each
 
 
 class Interval(NamedTuple):
-    """A statistic of the sample itself and the ends of its interval; these are NaN if no resample had a value."""
+    """A score of the sample itself and the ends of its interval; these are NaN if no resample had a value."""
 
     value: float
     low: float
     high: float
 
 
-def _units(clusters: Array, n: int) -> NDArray[np.int64]:
-    """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
-    labels = np.asarray(clusters) if not hasattr(clusters, "detach") else to_numpy(clusters)
-    if labels.shape != (n,):
-        raise ValueError(f"clusters must name one speaker for each of {n} utterances, not have shape {labels.shape}")
-    unique, index = np.unique(labels, return_inverse=True)
-    return index if len(unique) >= MIN_CLUSTERS else np.arange(n)
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A score of the sample and of every resample.
+
+    Attributes:
+        value: of the sample itself.
+        samples: ``(R,)`` of the resamples, NaN where one has no value.
+        bootstrap: whose resamples they are.
+    """
+
+    value: float
+    samples: NDArray[np.float64] = field(repr=False)
+    bootstrap: "Bootstrap" = field(repr=False)
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        """The paired difference: both scores of each resample.
+
+        Raises:
+            ValueError: the scores are of different resamples.
+        """
+        if self.bootstrap is not other.bootstrap:
+            raise ValueError("a paired difference needs two scores of the same Bootstrap")
+        return Resampled(self.value - other.value, self.samples - other.samples, self.bootstrap)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The value and the percentile interval that covers with probability ``level``."""
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, not {level}")
+        defined = self.samples[~np.isnan(self.samples)]
+        if len(defined) == 0:
+            return Interval(self.value, float("nan"), float("nan"))
+        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(self.value, float(low), float(high))
 
 
-def _draws(n_units: int, n_resamples: int, seed: int) -> NDArray[np.int32]:
-    """How often each unit is drawn in each resample, ``(n_resamples, n_units)``."""
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples).astype(np.int32)
+class Bootstrap:
+    """Resamples of one test set, and any score of them.
 
-
-def _chunks(draws: NDArray[np.int32], width: int) -> Iterator[NDArray[np.float64]]:
-    """Rows of ``draws`` as float64, as many at a time as keep a temporary ``(rows, width)`` small."""
-    rows = max(1, _CHUNK // max(width, draws.shape[1]))
-    for start in range(0, len(draws), rows):
-        yield draws[start : start + rows].astype(np.float64)
-
-
-def _interval(value: float, resampled: NDArray[np.float64], level: float) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    defined = resampled[~np.isnan(resampled)]
-    if len(defined) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
-
-
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    arrays: Sequence[Array],
-    clusters: Array,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile bootstrap interval of any statistic, clustered by speaker.
-
-    Don't form verification trials inside the statistic: an utterance drawn twice would meet itself.
-    :func:`verification_eer_interval` takes care of that.
+    Scores of classifiers are ``(N, K)``, or ``(S, N, K)`` of S seeds; predicted classes may stand for them, ``(N,)``,
+    where only the largest score counts. Arrays may be numpy arrays, torch tensors or lists.
 
     Args:
-        statistic: takes the arrays, each reduced to the utterances drawn, and returns a number; NaN or
-            :class:`UndefinedMetricError` where a resample has none, which leaves that resample out.
-        arrays: each with N utterances along its first axis; handed to the statistic as numpy arrays.
         clusters: speaker of each utterance ``(N,)``, numbers or names. Fewer than three: utterances are drawn.
-        n_resamples: how many resamples.
-        seed: of the draws; equal seeds give equal draws in every function of this module.
-        level: probability that the interval covers.
+        n_resamples: how many resamples R.
+        seed: of the draws. Equal seeds and clusters give equal draws.
 
     Raises:
-        ValueError: no arrays, or their lengths differ.
-    """
-    data: list[NDArray[Any]] = [to_numpy(array) for array in arrays]
-    if not data or len({len(array) for array in data}) != 1 or len(data[0]) == 0:
-        raise ValueError(f"arrays must share N >= 1 utterances, not {[len(array) for array in data]}")
-    n = len(data[0])
-    units = _units(clusters, n)
-    resampled = np.full(n_resamples, np.nan)
-    for i, drawn in enumerate(_draws(units.max() + 1, n_resamples, seed)):
-        index = np.repeat(np.arange(n), drawn[units])
-        try:
-            resampled[i] = statistic(*(array[index] for array in data))
-        except UndefinedMetricError:
-            continue
-    return _interval(float(statistic(*data)), resampled, level)
-
-
-def _recall_counts(
-    predicted: Array, targets: Array, clusters: Array
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Diagonal and row sums of each unit's confusion matrix, both ``(units, K)``."""
-    chosen, wanted = metrics.as_predictions(predicted, targets)
-    units = _units(clusters, len(wanted))
-    correct, total = np.zeros((2, units.max() + 1, wanted.max() + 1))
-    np.add.at(correct, (units, wanted), chosen == wanted)
-    np.add.at(total, (units, wanted), 1)
-    return correct, total
-
-
-def accuracy_interval(
-    predicted: Array, targets: Array, clusters: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """:func:`bootstrap_interval` of :func:`psegan.evaluation.metrics.accuracy`, all resamples at once."""
-    correct, total = (counts.sum(1) for counts in _recall_counts(predicted, targets, clusters))
-    draws = _draws(len(total), n_resamples, seed)
-    return _interval(metrics.accuracy(predicted, targets), (draws @ correct) / (draws @ total), level)
-
-
-def uar_interval(
-    predicted: Array, targets: Array, clusters: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """:func:`bootstrap_interval` of :func:`psegan.evaluation.metrics.uar`, all resamples at once.
-
-    A class that a resample lacks doesn't count in that resample.
-    """
-    correct, total = _recall_counts(predicted, targets, clusters)
-    resampled = []
-    for draws in _chunks(_draws(len(total), n_resamples, seed), total.shape[1]):
-        hits, occurs = draws @ correct, draws @ total
-        recall = np.divide(hits, occurs, out=np.zeros_like(hits), where=occurs > 0)
-        resampled.append(recall.sum(1) / (occurs > 0).sum(1))
-    return _interval(metrics.uar(predicted, targets), np.concatenate(resampled), level)
-
-
-class _Trials:
-    """Trials sorted by score once, so that each resample only needs cumulative sums of how often trials were drawn.
-
-    Args:
-        scores, is_target: ``(T,)``.
-        units: ``(T,)`` unit of each trial, or several such arrays: a trial is drawn as often as the product says.
+        ValueError: ``clusters`` is empty or has more axes, or there are no resamples.
     """
 
-    def __init__(self, scores: NDArray[np.float64], is_target: NDArray[np.bool_], *units: NDArray[np.int64]) -> None:
-        order = np.argsort(-scores, kind="stable")
-        self.is_target = is_target[order]
-        self.units = [unit[order] for unit in units]
-        ordered = scores[order]
-        self.ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)  # last trial of each tie
+    def __init__(self, clusters: Array, n_resamples: int = 1000, seed: int = 0) -> None:
+        labels = to_numpy(clusters)
+        if labels.ndim != 1 or len(labels) == 0:
+            raise ValueError(f"clusters must name the speaker of each of N >= 1 utterances, not have {labels.shape}")
+        if n_resamples < 1:
+            raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+        unique, index = np.unique(labels, return_inverse=True)
+        self.units: NDArray[np.intp] = index if len(unique) >= MIN_CLUSTERS else np.arange(len(labels))
+        """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
+        self.n_units = int(self.units.max()) + 1
+        self.n_resamples, self.seed = n_resamples, seed
+        self.draws = self._draw("units", self.n_units)
+        """How often each unit is drawn in each resample, ``(R, units)``."""
 
     def __len__(self) -> int:
-        return len(self.is_target)
+        return len(self.units)
 
-    def roc(self, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Draws ``(R, units)`` → false and true positive rates ``(R, P)``; NaN where a resample has no such trial."""
-        weight = draws[:, self.units[0]]
-        for unit in self.units[1:]:
-            weight *= draws[:, unit]
-        rates = []
-        for kind in (~self.is_target, self.is_target):
-            accepted = np.cumsum(weight * kind, 1)[:, self.ends]
-            total = accepted[:, -1:]
-            rate = np.divide(accepted, total, out=np.full_like(accepted, np.nan), where=total > 0)
-            start = np.where(total > 0, 0.0, np.nan)
-            rates.append(np.concatenate([start, rate], 1))
-        return rates[0], rates[1]
+    def statistic(self, function: Callable[..., float], *arrays: Array) -> Resampled:
+        """Any statistic of utterances, by a loop over resamples.
 
-    def eer(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Equal error rates ``(R,)``."""
-        return metrics.eer_from_roc(*self.roc(draws))
+        Don't form verification trials inside: an utterance drawn twice would meet itself.
 
-    def auc(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Areas under the ROC ``(R,)``."""
-        fpr, tpr = self.roc(draws)
-        return np.asarray(np.trapezoid(tpr, fpr, axis=1))
+        Args:
+            function: takes the arrays as numpy arrays, each reduced to the utterances drawn, and returns a number; NaN
+                or :class:`UndefinedMetricError` where a resample has none.
+            arrays: each with the N utterances along its first axis.
+        """
+        data = [to_numpy(array) for array in arrays]
+        for array in data:
+            self._check(len(array))
+        samples = np.full(self.n_resamples, np.nan)
+        for i, drawn in enumerate(self.draws):
+            index = np.repeat(np.arange(len(self)), drawn[self.units])
+            try:
+                samples[i] = function(*(array[index] for array in data))
+            except UndefinedMetricError:
+                continue
+        return Resampled(float(function(*data)), samples, self)
+
+    def mean(self, values: Array) -> Resampled:
+        """Mean of ``values (N,)``, over the utterances that have one: NaN is left out."""
+        numbers = to_numpy(values).astype(np.float64)
+        if numbers.ndim != 1:
+            raise ValueError(f"values must have shape (N,), not {numbers.shape}")
+        self._check(len(numbers))
+        known = ~np.isnan(numbers)
+        total = np.bincount(self.units, np.where(known, numbers, 0), self.n_units)
+        count = np.bincount(self.units, known, self.n_units)
+        samples = self._chunked(lambda draws: _ratio(draws @ total, draws @ count), self.n_units)
+        return Resampled(float(numbers[known].mean()) if known.any() else float("nan"), samples, self)
+
+    def accuracy(self, predicted: Array, targets: Array) -> Resampled:
+        """:func:`psegan.evaluation.metrics.accuracy`."""
+
+        def of_run(run: Array) -> Resampled:
+            chosen, wanted = metrics.as_predictions(run, targets)
+            return self.mean(chosen == wanted)
+
+        return self._over_seeds(predicted, of_run)
+
+    def uar(self, predicted: Array, targets: Array) -> Resampled:
+        """:func:`psegan.evaluation.metrics.uar`; a class that a resample lacks doesn't count in that resample."""
+
+        def of_run(run: Array) -> Resampled:
+            chosen, wanted = metrics.as_predictions(run, targets)
+            self._check(len(wanted))
+            correct, total = np.zeros((2, self.n_units, wanted.max() + 1))
+            np.add.at(correct, (self.units, wanted), chosen == wanted)
+            np.add.at(total, (self.units, wanted), 1)
+
+            def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+                return np.asarray(np.nanmean(_ratio(draws @ correct, draws @ total), 1))
+
+            return Resampled(metrics.uar(chosen, wanted), self._chunked(samples, max(correct.shape)), self)
+
+        return self._over_seeds(predicted, of_run)
+
+    def residual(self, predicted: Array, original: Array, targets: Array, chance: float) -> Resampled:
+        """:func:`psegan.evaluation.metrics.residual` of the UAR on protected and on original speech.
+
+        Resamples in which the UAR on original speech is at or below chance are left out. Where there are many of them
+        the attacker is hardly one.
+
+        Args:
+            predicted, original: verdicts on protected speech and on original speech, of the same utterances.
+            targets: ``(N,)``.
+            chance: 1 / K.
+        """
+        protected, unprotected = self.uar(predicted, targets), self.uar(original, targets)
+        samples = _ratio(protected.samples - chance, unprotected.samples - chance)
+        return Resampled(metrics.residual(protected.value, unprotected.value, chance), samples, self)
+
+    def macro_auc(self, scores: Array, targets: Array) -> Resampled:
+        """:func:`psegan.evaluation.metrics.macro_auc`; a class that a resample lacks doesn't count in that resample."""
+
+        def of_run(run: Array) -> Resampled:
+            value = metrics.macro_auc(run, targets)
+            columns, wanted = to_numpy(run), metrics.as_targets(targets)
+            self._check(len(wanted))
+            classes = [self._wins(columns[:, k], wanted == k) for k in np.unique(wanted)]
+
+            def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+                areas = [
+                    _ratio(((draws @ wins) * draws).sum(1), (draws @ positive) * (draws @ negative))
+                    for wins, positive, negative in classes
+                ]
+                defined = ~np.isnan(areas)
+                return _ratio(np.where(defined, areas, 0).sum(0), defined.sum(0))
+
+            return Resampled(value, self._chunked(samples, self.n_units), self)
+
+        return self._over_seeds(scores, of_run)
+
+    def one_vs_rest_eer(self, scores: Array, targets: Array) -> Resampled:
+        """:func:`psegan.evaluation.metrics.one_vs_rest_eer`."""
+
+        def of_run(run: Array) -> Resampled:
+            pooled, is_target = metrics.one_vs_rest_trials(run, targets)
+            self._check(len(to_numpy(targets)))
+            cells = np.repeat(self.units, len(pooled) // len(self))
+            trials = WeightedTrials(pooled, is_target, cells, self.n_units)
+            return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
+
+        return self._over_seeds(scores, of_run)
+
+    def verification_eer(self, enrol: Array, test: Array, speaker: Array, group: Array | None = None) -> Resampled:
+        """Equal error rate of :func:`psegan.evaluation.metrics.verification_trials`.
+
+        Args:
+            enrol, test: embeddings ``(N, E)``, row by row the same utterance.
+            speaker: speaker indices ``(N,)`` of both.
+            group: ``(N,)``, such as folds; only utterances of one group meet, and all groups share the threshold.
+        """
+        return self._verification(enrol, test, speaker, group, WeightedTrials.eer)
+
+    def verification_min_dcf(
+        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None,
+        p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1,
+    ) -> Resampled:  # fmt: skip
+        """:func:`psegan.evaluation.metrics.min_dcf` of the trials of :meth:`verification_eer`."""
+        measure = partial(WeightedTrials.min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
+        return self._verification(enrol, test, speaker, group, measure)
+
+    def _verification(
+        self, enrol: Array, test: Array, speaker: Array, group: Array | None, measure: _Measure
+    ) -> Resampled:
+        scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
+        self._check(len(to_numpy(speaker)))
+        rows, columns = (self.units[index] for index in metrics.trial_pairs(len(self), group))
+        # a pair of units counts alike whichever of them enrols, which halves the cells
+        pair = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
+        present = np.flatnonzero(np.bincount(pair))
+        first, second = np.divmod(present, self.n_units)
+        trials = WeightedTrials(scores, is_target, np.searchsorted(present, pair), len(present))
+        return self._error_rate(trials, lambda draws: draws[first] * draws[second], measure)
+
+    def _error_rate(self, trials: WeightedTrials, weigh: _Weigh, measure: _Measure) -> Resampled:
+        """A measure of trials, whose cells ``weigh`` gives weights ``(C, R)`` for draws ``(units, R)``."""
+
+        def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+            return measure(trials, weigh(np.ascontiguousarray(draws.T)))
+
+        value = samples(np.ones((1, self.n_units)))  # the sample itself draws every unit once
+        return Resampled(float(value[0]), self._chunked(samples, trials.width), self)
+
+    def _over_seeds(self, predicted: Array, of_run: Callable[[Array], Resampled]) -> Resampled:
+        """The mean over seeds of a score, with seeds drawn too, the same ones for every score of as many seeds."""
+        values = to_numpy(predicted)
+        runs = [of_run(run) for run in (values if values.ndim == 3 else values[None])]
+        if not runs:
+            raise ValueError("scores of no seed")
+        draws = self._draw("seeds", len(runs))
+        samples = sum(draws[:, i] * run.samples for i, run in enumerate(runs)) / len(runs)
+        return Resampled(float(np.mean([run.value for run in runs])), np.asarray(samples), self)
+
+    def _wins(
+        self, scores: NDArray[np.float64], is_target: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+        """How often a target of one unit outscores another trial of another, a tie being half ``(units, units)``.
+
+        Summed over units that are drawn it is the Mann-Whitney statistic, the area under the ROC times the number of
+        pairs. With it the numbers of targets and of other trials of each unit, ``(units,)``.
+        """
+        positive, negative = (self.units[kind] for kind in (is_target, ~is_target))
+        higher, lower = scores[is_target, None], scores[~is_target]
+        margin = (higher > lower) + 0.5 * (higher == lower)
+        wins = self._sum_by_unit(positive) @ margin @ self._sum_by_unit(negative).T
+        return wins, np.bincount(positive, minlength=self.n_units), np.bincount(negative, minlength=self.n_units)
+
+    def _sum_by_unit(self, units: NDArray[np.intp]) -> sparse.csr_array:
+        """Matrix ``(units, M)`` that adds up what belongs to M members of units."""
+        members = np.arange(len(units))
+        return sparse.csr_array((np.ones(len(units)), (units, members)), shape=(self.n_units, len(units)))
+
+    def _draw(self, what: str, n: int) -> NDArray[np.int32]:
+        """How often each of n things is drawn by each resample, which draws n of them, ``(R, n)``."""
+        generator = seeded(self.seed, "bootstrap", what, n)
+        counts = torch.zeros(self.n_resamples, n, dtype=torch.int32)
+        for part in counts.split(max(1, _CHUNK // n)):
+            drawn = torch.randint(n, part.shape, generator=generator)
+            part.scatter_add_(1, drawn, torch.ones(part.shape, dtype=torch.int32))
+        return counts.numpy()
+
+    def _chunked(
+        self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]], width: int
+    ) -> NDArray[np.float64]:
+        """``function`` of draws ``(r, units)``, a few resamples at a time if it makes arrays ``(r, width)``."""
+        rows = max(1, _CHUNK // max(width, self.n_units))
+        parts = [self.draws[i : i + rows].astype(np.float64) for i in range(0, self.n_resamples, rows)]
+        return np.concatenate([function(part) for part in parts])
+
+    def _check(self, n: int) -> None:
+        if n != len(self):
+            raise ValueError(f"clusters name the speakers of {len(self)} utterances, but {n} were given")
 
 
-def _eer_resampled(trials: _Trials, n_units: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    return np.concatenate([trials.eer(d) for d in _chunks(_draws(n_units, n_resamples, seed), len(trials))])
-
-
-def eer_interval(
-    scores: Array, is_target: Array, clusters: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """:func:`bootstrap_interval` of :func:`psegan.evaluation.metrics.eer`, all resamples at once.
-
-    Args:
-        scores, is_target, clusters: ``(T,)``; trials of one cluster are drawn together.
-    """
-    value = metrics.eer(scores, is_target)
-    units = _units(clusters, len(to_numpy(scores)))
-    trials = _Trials(metrics.as_scores(scores, 1), to_numpy(is_target).astype(bool), units)
-    return _interval(value, _eer_resampled(trials, units.max() + 1, n_resamples, seed), level)
-
-
-def one_vs_rest_eer_interval(
-    scores: Array, targets: Array, clusters: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """:func:`bootstrap_interval` of :func:`psegan.evaluation.metrics.one_vs_rest_eer`, all resamples at once.
-
-    Args:
-        scores: posteriors ``(N, K)``.
-        targets, clusters: ``(N,)``.
-    """
-    value = metrics.one_vs_rest_eer(scores, targets)
-    pooled, is_target = metrics.one_vs_rest_trials(scores, targets)
-    n = len(to_numpy(targets))
-    units = _units(clusters, n)
-    trials = _Trials(pooled, is_target, np.repeat(units, len(pooled) // n))
-    return _interval(value, _eer_resampled(trials, units.max() + 1, n_resamples, seed), level)
-
-
-def macro_auc_interval(
-    scores: Array, targets: Array, clusters: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """:func:`bootstrap_interval` of :func:`psegan.evaluation.metrics.macro_auc`, all resamples at once.
-
-    Args:
-        scores: ``(N, K)``.
-        targets, clusters: ``(N,)``.
-    """
-    value = metrics.macro_auc(scores, targets)
-    values, wanted = metrics.as_scores(scores, 2), metrics.as_targets(targets)
-    units = _units(clusters, len(wanted))
-    classes = [_Trials(values[:, k], wanted == k, units) for k in np.unique(wanted)]
-    resampled = []
-    for draws in _chunks(_draws(units.max() + 1, n_resamples, seed), len(wanted)):
-        areas = np.stack([trials.auc(draws) for trials in classes])
-        defined = ~np.isnan(areas)
-        count = defined.sum(0)
-        total = np.where(defined, areas, 0).sum(0)
-        resampled.append(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
-    return _interval(value, np.concatenate(resampled), level)
-
-
-def verification_eer_interval(
-    enrol: Array, test: Array, speaker: Array, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Equal error rate of :func:`psegan.evaluation.metrics.verification_trials` and its interval over speakers.
-
-    A trial is drawn as often as its two speakers' draws multiply (a speaker drawn twice stays one speaker), so an
-    utterance never meets itself. Time and memory grow with N² trials: one or two seconds for 240
-    utterances, about a minute for 1440.
-
-    Args:
-        enrol, test: embeddings ``(N, E)``, row by row the same utterance.
-        speaker: speaker indices ``(N,)`` of both.
-    """
-    scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker)
-    n = len(to_numpy(speaker))
-    units = _units(speaker, n)
-    rows, columns = np.nonzero(~np.eye(n, dtype=bool))
-    trials = _Trials(scores, is_target, units[rows], units[columns])
-    return _interval(metrics.eer(scores, is_target), _eer_resampled(trials, units.max() + 1, n_resamples, seed), level)
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The quotient, NaN where the denominator isn't positive."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

@@ -1,4 +1,4 @@
-"""Scores of classifiers and verifiers: accuracy, UAR, AUC, EER.
+"""Scores of classifiers and verifiers: accuracy, UAR, AUC, EER, minimum detection cost, residual leakage.
 
 Everything takes numpy arrays and torch tensors alike (any device, any float type) and computes in float64. Shapes: N
 utterances, K classes, T trials, E embedding dimensions. Scores are used as they are: torchmetrics puts those outside
@@ -103,6 +103,26 @@ def uar(predicted: Array, targets: Array) -> float:
     return float(sk.recall_score(wanted, chosen, labels=np.unique(wanted), average="macro"))
 
 
+def residual(uar: float, uar_original: float, chance: float) -> float:
+    """Residual leakage: which share of what an attacker knows of original speech it still knows of protected speech.
+
+    (uar - chance) / (uar_original - chance): 1 is no protection, 0 is chance; below 0, or above 1, where the attacker
+    does worse than chance, or better than on original speech.
+
+    Args:
+        uar, uar_original: unweighted average recall of the attacker on protected and on original speech.
+        chance: of guessing, 1 / K.
+
+    Raises:
+        UndefinedMetricError: the attacker is no better than chance on original speech, so that there is nothing to hide.
+    """
+    if not uar_original > chance:
+        raise UndefinedMetricError(
+            f"UAR on original speech is {uar_original:.3f}, at or below chance ({chance:.3f}): there is no residual"
+        )
+    return (uar - chance) / (uar_original - chance)
+
+
 def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArray[np.int64]:
     """Counts ``(n_classes, n_classes)``: rows are true classes, columns predicted ones.
 
@@ -116,11 +136,17 @@ def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArra
     return np.asarray(sk.confusion_matrix(wanted, chosen, labels=np.arange(n_classes)), dtype=np.int64)
 
 
-def _check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores and targets ``(T,)`` of trials of both kinds, as float64 and boolean.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+        ValueError: shapes differ, a score is not finite, or ``is_target`` isn't boolean.
+    """
     values, wanted = as_scores(scores, 1), to_numpy(is_target)
     if wanted.shape != values.shape:
         raise ValueError(f"scores have shape {values.shape}, but is_target has {wanted.shape}")
-    if not np.isin(wanted, (0, 1)).all():
+    if wanted.dtype != bool and not np.isin(wanted, (0, 1)).all():
         raise ValueError("is_target must be boolean: true for target trials")
     wanted = wanted.astype(bool)
     if wanted.all() or not wanted.any():
@@ -147,7 +173,7 @@ def roc_points(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], ND
         UndefinedMetricError: all trials are of one kind.
         ValueError: shapes differ or a score is not finite.
     """
-    values, wanted = _check_trials(scores, is_target)
+    values, wanted = check_trials(scores, is_target)
     fpr, tpr, thresholds = sk.roc_curve(wanted, values)
     return fpr, tpr, thresholds
 
@@ -186,9 +212,45 @@ def eer(scores: Array, is_target: Array) -> float:
     return float(eer_from_roc(fpr, tpr))
 
 
+def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
+    """See that these are parameters of a detection cost.
+
+    Raises:
+        ValueError: the prior is not between 0 and 1, or a cost is not positive.
+    """
+    if not 0 < p_target < 1 or not c_miss > 0 or not c_fa > 0:
+        raise ValueError(
+            f"p_target must lie between 0 and 1, c_miss and c_fa above 0, not {p_target}, {c_miss} and {c_fa}"
+        )
+
+
+def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1) -> float:
+    """Normalised minimum detection cost: the least cost of errors that any one threshold gives.
+
+    The cost c_miss p_target FRR + c_fa (1 - p_target) FAR is divided by that of the better of the two systems that
+    hear nothing, which accept all or reject all; so it lies between 0 and 1. Accepting or rejecting all are thresholds
+    too, and nothing is interpolated. Doddington et al., The NIST speaker recognition evaluation, Speech Communication
+    31 (2000); the default parameters are those of the VoxSRC challenges (Nagrani et al., 2020).
+
+    Args:
+        scores: ``(T,)``, higher means more likely a target; used raw.
+        is_target: ``(T,)`` boolean.
+        p_target: prior probability of a target trial.
+        c_miss, c_fa: cost of a false rejection and of a false acceptance.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+        ValueError: shapes differ, a score is not finite, or a parameter is out of range.
+    """
+    check_costs(p_target, c_miss, c_fa)
+    far, hit, _ = roc_points(scores, is_target)
+    miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
+    return float((miss_cost * (1 - hit) + fa_cost * far).min() / min(miss_cost, fa_cost))
+
+
 def auc(scores: Array, is_target: Array) -> float:
     """Area under the ROC of ``scores (T,)`` and ``is_target (T,)``; raises as :func:`eer` does."""
-    values, wanted = _check_trials(scores, is_target)
+    values, wanted = check_trials(scores, is_target)
     return float(sk.roc_auc_score(wanted, values))
 
 
@@ -247,33 +309,58 @@ def one_vs_rest_eer(scores: Array, targets: Array) -> float:
     return eer(*one_vs_rest_trials(scores, targets))
 
 
+def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns ``(T,)`` of the verification trials of n utterances, in the order of rows, then columns.
+
+    The pair (i, i) is no trial, since sharing the sentence and the take would make it easier than any real one.
+
+    Args:
+        n: utterances.
+        group: ``(n,)`` numbers or names; pairs across groups are no trials.
+    """
+    allowed = ~np.eye(n, dtype=bool)
+    if group is not None:
+        labels = to_numpy(group)
+        if labels.shape != (n,):
+            raise ValueError(f"group must have one entry for each of {n} utterances, not shape {labels.shape}")
+        allowed &= labels[:, None] == labels
+    rows, columns = np.nonzero(allowed)
+    return rows, columns
+
+
 def verification_trials(
-    enrol: Array, test: Array, enrol_speaker: Array, test_speaker: Array
+    enrol: Array, test: Array, enrol_speaker: Array, test_speaker: Array, group: Array | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Speaker verification trials of all pairs of an enrolment and another test utterance, scored by the cosine.
 
-    Row i of ``enrol`` and of ``test`` are the same utterance (original and protected, or twice protected); the pair
-    (i, i) is no trial, since sharing the sentence and the take would make it easier than any real one.
+    Row i of ``enrol`` and of ``test`` are the same utterance (original and protected, or twice protected).
 
     Args:
         enrol, test: embeddings ``(N, E)``, N >= 2; an embedding of zeros scores 0 against all.
         enrol_speaker, test_speaker: speaker indices ``(N,)``.
+        group: ``(N,)`` numbers or names, such as folds; only utterances of one group meet. Each fold has a network of
+            its own, whose embeddings mean nothing to another's.
 
     Returns:
-        Scores in [-1, 1] and is_target, each ``(N * (N - 1),)``, enrolment by enrolment.
+        Scores in [-1, 1] and is_target, each ``(T,)`` in the order of :func:`trial_pairs`.
+
+    Raises:
+        UndefinedMetricError: no two utterances share a group.
     """
-    rows, columns = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test")
-    row_speaker, column_speaker = as_targets(enrol_speaker, "enrol_speaker"), as_targets(test_speaker, "test_speaker")
-    if rows.shape != columns.shape or not len(rows) == len(row_speaker) == len(column_speaker):
-        shapes = ", ".join(str(x.shape) for x in (rows, columns, row_speaker, column_speaker))
+    first, second = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test")
+    first_speaker, second_speaker = as_targets(enrol_speaker, "enrol_speaker"), as_targets(test_speaker, "test_speaker")
+    if first.shape != second.shape or not len(first) == len(first_speaker) == len(second_speaker):
+        shapes = ", ".join(str(x.shape) for x in (first, second, first_speaker, second_speaker))
         raise ValueError(f"enrol, test, enrol_speaker and test_speaker must share their N utterances, not {shapes}")
-    if len(rows) < 2:
+    if len(first) < 2:
         raise ValueError("verification trials need at least two utterances")
+    rows, columns = trial_pairs(len(first), group)
+    if len(rows) == 0:
+        raise UndefinedMetricError("no two utterances share a group, so there are no verification trials")
 
     def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
         norm = np.linalg.norm(x, axis=1, keepdims=True)
         return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
 
-    other = ~np.eye(len(rows), dtype=bool)
-    cosine = (unit(rows) @ unit(columns).T).clip(-1, 1)
-    return cosine[other], (row_speaker[:, None] == column_speaker)[other]
+    cosine = (unit(first) @ unit(second).T).clip(-1, 1)
+    return cosine[rows, columns], first_speaker[rows] == second_speaker[columns]

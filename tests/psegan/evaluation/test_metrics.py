@@ -1,4 +1,6 @@
-"""Metrics against scikit-learn and against a direct, slow equal error rate."""
+"""Metrics against scikit-learn and against direct, slow counts of errors."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,12 +28,40 @@ def direct_eer(scores: list[float], is_target: list[bool]) -> float:
     raise AssertionError("the curves cross")
 
 
-trials = st.lists(
-    st.tuples(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)), st.booleans()), min_size=2, max_size=40
-).filter(lambda pairs: len({target for _, target in pairs}) == 2)
+def direct_min_dcf(scores: list[float], is_target: list[bool], p: float, c_miss: float, c_fa: float) -> float:
+    """The cost at every threshold, above all scores and below all too."""
+    targets = [s for s, t in zip(scores, is_target, strict=True) if t]
+    others = [s for s, t in zip(scores, is_target, strict=True) if not t]
+    costs = [
+        c_miss * p * sum(s < x for s in targets) / len(targets)
+        + c_fa * (1 - p) * sum(s >= x for s in others) / len(others)
+        for x in [float("inf"), float("-inf"), *scores]
+    ]
+    return min(costs) / min(c_miss * p, c_fa * (1 - p))
 
 
-@settings(deadline=None, max_examples=150)
+def direct_auc(scores: list[float], is_target: list[bool]) -> float:
+    """How often a target outscores another trial, a tie being half."""
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a, t in zip(scores, is_target, strict=True)
+        for b, u in zip(scores, is_target, strict=True)
+        if t and not u
+    ]
+    return sum(pairs) / len(pairs)
+
+
+numbers = st.one_of(
+    st.integers(-3, 3).map(float),  # ties
+    st.floats(-1e6, 1e6),
+    st.sampled_from([1e300, -1e300, 1e-300, -1e-300, 5e-324, 1 + 2**-52, 1 - 2**-53]),  # huge, tiny, hardly apart
+)
+trials = st.lists(st.tuples(numbers, st.booleans()), min_size=2, max_size=40).filter(
+    lambda pairs: len({target for _, target in pairs}) == 2
+)
+
+
+@settings(deadline=None, max_examples=100)
 @given(trials)
 def test_eer_equals_direct_count(pairs: list[tuple[float, bool]]) -> None:
     scores, is_target = [s for s, _ in pairs], [t for _, t in pairs]
@@ -70,10 +100,93 @@ def test_eer_by_hand(scores: list[float], is_target: list[int], expected: float)
     assert as_tensor == pytest.approx(expected)
 
 
+@settings(deadline=None, max_examples=100)
+@given(trials, st.floats(0.001, 0.999), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_min_dcf_equals_direct_count(pairs: list[tuple[float, bool]], p: float, c_miss: float, c_fa: float) -> None:
+    scores, is_target = [s for s, _ in pairs], [t for _, t in pairs]
+    found = metrics.min_dcf(np.array(scores), np.array(is_target), p, c_miss, c_fa)
+    assert found == pytest.approx(direct_min_dcf(scores, is_target, p, c_miss, c_fa), abs=1e-9)
+    assert 0 <= found <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([3, 2, 1, 0], 0.0),
+        ([0, 1, 2, 3], 1.0),  # upside down: rejecting all is best
+        ([7, 7, 7, 7], 1.0),
+        ([3, 1, 2, 0], 0.5),  # accept the first alone: half of the targets are missed
+    ],
+)
+def test_min_dcf_by_hand(scores: list[float], expected: float) -> None:
+    assert metrics.min_dcf(scores, [True, True, False, False]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ((0.5, 1, 1), 1 / 2),  # miss one target of two
+        ((0.5, 10, 1), 2 / 3),  # accept two impostors of three instead
+        ((0.9, 1, 1), 2 / 3),
+        ((0.5, 1, 100), 1 / 2),
+    ],
+)
+def test_min_dcf_weighs_errors_by_prior_and_cost(costs: tuple[float, float, float], expected: float) -> None:
+    scores, is_target = [5.0, 4.0, 3.0, 2.0, 1.0], [True, False, False, True, False]
+    assert metrics.min_dcf(scores, is_target, *costs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("costs", [(0.0, 1, 1), (1.0, 1, 1), (0.5, 0, 1), (0.5, 1, -1), (float("nan"), 1, 1)])
+def test_impossible_costs_are_refused(costs: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="p_target must lie"):
+        metrics.min_dcf([1.0, 0.0], [True, False], *costs)
+
+
+@settings(deadline=None, max_examples=100)
+@given(trials)
+def test_auc_equals_direct_count(pairs: list[tuple[float, bool]]) -> None:
+    scores, is_target = [s for s, _ in pairs], [t for _, t in pairs]
+    found = metrics.auc(np.array(scores), np.array(is_target))
+    assert found == pytest.approx(direct_auc(scores, is_target), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_accuracy_and_uar_equal_direct_counts(pairs: list[tuple[int, int]]) -> None:
+    predicted, targets = [p for p, _ in pairs], [t for _, t in pairs]
+    recalls = [sum(p == t == k for p, t in pairs) / targets.count(k) for k in set(targets)]
+    assert metrics.accuracy(predicted, targets) == pytest.approx(sum(p == t for p, t in pairs) / len(pairs))
+    assert metrics.uar(predicted, targets) == pytest.approx(sum(recalls) / len(recalls))
+
+
+@settings(deadline=None, max_examples=100)
+@given(trials)
+def test_roc_is_that_of_scikit_learn(pairs: list[tuple[float, bool]]) -> None:
+    scores, is_target = np.array([s for s, _ in pairs]), np.array([t for _, t in pairs])
+    fpr, tpr, thresholds = metrics.roc_points(scores, is_target)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(sk.roc_auc_score(is_target, scores), abs=1e-9)
+    for false, true, threshold in zip(fpr, tpr, thresholds, strict=True):
+        assert (false, true) == (np.mean(scores[~is_target] >= threshold), np.mean(scores[is_target] >= threshold))
+
+
+def test_residual_is_the_share_above_chance() -> None:
+    assert metrics.residual(0.5, 0.75, 0.25) == pytest.approx(0.5)
+    assert metrics.residual(0.25, 0.75, 0.25) == 0
+    assert metrics.residual(0.8, 0.8, 0.25) == 1
+    assert metrics.residual(0.2, 0.75, 0.25) < 0
+
+
+@pytest.mark.parametrize("original", [0.25, 0.2, float("nan")])
+def test_nothing_to_hide_has_no_residual(original: float) -> None:
+    with pytest.raises(UndefinedMetricError, match="at or below chance"):
+        metrics.residual(0.5, original, 0.25)
+
+
+@pytest.mark.parametrize("metric", [metrics.eer, metrics.min_dcf, metrics.auc, metrics.roc_points])
 @pytest.mark.parametrize("is_target", [[True] * 3, [False] * 3])
-def test_one_kind_of_trial_has_no_eer(is_target: list[bool]) -> None:
+def test_one_kind_of_trial_has_no_roc(metric: Callable[..., float], is_target: list[bool]) -> None:
     with pytest.raises(UndefinedMetricError, match="trials of both kinds"):
-        metrics.eer([1.0, 2.0, 3.0], is_target)
+        metric([1.0, 2.0, 3.0], is_target)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +300,23 @@ def test_verification_never_compares_an_utterance_with_itself() -> None:
     ]
     np.testing.assert_allclose(scores, [s for s, _ in expected])
     np.testing.assert_array_equal(is_target, [t for _, t in expected])
+
+
+def test_verification_stays_within_groups() -> None:
+    generator = np.random.default_rng(0)
+    enrol, test = generator.normal(size=(2, 7, 4))
+    speaker, fold = np.array([0, 0, 1, 0, 1, 1, 2]), np.array(["a", "a", "a", "b", "b", "b", "alone"])
+    scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, fold)
+    parts = [
+        metrics.verification_trials(enrol[chosen], test[chosen], speaker[chosen], speaker[chosen])
+        for chosen in (fold == "a", fold == "b")
+    ]
+    np.testing.assert_allclose(scores, np.concatenate([part[0] for part in parts]))
+    np.testing.assert_array_equal(is_target, np.concatenate([part[1] for part in parts]))
+    with pytest.raises(UndefinedMetricError, match="share a group"):
+        metrics.verification_trials(enrol, test, speaker, speaker, np.arange(7))
+    with pytest.raises(ValueError, match="one entry for each of 7"):
+        metrics.verification_trials(enrol, test, speaker, speaker, fold[:3])
 
 
 def test_verification_of_zero_and_of_bad_embeddings() -> None:
