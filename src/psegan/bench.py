@@ -1,6 +1,7 @@
-"""``make bench``: how fast training is, printed and written to runs/bench.json.
+"""``make bench``: how fast training and evaluation are, printed and written to runs/bench.json.
 
-Measured on the experiment files themselves, through the command that users run, on noise of RAVDESS-like lengths.
+Training is measured on the experiment files themselves, through the command that users run; all is on noise of
+RAVDESS-like lengths.
 """
 
 import platform
@@ -12,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.base import Utterance
 from datamodules.ravdess import RAVDESSDataModule
 from psegan import training
+from psegan.evaluation.bootstrap import Bootstrap
+from psegan.evaluation.functionals import functionals
+from psegan.evaluation.signal import mel_cepstral_distortion, stoi
 from psegan.files import write_json
+from psegan.protectors import AdditiveNoise, CopySynthesis, McAdams, PitchShift
 from psegan.random import seeded
+from psegan.systems.classifier import Classifier
 
 OUT = Path("runs/bench.json")
 
@@ -82,6 +89,52 @@ def _words(run: Path, configs: list[str], batches: int) -> list[str]:
     ]  # fmt: skip
 
 
+def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:
+    """Seconds for 1000 utterances, from ``n`` after a first one."""
+    utterances = NoiseDataModule().utterances()[: n + 1]
+    work(utterances[0])
+    started = time.perf_counter()
+    for utterance in utterances[1:]:
+        work(utterance)
+    return (time.perf_counter() - started) / n * 1000
+
+
+def evaluation_times() -> dict[str, tuple[float, str]]:
+    """Protecting, judging and bootstrapping: name → value and unit."""
+    classifier = Classifier(NoiseDataModule().n_classes).eval()
+    rates = {
+        f"protect/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
+        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis())
+    }
+
+    @torch.no_grad()
+    def judge(utterance: Utterance) -> None:
+        waveform = noise(utterance).unsqueeze(0)
+        classifier(*classifier.front_end(waveform, torch.tensor([waveform.shape[1]])))
+
+    rates["score/classifier"] = seconds_per_1000(judge, 50)
+    rates["score/functionals"] = seconds_per_1000(lambda u: functionals(noise(u)), 50)
+    rates["score/signal"] = seconds_per_1000(lambda u: (mel_cepstral_distortion(noise(u), noise(u) / 2),
+                                                        stoi(noise(u), noise(u) / 2)), 20)  # fmt: skip
+    found = {name: (value, "s/1000 utterances") for name, value in rates.items()}
+    found["bootstrap"] = bootstrap_time(), "s for 10,000 resamples of a table of RAVDESS's size"
+    return found
+
+
+def bootstrap_time(n: int = 1440, n_speakers: int = 24, n_emotions: int = 8) -> float:
+    """Seconds for 10,000 resamples of accuracy, UAR, AUC and EER of emotion, and the EER of all verification trials."""
+    random = np.random.default_rng(0)
+    emotion, speaker = np.arange(n) % n_emotions, np.arange(n) % n_speakers
+    scores = random.dirichlet(np.ones(n_emotions), n)
+    voices = random.normal(size=(2, n, 64)) + 0.3 * random.normal(size=(n_speakers, 64))[speaker]
+    started = time.perf_counter()
+    resamples = Bootstrap(speaker, 10_000)
+    for metric in (resamples.accuracy, resamples.uar, resamples.macro_auc, resamples.one_vs_rest_eer):
+        metric(scores, emotion).interval()
+    resamples.verification_eer(voices[0], voices[1], speaker).interval()
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Run every measurement."""
     presets: dict[str, tuple[list[str], int]] = {
@@ -97,7 +150,10 @@ def main() -> None:
             training.main(_words(Path(folder) / "matcher", ["experiments/speaker_matcher.yaml", str(corpus)], 2))
             value = training_throughput(Path(folder), ["experiments/psegan.yaml", str(corpus), *overlays], batches)
         values[name] = {"value": round(value, 3), "unit": "utterances/s", "machine": machine}
-        print(f"{name:16} {value:8.2f} utterances/s", flush=True)
+        print(f"{name:22} {value:8.2f} utterances/s", flush=True)
+    for name, (value, unit) in evaluation_times().items():
+        values[name] = {"value": round(value, 3), "unit": unit, "machine": machine}
+        print(f"{name:22} {value:8.2f} {unit}", flush=True)
     write_json(OUT, values)
     print(f"{machine}\nwritten to {OUT}")
 

@@ -1,9 +1,11 @@
 """The one entry point, ``psegan``. Nothing heavy is imported before it is known what is wanted."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from psegan import __version__
 from psegan.errors import PseganError
@@ -14,6 +16,13 @@ _TRAINING = {
     "test": "judge a checkpoint on the test set",
     "predict": "protect the test set: one FLAC file an utterance",
 }
+_OTHERS = {
+    "data": ("data", "download, check or protect a corpus"),
+    "evaluate": ("evaluation.command", "let attackers and judges listen to protected speech"),
+    "report": ("reporting", "tables and figures of any runs on one page"),
+    "reproduce": ("pipeline", "train and score everything that an experiment file lists"),
+}
+"""Command → the module that has it, and what it does."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,13 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in _TRAINING.items():
         commands.add_parser(name, help=text, add_help=False)
-    from psegan import data, pipeline
-
-    data.add_arguments(commands.add_parser("data", help="download or check a corpus"))
-    pipeline.add_arguments(
-        commands.add_parser("reproduce", help="train and score everything that an experiment file lists")
-    )
+    for name, (module, text) in _OTHERS.items():
+        _import(module).add_arguments(commands.add_parser(name, help=text))
     return parser
+
+
+def _import(module: str) -> Any:
+    """A command's module, whose top level must import nothing heavy."""
+    return importlib.import_module(f"psegan.{module}")
 
 
 def run(words: Sequence[str]) -> int:
@@ -46,13 +56,9 @@ def run(words: Sequence[str]) -> int:
         training.main(list(words))
         return 0
     arguments = build_parser().parse_args(words)
-    if arguments.command == "data":
-        from psegan import data
-
-        return data.main(arguments)
-    from psegan import pipeline
-
-    return pipeline.main(arguments)
+    module, _ = _OTHERS[arguments.command]
+    status: int = _import(module).main(arguments)
+    return status
 
 
 def main() -> int:

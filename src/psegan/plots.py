@@ -54,17 +54,26 @@ def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> 
     """Receiver operating characteristics with their areas, the chance line and the line of equal errors.
 
     Args:
-        curves: by name, false positive rate ``(P,)``, true positive rate ``(P,)`` and area; ten at most.
+        curves: by name, false positive rate ``(P,)``, true positive rate ``(P,)`` and area; twenty at most.
         title: of the figure.
     """
-    if not 1 <= len(curves) <= len(COLOURS):
-        raise ValueError(f"{len(curves)} curves, but a readable figure has between 1 and {len(COLOURS)}")
+    most = 2 * len(COLOURS)
+    if not 1 <= len(curves) <= most:
+        raise ValueError(f"{len(curves)} curves, but a readable figure has between 1 and {most}")
     figure = _figure(5.6, 5.6)
     axes = figure.add_subplot()
     for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
-        style = _DASHES[i % len(_DASHES)]
+        style = _DASHES[(i + i // len(COLOURS)) % len(_DASHES)]  # a colour's second curve has another dash
         label = f"{name} (AUC {float(area):.3f})"
-        axes.plot(to_numpy(fpr), to_numpy(tpr), style, color=COLOURS[i], linewidth=2, label=label, clip_on=False)
+        axes.plot(
+            to_numpy(fpr),
+            to_numpy(tpr),
+            style,
+            color=COLOURS[i % len(COLOURS)],
+            linewidth=2,
+            label=label,
+            clip_on=False,
+        )
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (6, 4)), label="chance (AUC 0.500)", zorder=1)
     axes.plot([0, 1], [1, 0], color="#BBBBBB", linewidth=0.8, linestyle=":", label="equal errors (EER)", zorder=1)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate", title=title)

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from psegan import training
+from psegan.evaluation.specification import Evaluation
 from psegan.pipeline import Reproduction
+from psegan.protectors import load_protector
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml"))
@@ -36,7 +38,7 @@ def run(from_repository, tmp_path, trained):
     return run
 
 
-@pytest.mark.parametrize("file", ["psegan.yaml", "classifier.yaml", "speaker_matcher.yaml"])
+@pytest.mark.parametrize("file", ["psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml"])
 def test_systems(file, run, tiny):
     assert run([file], tiny).trainer.global_step >= 1
 
@@ -97,10 +99,28 @@ def test_reproductions(file, from_repository, trained, tmp_path):
         assert parsed["trainer"]["max_epochs"] == values.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("evaluate/")])
+def test_evaluations(file, from_repository, tmp_path):
+    """Every training of an evaluation parses, and every system of it is one; test_evaluate runs an evaluation."""
+    evaluation = Evaluation.read(f"experiments/{file}")
+    for spec in evaluation.systems.values():
+        load_protector(spec)
+    trainings = [one for one in (*evaluation.attackers.values(), evaluation.verifier) if one.config]
+    for how in (*trainings, *evaluation.judges.values()):
+        configs = [f"--config={config}" for config in (*how.config, evaluation.corpus)]
+        parsed = yaml.safe_load(
+            print_config(["fit", *configs, *(f"--{key}={value}" for key, value in how.set.items())])
+        )
+        assert parsed["trainer"]["max_epochs"] == how.set.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
+
+
 def test_no_file_is_forgotten():
     exercised = {
-        "psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "ablations/no_sm.yaml", "ablations/no_grn.yaml",
+        "attackers/cnn.yaml", "attackers/gru.yaml",  # by tests/psegan/systems/test_classifier.py
+        "psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml",
+        "ablations/no_sm.yaml", "ablations/no_grn.yaml",
         "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
-        *(file for file in FILES if file.startswith("reproduce/")),
+        "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
+        *(file for file in FILES if file.startswith(("reproduce/", "evaluate/"))),
     }  # fmt: skip
     assert set(FILES) == exercised

@@ -1,79 +1,51 @@
-"""From checkpoints to what a reader sees: results.json and .csv, figures, recordings, and the page."""
+"""From scores to what a reader sees: results.json and .csv, figures, recordings, and the page."""
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 
 from datamodules.base import CorpusDataModule
-from psegan.audio import LogMel, write_audio
-from psegan.evaluation import scoring
-from psegan.evaluation.metrics import confusion_matrix
-from psegan.evaluation.report import AudioExample, render_report, summary_table
+from psegan.audio import LogMel, read_audio, write_audio
+from psegan.evaluation import metrics
+from psegan.evaluation.report import AudioExample, Page, read_run, render_runs, write_page
 from psegan.evaluation.results import Results
-from psegan.files import file_hash, read_yaml
-from psegan.models.vocoder import GriffinLim
+from psegan.evaluation.specification import Evaluation
+from psegan.evaluation.tabulation import Table
+from psegan.evaluation.typeset import summary_table
 from psegan.plots import confusion_figure, roc_figure, save_figure, speech_figure, tsne_figure, tsne_points
-from psegan.systems.adversarial import load_system
-from psegan.systems.classifier import load_classifier
 
-if TYPE_CHECKING:
-    from psegan.pipeline import Reproduction
-
-
-OUTPUTS = ("report.html", "results.json", "results.csv", "figures", "audio")
+OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures", "audio")
 """What :func:`publish` writes."""
 
 
-def publish(
-    experiment: "Reproduction", folder: Path, checkpoints: dict[str, Path], max_epochs: int | None = None
-) -> None:
-    """Score the systems of ``experiment`` on the test set and write everything into ``folder``.
+def publish(folder: Path, results: Results, table: Table, clips: Mapping[str, Mapping[str, Path]]) -> None:
+    """Write everything into ``folder``.
 
     Args:
-        experiment: names classifiers and systems.
-        folder: gets results.json, results.csv, report.html, figures/ and audio/.
-        checkpoints: stage → trained weights.
-        max_epochs: what the trainings were shortened to; the results then say so.
+        folder: gets :data:`OUTPUTS`.
+        results: all scores.
+        table: the posteriors and embeddings behind them, of all folds.
+        clips: system → id → recording, to be played on the page.
     """
-    classifiers = {a: load_classifier(checkpoints[stage], a) for a, stage in experiment.classifiers.items()}
-    systems = {name: load_system(checkpoints[stage]) for name, stage in experiment.systems.items()}
-    data = load_corpus(folder / next(iter(experiment.systems.values())) / "config.yaml")
-    data.setup("test")
-    vocoder = GriffinLim()
-    protectors: dict[str, scoring.Protector] = {
-        "original": scoring.identity,
-        "copy-synthesis": scoring.copy_synthesis(vocoder),
-        **{name: scoring.protection(system, vocoder, experiment.seed) for name, system in systems.items()},
-    }
-    heard = scoring.hear(data, protectors, classifiers)
-    fold = data.fold if data.split == "speaker-disjoint" else None
-    rows = list(
-        scoring.rows(
-            heard, corpus=data.corpus, split=data.split, fold=fold, seed=experiment.seed,
-            shares_speakers=data.shares_speakers,
-        )
-    )  # fmt: skip
-    header = _header(experiment, data, checkpoints)
-    title = f"psegan: {experiment.name}"
-    if max_epochs is not None:
-        header["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"
-        title += f" ({header['shortened']})"
-    results = Results(header, rows)
     results.to_json(folder / "results.json")
     results.to_csv(folder / "results.csv")
-    figures = _draw(heard, data, folder / "figures")
-    audio = _write_clips(heard, data, folder / "audio")
-    render_report(results, figures, audio, folder / "report.html", title)
+    figures = _draw(table, clips, folder / "figures")
+    audio = _copy_clips(table.data, clips, folder / "audio")
+    title = f"psegan: {results.header['evaluation']['name']}"
+    if "shortened" in results.header:
+        title += f" ({results.header['shortened']})"
+    write_page(folder, Page(title, figures, audio))
+    render_runs([read_run(folder)], folder / "report.html", title)
 
 
 def announce(folder: Path) -> None:
-    """Print the table of a published folder, and where its files are."""
+    """Print the tables of a published folder, and where its files are."""
     results = Results.from_json(folder / "results.json")
     print(f"\n{summary_table(results)}")
     if "shortened" in results.header:
@@ -83,29 +55,25 @@ def announce(folder: Path) -> None:
         print(f"  {folder / name}")
 
 
-def load_corpus(config: Path) -> CorpusDataModule:
-    """The corpus that a run's saved configuration names."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(CorpusDataModule, "data")
-    settings = parser.parse_object({"data": yaml.safe_load(config.read_text(encoding="utf-8"))["data"]})
-    return parser.instantiate_classes(settings).data
-
-
-def _header(experiment: "Reproduction", data: CorpusDataModule, checkpoints: dict[str, Path]) -> dict[str, Any]:
-    return {
-        "experiment": experiment.name,
-        "systems": experiment.systems,
-        "configuration": {stage: read_yaml(path.parents[1] / "config.yaml") for stage, path in checkpoints.items()},
-        "seed": experiment.seed,
-        "vocoder": "Griffin-Lim, 32 iterations",
+def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_epochs: int | None) -> dict[str, Any]:
+    """What the results say of how they came about."""
+    data = next(iter(corpora.values()))
+    found = {
+        "evaluation": asdict(evaluation),
+        "seed": evaluation.seed,
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
-        "utterances": {stage: len(data.split_utterances(stage)) for stage in ("train", "validation", "test")},
-        "weights": {name: file_hash(path) for name, path in checkpoints.items()},
+        "utterances": {
+            f"fold {fold}": {stage: len(corpus.split_utterances(stage)) for stage in ("train", "validation", "test")}
+            for fold, corpus in corpora.items()
+        },
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("psegan", "torch", "lightning", "torchaudio", "scikit-learn")},
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
+    if max_epochs is not None:
+        found["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"
+    return found
 
 
 def _commit() -> str | None:
@@ -119,51 +87,74 @@ def _commit() -> str | None:
     return described.stdout.strip() if described.returncode == 0 else None
 
 
-def _draw(heard: dict[str, scoring.Hearing], data: CorpusDataModule, folder: Path) -> dict[str, Path]:
-    names = data.classes["emotion"]
-    original = heard["original"].judgements["emotion"]
+def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
+    """Figures 4 to 6 of the article, and confusion matrices; title → file."""
+    data, names = table.data, table.data.classes["emotion"]
+    systems = list(table.evaluation.systems)
+    wanted = table.target["emotion"]
+    attacks = {system: {attack.attacker: attack for attack in table.attacks(system)} for system in systems}
     figures = {}
-    kinds = {"emotion": "trials of all classes pooled", "speaker": "verification trials"}
-    for attribute, trials in kinds.items():
-        title = f"{attribute.capitalize()} ROC of {data.title}, {trials}"
-        if curves := scoring.roc_curves(heard, attribute):
-            figures[title] = save_figure(roc_figure(curves, title), folder / f"roc_{attribute}.png")
-    for system, hearing in heard.items():
-        emotion = hearing.judgements["emotion"]
-        title = f"Emotions recognised in {system} speech"
-        matrix = confusion_matrix(emotion.probability, emotion.target, len(names))
-        figures[title] = save_figure(confusion_figure(matrix, names, title), folder / f"confusion_{system}.png")
-    for system, hearing in heard.items():
-        if system == "original":
-            continue
-        after = hearing.judgements["emotion"].embedding
-        original_points, points, kept = tsne_points(original.embedding, after, seed=0)
-        figure = tsne_figure(original_points, points, original.target[kept], names, ("original", system))
-        figures[f"t-SNE of emotion features: original and {system}"] = save_figure(
-            figure, folder / f"tsne_{system}.png"
-        )
-        figure = _speech_figure(heard, system)
+    for system in systems[1:]:
+        figure = _speech_figure(clips["original"], clips[system], system)
         figures[f"An utterance: original and {system}"] = save_figure(figure, folder / f"speech_{system}.png")
+    for system in systems[1:]:
+        before, after = table.emotion_embeddings("original"), table.emotion_embeddings(system)
+        points, moved, kept = tsne_points(before, after, seed=0)
+        figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
+        title = f"t-SNE of emotion features: original and {system}"
+        figures[title] = save_figure(figure, folder / f"tsne_{system}.png")
+    for rung in table.evaluation.ladder:
+        curves = {}
+        for system in systems:
+            scores = attacks[system][rung].scores
+            trials = metrics.one_vs_rest_trials(scores.mean(0) if scores.ndim == 3 else scores, wanted)
+            curves[system] = (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
+        title = f"Emotion ROC of {data.title}, attacker {rung}, trials of all classes pooled"
+        figures[title] = save_figure(roc_figure(curves, title), folder / f"roc_emotion_{rung}.png")
+    if curves := _speaker_curves(table, systems):
+        title = f"Speaker ROC of {data.title}, verification trials"
+        figures[title] = save_figure(roc_figure(curves, title), folder / "roc_speaker.png")
+    rung = table.evaluation.ladder[-1]
+    for system in systems:
+        scores = attacks[system][rung].scores
+        title = f"Emotions that attacker {rung} recognises in {system} speech"
+        matrix = metrics.confusion_matrix(scores.mean(0) if scores.ndim == 3 else scores, wanted, len(names))
+        figures[title] = save_figure(confusion_figure(matrix, names, title), folder / f"confusion_{system}.png")
     return figures
 
 
-def _speech_figure(heard: dict[str, scoring.Hearing], system: str) -> Any:
+def _speaker_curves(table: Table, systems: list[str]) -> dict[str, tuple[Any, Any, float]]:
+    """Every system's ROC of verification; none where a fold of one speaker has no impostors."""
+    speaker = table.target["speaker"]
+    curves = {}
+    for system in systems:
+        embeddings = table.embeddings("original"), table.embeddings(system)
+        try:
+            trials = metrics.verification_trials(*embeddings, speaker, speaker, table.group)
+            curves[system] = (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
+        except metrics.UndefinedMetricError:
+            return {}
+    return curves
+
+
+def _speech_figure(original: Mapping[str, Path], protected: Mapping[str, Path], system: str) -> Any:
     front_end = LogMel()
-    name = next(iter(heard["original"].clips))
-    waveforms = {"original": heard["original"].clips[name], system: heard[system].clips[name]}
+    name = next(iter(original))
+    waveforms = {"original": read_audio(original[name]), system: read_audio(protected[name])}
     mels = {key: front_end(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for key, w in waveforms.items()}
     return speech_figure(waveforms, mels, title=name)
 
 
-def _write_clips(heard: dict[str, scoring.Hearing], data: CorpusDataModule, folder: Path) -> list[AudioExample]:
-    utterances = {utterance.id: utterance for utterance in data.split_utterances("test")}
+def _copy_clips(data: CorpusDataModule, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> list[AudioExample]:
+    """Copies as WAV, which every browser plays."""
+    utterances = {utterance.id: utterance for utterance in data.utterances()}
     examples = []
-    for name in heard["original"].clips:
-        clips = {}
-        for system, hearing in heard.items():
-            clips[system] = folder / f"{name.replace('/', '_')}-{system}.wav"
-            write_audio(clips[system], hearing.clips[name])
+    for name in clips["original"]:
+        copies = {}
+        for system, recordings in clips.items():
+            copies[system] = folder / f"{name.replace('/', '_')}-{system}.wav"
+            write_audio(copies[system], read_audio(recordings[name]))
         utterance = utterances[name]
         label = f"speaker {data.speakers[utterance.speaker]}, {data.emotions[utterance.emotion]}"
-        examples.append(AudioExample(name, label, clips))
+        examples.append(AudioExample(name, label, copies))
     return examples

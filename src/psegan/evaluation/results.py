@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class Results:
         Raises:
             PseganError: the file is missing, not such a table, of another schema, or a row is malformed.
         """
-        remedy = "write it anew with 'psegan reproduce'"
+        remedy = "write it anew with 'psegan evaluate' or 'psegan reproduce'"
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -147,6 +147,8 @@ class Results:
         if header.get("schema") != SCHEMA:
             found = header.get("schema", "none")
             raise PseganError(f"{path}: has schema {found}, but this version of psegan reads schema {SCHEMA}; {remedy}")
+        if not _has_chance_levels(header):
+            raise PseganError(f"{path}: header.chance is not corpus -> attribute -> a number from 0 to 1; {remedy}")
         parsed = []
         for number, row in enumerate(rows, 1):
             try:
@@ -160,3 +162,87 @@ class Results:
             except ValueError as error:
                 raise PseganError(f"{path}: row {number}: {error}; {remedy}") from None
         return cls(header, parsed)
+
+
+def _has_chance_levels(header: Mapping[str, Any]) -> bool:
+    corpora = header.get("chance", {})
+    return isinstance(corpora, dict) and all(
+        isinstance(levels, dict) and all(isinstance(x, int | float) and 0 <= x <= 1 for x in levels.values())
+        for levels in corpora.values()
+    )
+
+
+def merge(runs: Mapping[str, Results]) -> dict[int | None, Results]:
+    """Join the results of several runs, keeping apart those whose seeds differ.
+
+    Runs of one seed complement each other: other systems, other corpora. A score that two of them state alike is kept
+    once. Runs of another seed repeat the experiment, so their rows have the same names and other values.
+
+    Args:
+        runs: name → results; the name stands in messages.
+
+    Returns:
+        ``header["seed"]`` (none where a header states none) → the rows of all its runs, in order. Every header is
+        ``{"seed": ..., "chance": ..., "runs": {name: header}}`` with the chance levels of all runs.
+
+    Raises:
+        PseganError: a run has no rows, two runs of one seed state different values of one score, or two runs state
+            different chance levels.
+    """
+    merged: dict[int | None, Results] = {}
+    chance: dict[str, dict[str, float]] = {}
+    sources: dict[tuple[int | None, Row], tuple[str, Row]] = {}
+    for name, results in runs.items():
+        if not results.rows:
+            raise PseganError(f"{name}: results.json has no rows; leave the run out, or write it anew")
+        _merge_chance(chance, name, results, sources=runs)
+        seed = results.header.get("seed")
+        if not isinstance(seed, int | None):
+            raise PseganError(f"{name}: header.seed is {seed!r}, but must be one whole number; write the run anew")
+        part = merged.setdefault(seed, Results({"seed": seed, "chance": chance, "runs": {}}))
+        part.header["runs"][name] = results.header
+        for row in results.rows:
+            key = seed, replace(row, value=0.0, low=None, high=None, n=0)
+            if key not in sources:
+                sources[key] = name, row
+                part.rows.append(row)
+            elif not _same(sources[key][1], row):
+                other, before = sources[key]
+                what = ", ".join(str(x) for x in (row.system, row.corpus, row.split, row.attacker) if x is not None)
+                raise PseganError(
+                    f"{other} and {name} differ in {row.attribute} {row.metric} of {what}: {_score(before)} and "
+                    f"{_score(row)}, with the same seed {seed}; leave one of them out"
+                )
+    return merged
+
+
+def _merge_chance(
+    chance: dict[str, dict[str, float]], name: str, results: Results, sources: Mapping[str, Results]
+) -> None:
+    for corpus, levels in results.header.get("chance", {}).items():
+        for attribute, level in levels.items():
+            known = chance.setdefault(corpus, {}).setdefault(attribute, level)
+            if not math.isclose(known, level, abs_tol=1e-9):
+                other = next(
+                    run
+                    for run, read in sources.items()
+                    if read.header.get("chance", {}).get(corpus, {}).get(attribute) == known
+                )
+                raise PseganError(
+                    f"{other} and {name} differ in the chance level of {attribute} on {corpus} ({known:g} and "
+                    f"{level:g}), so their classes differ and cannot be compared; report them apart"
+                )
+
+
+def _same(a: Row, b: Row) -> bool:
+    """Whether two rows state the same score; another number of threads may change its last digits."""
+    numbers = [(getattr(a, name), getattr(b, name)) for name in ("value", "low", "high")]
+    return a.n == b.n and all(
+        x is y or (x is not None and y is not None and (math.isclose(x, y, abs_tol=1e-6) or (x != x and y != y)))
+        for x, y in numbers
+    )
+
+
+def _score(row: Row) -> str:
+    interval = "" if row.low is None or row.high is None else f" [{row.low:.4g}, {row.high:.4g}]"
+    return f"{row.value:.4g}{interval} (n = {row.n})"

@@ -1,85 +1,82 @@
 """The page holds every score, everything it shows, and nothing from elsewhere."""
 
 import base64
+import json
 import re
+import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from psegan.audio import write_audio
 from psegan.errors import PseganError
-from psegan.evaluation.report import COLUMNS, AudioExample, render_report, summary_table, tables
+from psegan.evaluation.report import (
+    GENERATOR,
+    AudioExample,
+    Page,
+    Run,
+    read_page,
+    read_run,
+    render_runs,
+    write_page,
+)
 from psegan.evaluation.results import Results, Row
-from psegan.plots import roc_figure, save_figure
+from psegan.evaluation.tables import sections
 
-SYSTEMS = ("original", "copy-synthesis", "psegan")
-
-
-def results() -> Results:
-    """Different numbers in every cell, for two attackers; utility without an attacker, one of it over folds."""
-    rows = []
-    number = 0
-    for system in SYSTEMS:
-        for attacker in ("ignorant", "informed"):
-            for metric in ("accuracy", "uar", "eer", "auc"):
-                number += 1
-                value = 0.1 + number / 1000
-                rows.append(
-                    Row(
-                        system=system, corpus="ravdess", split="paper", attacker=attacker, attribute="emotion",
-                        metric=metric, value=value, low=value - 0.05, high=value + 0.05, n=100 + number,
-                    )
-                )  # fmt: skip
-        for fold in (0, 1):
-            number += 1
-            rows.append(
-                Row(
-                    system=system, corpus="ravdess", split="paper", fold=fold, attribute="speaker",
-                    metric="accuracy", value=0.5 + number / 1000, n=60,
-                )
-            )  # fmt: skip
-    return Results({"chance": {"ravdess": {"emotion": 0.125, "speaker": 1 / 24}}, "commit": "abc</pre>def"}, rows)
+Writer = Callable[[Path, Results], Path]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes, bytes]:
-    folder = tmp_path_factory.mktemp("report")
-    figure = save_figure(roc_figure({"a": ([0, 1], [0, 1], 0.5)}, "t"), folder / "roc.png")
-    write_audio(folder / "a.wav", torch.zeros(800))
-    write_audio(folder / "b.flac", torch.zeros(800))
-    example = AudioExample(
-        "Actor_07/03", "actor 07, <sad>", {"original": folder / "a.wav", "psegan": folder / "b.flac"}
+def run(tmp_path_factory: pytest.TempPathFactory, invented: Callable[[int], Results], run_writer: Writer) -> Path:
+    return run_writer(tmp_path_factory.mktemp("report") / "run", invented(0))
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    render_runs([read_run(run)], run.parent / "report.html", "Demo <1>")
+    return (run.parent / "report.html").read_text(encoding="utf-8")
+
+
+def minimal() -> Results:
+    row = Row(
+        system="psegan", corpus="c", split="s", attacker="ignorant", attribute="emotion", metric="uar", value=0.3, n=9
     )
-    render_report(results(), {"ROC & more": figure}, [example], folder / "report.html", "Demo <1>")
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    return text, figure.read_bytes(), (folder / "b.flac").read_bytes()
+    return Results({"seed": 0}, [row])
 
 
-def test_every_cell_is_there(page: tuple[str, bytes, bytes]) -> None:
-    text = page[0]
-    for row in results().select(attribute="emotion"):
-        assert row.low is not None and row.high is not None
-        interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
-        assert f"{100 * row.value:.1f}<small>{interval}</small><small>n = {row.n}</small>" in text
-    assert all(f'<th scope="row">{system}</th>' in text for system in SYSTEMS)
+def test_every_cell_is_there(page: str, invented: Callable[[int], Results]) -> None:
+    shown = set(re.findall(r"<td class=\"[^\"]*\">(.*?)</td>", page))
+    for section in sections({0: invented(0)}):
+        for table in (*section.tables, section.members, section.differences):
+            assert table is not None
+            assert f'aria-label="{table.name}, {table.title}, split {section.split}"' in page
+            for cell in (cell for group in table.groups for line in group.lines for cell in line.cells):
+                assert cell is not None
+                value = f"<b>{cell.text}</b>" if cell.marked else cell.text
+                assert f"{value}<small>{cell.interval}</small>" in shown
+    assert all(f'<th scope="row">{system}</th>' in page for system in ("original", "psegan", "psegan-no-sm"))
 
 
-def test_folds_are_averaged_and_said_to_be(page: tuple[str, bytes, bytes]) -> None:
-    pair = results().select(system="psegan", attribute="speaker")
-    mean = sum(row.value for row in pair) / 2
-    assert f"{100 * mean:.1f}<small>n = 120, mean of 2</small>" in page[0]
+def test_page_says_what_the_numbers_are_worth(page: str) -> None:
+    assert "Speakers shared: training and test share speakers" in page
+    assert "This is the headline" in page and "intervals overlap have not been shown to differ" in page
+    assert "Emotion accuracy of the attackers on original speech: strongest" in page
+    assert "Chance check, shuffled-labels" in page
+    assert "n = 1440 utterances; seed 0; chance accuracy: emotion 12.5, speaker 4.2" in page
+    assert "No attacker here heard protected speech" not in page
 
 
-def test_page_says_what_the_numbers_are_worth(page: tuple[str, bytes, bytes]) -> None:
-    text = page[0]
-    assert text.count("attacker ignorant</h3>") == 1 and text.count("attacker informed</h3>") == 1
-    assert "evidence of privacy" in text
-    assert "speakers and sentences are shared" in text
-    assert "<b>12.5&nbsp;%</b> (a guess among 8 classes)" in text
-    assert "never evidence" in text  # of t-SNE
+def test_page_warns_where_no_attacker_heard_protected_speech(tmp_path: Path) -> None:
+    render_runs([Run("run", minimal(), Page("t", {}, []))], tmp_path / "report.html")
+    assert "No attacker here heard protected speech" in (tmp_path / "report.html").read_text()
+
+
+def test_scores_that_no_table_shows_leave_none(tmp_path: Path) -> None:
+    row = Row(system="psegan", corpus="c", split="s", attribute="speech", metric="warmth", value=0.3, n=9)
+    render_runs([Run("run", Results({}, [row]), Page("t", {}, []))], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "No scores." in text and "<table>" not in text
 
 
 class _Sources(HTMLParser):
@@ -87,91 +84,138 @@ class _Sources(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.tags: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
 
 
-def test_page_needs_nothing_from_elsewhere(page: tuple[str, bytes, bytes]) -> None:
-    text, png, flac = page
+def test_page_needs_nothing_from_elsewhere(page: str, run: Path) -> None:
     parser = _Sources()
-    parser.feed(text)
-    assert parser.links and all(link.startswith("data:") for link in parser.links)
+    parser.feed(page)
+    assert all(link.startswith("data:") or link.removeprefix("#") in parser.ids for link in parser.links)
     assert not {"script", "iframe", "object"} & set(parser.tags)
-    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
-    assert f"data:image/png;base64,{base64.b64encode(png).decode()}" in parser.links
-    assert f"data:audio/flac;base64,{base64.b64encode(flac).decode()}" in parser.links
-    assert parser.tags.count("audio") == 2 and parser.tags.count("img") == 1
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
+    assert parser.tags.count("audio") == 6 and parser.tags.count("img") == 4
+    for path, kind in {"figures/roc_emotion.png": "image/png", "audio/1-psegan.flac": "audio/flac"}.items():
+        assert f"data:{kind};base64,{base64.b64encode((run / path).read_bytes()).decode()}" in parser.links
 
 
-def test_names_are_escaped(page: tuple[str, bytes, bytes]) -> None:
-    text = page[0]
-    assert "Demo &lt;1&gt;" in text and "actor 07, &lt;sad&gt;" in text and "ROC &amp; more" in text
-    assert "abc&lt;/pre&gt;def" in text and "abc</pre>" not in text
-    assert "<details>" in text
+def test_figures_stand_under_the_article_s_numbers(page: str) -> None:
+    parts = re.split(r"<h3>(.*?)</h3>", page)
+    under = {heading: re.findall(r'alt="(.*?)"', body) for heading, body in zip(parts[1::2], parts[2::2], strict=True)}
+    assert under["Figure 4: waveform and spectrogram"] == ["An utterance"]
+    assert under["Figure 6: receiver operating characteristics"] == ["Emotion ROC &amp; more", "Speaker ROC"]
+    assert under["More figures"] == ["Confusion"]
 
 
-def test_tables_prefer_pooled_rows_and_the_attackers_own() -> None:
-    common: dict[str, Any] = {
-        "system": "psegan",
-        "corpus": "emodb",
-        "split": "paper",
-        "attribute": "gender",
-        "metric": "accuracy",
-    }
-    rows = [
-        Row(**common, value=0.1, n=10, fold=0),
-        Row(**common, value=0.2, n=20),
-        Row(**common, value=0.9, n=30, attacker="informed", seed=1),
-        Row(**common, value=0.7, n=30, attacker="informed", seed=2),
-        Row(**common, value=0.3, n=40, attacker="ignorant"),
-    ]
-    gender = [column.attribute for column in COLUMNS].index("gender")
-    first, second = tables(Results({}, rows))
-    assert (first.attacker, second.attacker) == ("informed", "ignorant")
-    cell = first.rows["psegan"][gender]
-    assert cell is not None
-    assert (cell.text, cell.count, cell.interval) == ("80.0", "n = 30, mean of 2", "")
-    cell = second.rows["psegan"][gender]
-    assert cell is not None and (cell.text, cell.runs) == ("30.0", 1)
-    alone = tables(Results({}, rows[:2]))
-    assert [table.attacker for table in alone] == [None]
-    cell = alone[0].rows["psegan"][gender]
-    assert cell is not None and cell.text == "20.0"
+def test_names_are_escaped(page: str) -> None:
+    assert "<title>Demo &lt;1&gt;</title>" in page and "speaker 01, &lt;sad&gt;" in page
+    assert "abc&lt;/pre&gt;def" in page and "abc</pre>" not in page
+    assert GENERATOR in page
 
 
-def test_summary_is_aligned() -> None:
-    text = summary_table(results())
-    blocks = text.split("\n\n")[1:]
-    assert len(blocks) == 2 and "ignorant" in blocks[0] and "informed" in blocks[1]
-    for block in blocks:
-        body = [line for line in block.splitlines() if line.split(" ")[0] in (*SYSTEMS, "chance")]
-        assert len(body) == 4 and len({len(line) for line in body}) == 1
-        assert len({tuple(m.end() for m in re.finditer(r"\S+", line))[1:] for line in body}) == 1
-        assert "12.5" in body[-1] and "50.0" in body[-1] and "4.2" in body[-1]
-    assert "not evidence of privacy" in blocks[0] and "not evidence" not in blocks[1]
-    assert max(map(len, text.splitlines())) <= 100
+def test_several_runs_stand_on_one_page(
+    run: Path, tmp_path: Path, invented: Callable[[int], Results], run_writer: Writer
+) -> None:
+    results = invented(1)
+    results.header["shortened"] = "no training was longer than 1 epoch(s)"
+    other = run_writer(tmp_path / "other", results)
+    render_runs([read_run(run), read_run(other)], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<audio") == 12 and text.count("<img") == 8
+    assert "Evaluation &lt;run&gt;" in text and "Evaluation &lt;other&gt;" in text
+    assert f"<b>{other}</b>: no training was longer than 1 epoch(s)." in text
+    assert "2 seeds: " in text and "Where several seeds ran" in text
+    assert text.count('aria-label="Table 1,') == 2  # merged: one a split
 
 
-def test_no_scores(tmp_path: Path) -> None:
-    assert summary_table(Results()) == "no scores"
-    render_report(Results(), {}, [], tmp_path / "report.html")
-    assert "No scores." in (tmp_path / "report.html").read_text()
+def test_a_page_survives_the_move_of_its_folder(run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "elsewhere")
+    page = read_page(moved)
+    assert page.title == "Evaluation <run>"
+    assert page.figures["Confusion"] == moved / "figures/confusion.png"
+    assert page.audio[1] == AudioExample(
+        "Actor_02/03",
+        "speaker 02, <sad>",
+        {
+            "original": moved / "audio/2-original.wav",
+            "copy-synthesis": moved / "audio/2-copy-synthesis.flac",
+            "psegan": moved / "audio/2-psegan.flac",
+        },
+    )
+
+
+def test_a_run_that_lacks_figures_and_recordings_is_reported_without_them(run: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(run, tmp_path / "bare")
+    shutil.rmtree(bare / "audio")
+    (bare / "figures/confusion.png").unlink()
+    render_runs([read_run(bare)], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<img") == 3 and "<audio" not in text and ">Listen<" not in text
+    assert "Not shown, since the run's folder lacks them: figures/confusion.png, audio/1-original.wav" in text.replace(
+        "&#39;", "'"
+    )
+    (bare / "page.json").unlink()
+    assert read_run(bare).page == Page("bare")
+
+
+def test_page_files_must_lie_in_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match=r"secret\.png"):
+        write_page(tmp_path / "run", Page("t", {"x": tmp_path / "secret.png"}))
+    (tmp_path / "run/page.json").write_text('{"title": "t", "figures": {"x": "../secret.png"}, "audio": []}')
+    with pytest.raises(PseganError, match=r"page\.json: names \.\./secret\.png, which lies outside"):
+        read_page(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"title": "t"}', '{"title": "t", "figures": [], "audio": []}',
+                '{"title": "t", "figures": {}, "audio": [{"id": "x"}]}', '{"title": "t", "figures": {"x": 3}, "audio": []}'],
+)  # fmt: skip
+def test_malformed_page_files_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "page.json").write_text(content)
+    with pytest.raises(PseganError, match=r"page\.json: (is malformed|lacks)") as caught:
+        read_page(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PseganError, match=r"absent: no such run"):
+        read_run(tmp_path / "absent")
+    with pytest.raises(PseganError, match=r"holds no results\.json"):
+        read_run(tmp_path)
+
+
+def test_a_run_may_be_named_by_its_file(run: Path) -> None:
+    assert read_run(run / "results.json").results.rows == read_run(run).results.rows
+    assert read_run(run / "results.json").page == read_run(run).page
+
+
+def test_results_of_another_schema_are_named(run: Path, tmp_path: Path) -> None:
+    content = json.loads((run / "results.json").read_text())
+    content["header"]["schema"] = 0
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(PseganError, match=rf"{tmp_path.name}/results\.json: has schema 0"):
+        read_run(tmp_path)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     with pytest.raises(PseganError, match=r"absent\.png: cannot be read"):
-        render_report(Results(), {"a": tmp_path / "absent.png"}, [], out)
+        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "absent.png"}, []))], out)
     with pytest.raises(PseganError, match=r"a\.svg: the report shows \.png"):
-        render_report(Results(), {"a": tmp_path / "a.svg"}, [], out)
+        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "a.svg"}, []))], out)
     with pytest.raises(PseganError, match=r"a\.mp3: the report plays \.wav and \.flac"):
-        render_report(Results(), {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})], out)
+        render_runs([Run("run", minimal(), Page("t", {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})]))], out)
     (tmp_path / "empty.png").touch()
     with pytest.raises(PseganError, match=r"empty\.png: is empty"):
-        render_report(Results(), {"a": tmp_path / "empty.png"}, [], out)
+        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "empty.png"}, []))], out)
     (tmp_path / "text.png").write_text("no image at all, only text")
     with pytest.raises(PseganError, match=r"text\.png: is not a PNG"):
-        render_report(Results(), {"a": tmp_path / "text.png"}, [], out)
+        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "text.png"}, []))], out)
+    with pytest.raises(PseganError, match="no rows"):
+        render_runs([Run("run", Results(), Page("t", {}, []))], out)
     assert not out.exists()

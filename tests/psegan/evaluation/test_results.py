@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from psegan.errors import PseganError
-from psegan.evaluation.results import COLUMNS, SCHEMA, Results, Row
+from psegan.evaluation.results import COLUMNS, SCHEMA, Results, Row, merge
 
 
 def row(**changes: Any) -> Row:
@@ -112,6 +112,9 @@ def _content() -> dict[str, Any]:
         (lambda c: c["rows"][1].update(colour="red"), "row 2: has an unknown column 'colour'"),
         (lambda c: c["rows"][1].pop("n"), "row 2: lacks column 'n'"),
         (lambda c: c["rows"].append(3), "row 3: is not a mapping"),
+        (lambda c: c["header"].update(chance={"ravdess": 0.1}), "chance"),
+        (lambda c: c["header"].update(chance={"ravdess": {"emotion": "1/8"}}), "chance"),
+        (lambda c: c["header"].update(chance={"ravdess": {"emotion": 12.5}}), "chance"),
     ],
 )
 def test_malformed_files_are_named(tmp_path: Path, change: Any, message: str) -> None:
@@ -135,3 +138,64 @@ def test_what_is_no_table_is_named(tmp_path: Path, text: str) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PseganError, match=r"absent\.json: cannot be read"):
         Results.from_json(tmp_path / "absent.json")
+
+
+def run(*rows: Row, **header: Any) -> Results:
+    return Results({"seed": 0, **header}, list(rows))
+
+
+def test_runs_of_one_seed_complement_each_other() -> None:
+    a, b = row(), row(system="gengan")
+    merged = merge({"a": run(a, commit="x"), "b": run(a, b, commit="y")})
+    assert list(merged) == [0]
+    assert merged[0].rows == [a, b]
+    assert {name: header["commit"] for name, header in merged[0].header["runs"].items()} == {"a": "x", "b": "y"}
+
+
+def test_runs_of_other_seeds_are_kept_apart() -> None:
+    merged = merge({"a": run(row()), "b": run(row(value=0.5), seed=1), "c": Results({}, [row(value=0.9)])})
+    assert {seed: results.rows[0].value for seed, results in merged.items()} == {0: 0.25, 1: 0.5, None: 0.9}
+
+
+@pytest.mark.parametrize("changes", [{"value": 0.3}, {"n": 119}, {"low": 0.2, "high": 0.4}, {"value": math.nan}])
+def test_runs_that_contradict_each_other_are_named(changes: dict[str, Any]) -> None:
+    with pytest.raises(
+        PseganError, match="^runs/a and runs/b differ in emotion uar of psegan, ravdess, paper"
+    ) as caught:
+        merge({"runs/a": run(row()), "runs/b": run(row(**changes))})
+    assert "\n" not in str(caught.value)
+
+
+def test_last_digits_are_no_contradiction() -> None:
+    same = [row(low=0.1, high=0.4), row(metric="eer", value=math.nan)]
+    again = [row(value=0.25 + 1e-9, low=0.1, high=0.4 - 1e-9), row(metric="eer", value=math.nan)]
+    assert len(merge({"a": run(*same), "b": run(*again)})[0].rows) == 2
+
+
+def test_rows_that_differ_in_any_name_are_all_kept() -> None:
+    rows = [
+        row(), row(corpus="emodb"), row(split="x"), row(fold=1), row(attacker="informed"), row(attribute="speaker"),
+        row(metric="eer"), row(seed=3), row(system="gengan"),
+    ]  # fmt: skip
+    assert merge({"a": run(*rows), "b": run(*rows)})[0].rows == rows
+
+
+def test_a_run_without_rows_is_named() -> None:
+    with pytest.raises(PseganError, match="^runs/empty: .*no rows"):
+        merge({"runs/full": run(row()), "runs/empty": run()})
+
+
+def test_chance_levels_of_all_runs_are_joined() -> None:
+    first = run(row(), chance={"ravdess": {"emotion": 0.125}})
+    second = run(row(value=0.5), seed=1, chance={"emodb": {"emotion": 1 / 7}, "ravdess": {"gender": 0.5}})
+    expected = {"ravdess": {"emotion": 0.125, "gender": 0.5}, "emodb": {"emotion": 1 / 7}}
+    merged = merge({"a": first, "b": second})
+    assert merged[0].header["chance"] == merged[1].header["chance"] == expected
+    third = run(row(system="other"), chance={"ravdess": {"emotion": 1 / 7}})
+    with pytest.raises(PseganError, match="^a and c differ in the chance level of emotion on ravdess"):
+        merge({"a": first, "b": second, "c": third})
+
+
+def test_a_header_of_several_seeds_is_refused() -> None:
+    with pytest.raises(PseganError, match=r"^a: header\.seed is \[0, 1\]"):
+        merge({"a": run(row(), seed=[0, 1])})

@@ -1,0 +1,42 @@
+"""``psegan evaluate``: its arguments."""
+
+import argparse
+from dataclasses import replace
+
+from psegan.errors import PseganError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``psegan evaluate``."""
+    parser.add_argument("--config", required=True, help="an evaluation file, as experiments/evaluate/ravdess.yaml")
+    parser.add_argument(
+        "--system", action="append", default=[], metavar="NAME=CHECKPOINT",
+        help="a trained system beside those of the file; {fold} stands for the fold; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")
+    parser.add_argument("--out", help="folder of everything that is made (instead of the file's)")
+    parser.add_argument("--max-epochs", type=int, help="train nothing for longer than this, to check the path")
+    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``psegan evaluate``."""
+    systems = {}
+    for text in arguments.system:
+        name, equals, system = text.partition("=")
+        if not (name and equals and system):
+            raise PseganError(f"--system is {text!r}, but must be NAME=CHECKPOINT")
+        systems[name] = system
+    for key in ("max_epochs", "workers"):
+        number = getattr(arguments, key)
+        if number is not None and number < 1:
+            raise PseganError(f"--{key.replace('_', '-')} is {number}, but must be at least 1")
+    # heavy, and not needed for --help
+    from psegan.evaluation.evaluate import evaluate
+    from psegan.evaluation.specification import Evaluation
+
+    evaluation = Evaluation.read(arguments.config, systems)
+    if arguments.out is not None:
+        evaluation = replace(evaluation, out=arguments.out)
+    evaluate(evaluation, arguments.data_root, arguments.max_epochs, arguments.workers)
+    return 0

@@ -1,0 +1,479 @@
+"""An evaluation from end to end: protect a corpus by every system, build the attackers, let them listen, and count.
+
+Everything it makes lies in one folder, stage by stage, and a stage that is complete is not repeated:
+
+    corpora/SYSTEM/          protected recordings and their manifest
+    fold-K/manifests/        which of them an attacker of fold K learns from, and which are tested
+    fold-K/attackers/        one training each: what it heard / architecture-seed
+    fold-K/judges/           classifiers of speaker, gender and content, and the verifier
+    fold-K/verdicts/         what all of them say of each system's test speech
+    results.json, ...        see publication.py
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
+from psegan import __version__
+from psegan.errors import PseganError
+from psegan.evaluation import independence, publication
+from psegan.evaluation.clips import various
+from psegan.evaluation.corpora import protect_corpus
+from psegan.evaluation.feature_tables import functional_table
+from psegan.evaluation.results import Results
+from psegan.evaluation.specification import SHUFFLED, Evaluation, Trained
+from psegan.evaluation.tabulation import Table
+from psegan.evaluation.verdicts import Verdicts, listen
+from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
+from psegan.files import file_hash, read_yaml
+from psegan.instantiate import find_class, instantiate
+from psegan.random import stable_hash
+from psegan.stages import Fit, Record, train_all
+from psegan.systems.classifier import load_classifier
+
+ORIGINAL = "original"
+AWARE = "vocoder-aware"
+SEEDS = {"attackers": 2000, "judges": 3000, "verifier": 4000}
+"""Added to the seeds of trainings, so that no attacker or judge is a network that a system was trained beside."""
+
+
+def evaluate(
+    evaluation: Evaluation, data_root: str | None = None, max_epochs: int | None = None, workers: int | None = None
+) -> None:
+    """Do everything that is not done yet, and print the tables.
+
+    Args:
+        evaluation: what to do.
+        data_root: where the corpus lies, instead of the corpus file's ``root``.
+        max_epochs: upper bound of every training; the results then say so.
+        workers: processes at a time; by default one a core.
+
+    Raises:
+        PseganError: the folder holds another evaluation, a protector has heard what it is tested on, or whatever a
+            stage raises.
+    """
+    Run(evaluation, data_root, max_epochs, workers or os.cpu_count() or 1).all()
+
+
+@dataclass(frozen=True)
+class Member:
+    """One attacker on emotion.
+
+    Attributes:
+        heard: what it learnt from: a system's name, ``vocoder-aware`` or ``shuffled-labels``.
+        architecture, seed: which.
+    """
+
+    heard: str
+    architecture: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.heard}/{self.architecture}-{self.seed}"
+
+
+class Run:
+    """One evaluation in its folder. Arguments: see :func:`evaluate`."""
+
+    def __init__(self, evaluation: Evaluation, data_root: str | None, max_epochs: int | None, workers: int) -> None:
+        self.evaluation = evaluation
+        self.folder = Path(evaluation.out)
+        self.data_root, self.max_epochs, self.workers = data_root, max_epochs, workers
+        self.first = next(iter(evaluation.attackers))
+        self._tables: dict[str, dict[str, NDArray[np.float64]]] = {}
+
+    # what there is to do
+
+    def corpus(self, fold: int) -> CorpusDataModule:
+        """The corpus of original speech, split for a fold."""
+        found = read_yaml(self.evaluation.corpus)
+        spec = found.get("data")
+        if not isinstance(spec, dict):
+            raise PseganError(f"{self.evaluation.corpus}: has no key 'data'; name a corpus as experiments/corpora does")
+        init_args = {**spec.get("init_args", {}), **self.evaluation.data}
+        if self.data_root is not None:
+            init_args["root"] = self.data_root
+        if len(self.evaluation.folds) > 1 or fold:
+            init_args["fold"] = fold
+        spec = {"class_path": spec.get("class_path"), "init_args": init_args}
+        return instantiate(CorpusDataModule, spec, self.evaluation.corpus)  # type: ignore[type-abstract]
+
+    @cached_property
+    def corpora(self) -> dict[int, CorpusDataModule]:
+        """Fold → original speech."""
+        return {fold: self.corpus(fold) for fold in self.evaluation.folds}
+
+    @property
+    def data(self) -> CorpusDataModule:
+        """The corpus, for what is the same in all folds."""
+        return self.corpora[self.evaluation.folds[0]]
+
+    def members(self, heard: str) -> list[Member]:
+        """Attackers who learnt from ``heard``."""
+        wanted = self.evaluation.attackers
+        if heard in (AWARE, SHUFFLED) or "strongest" not in self.evaluation.ladder:
+            wanted = {self.first: wanted[self.first]}
+        return [Member(heard, name, seed) for name, one in wanted.items() for seed in one.seeds]
+
+    def attackers_of(self, system: str) -> list[Member]:
+        """Attackers who judge a system's speech."""
+        heard = [ORIGINAL]
+        if AWARE in self.evaluation.ladder:
+            heard.append(AWARE)
+        if self.informed and system != ORIGINAL:
+            heard.append(system)
+        if system == ORIGINAL:
+            heard.append(SHUFFLED)
+        return [member for one in heard for member in self.members(one)]
+
+    @property
+    def informed(self) -> bool:
+        """Whether any attacker learns from protected speech."""
+        return not {"informed", "strongest"}.isdisjoint(self.evaluation.ladder)
+
+    # stages
+
+    def all(self) -> None:
+        """Every stage in order."""
+        for corpus in self.corpora.values():
+            for stage in ("train", "validation", "test"):
+                corpus.split_utterances(stage)
+        self.check_folder()
+        self.heard = independence.check_systems(self.evaluation.systems, self.corpora)
+        self.protect()
+        for fold in self.evaluation.folds:
+            self.write_manifests(fold)
+            disjoint = self.corpora[fold].split == "speaker-disjoint"
+            independence.check_manifest(self.manifest(fold, ORIGINAL), disjoint)
+        fits = [fit for fold in self.evaluation.folds for fit in self.fits(fold)]
+        train_all(fits, self.workers, "training attackers and judges")
+        for fold in self.evaluation.folds:
+            for system in self.evaluation.systems:
+                self.judge(fold, system)
+        self.publish()
+
+    def publish(self) -> None:
+        """Count, and write everything that a reader sees, unless it is there already."""
+        every = [(s, k, stage) for s in self.evaluation.systems for k in self.evaluation.folds for stage in self.stages]
+        paths = {f"{s} {k} {stage}": self.verdict_path(k, s, stage) for s, k, stage in every}
+        settings = {
+            "verdicts": {name: file_hash(path) for name, path in paths.items()},
+            "resamples": self.evaluation.resamples, "clips": self.evaluation.n_clips, "version": __version__,
+            "ladder": self.evaluation.ladder, "max_epochs": self.max_epochs,
+        }  # fmt: skip
+        record = Record(self.folder / "stage.json", settings)
+        if not record.valid or not all((self.folder / name).exists() for name in publication.OUTPUTS):
+            record.begin()
+            found: dict[str, dict[str, dict[int, Verdicts]]] = {"test": {}, "validation": {}}
+            for system, fold, stage in every:
+                found[stage].setdefault(system, {})[fold] = Verdicts.load(self.verdict_path(fold, system, stage))
+            self.count(found["test"], found["validation"])
+            record.finish()
+        publication.announce(self.folder)
+
+    def count(self, test: dict[str, dict[int, Verdicts]], validation: dict[str, dict[int, Verdicts]]) -> None:
+        """Make rows, figures, recordings and the page."""
+        folds = self.evaluation.folds
+        one = len(folds) == 1 and not self.data.shares_speakers
+        tables = [Table(self.evaluation, self.data, test, validation, folds, folds[0] if one else None)]
+        if len(folds) > 1:
+            tables += [Table(self.evaluation, self.data, test, validation, [fold], fold) for fold in folds]
+        rows = [row for table in tqdm(tables, desc="counting", unit="table") for row in table.rows()]
+        header = publication.header(self.evaluation, self.corpora, self.max_epochs)
+        header["systems"] = {
+            system: read_manifest(self.manifest(folds[0], system))[0]["protector"] for system in self.evaluation.systems
+        }
+        header["heard by the systems"] = self.heard
+        header["strongest"] = tables[0].chosen
+        header["weights"] = {
+            f"fold {fold}: {fit.name}": file_hash(fit.checkpoint) for fold in folds for fit in self.fits(fold)
+        }
+        clips = {system: self.clips(system) for system in self.evaluation.systems}
+        publication.publish(self.folder, Results(header, rows), tables[0], clips)
+
+    def clips(self, system: str) -> dict[str, Path]:
+        """Id → recording of the utterances that the page plays."""
+        fold = self.evaluation.folds[0]
+        shown = various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
+        found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
+        return {name: path for name in shown if (path := found[name]) is not None}
+
+    @property
+    def stages(self) -> list[str]:
+        """Parts of the corpus that are judged; the strongest attacker is chosen on the second."""
+        return ["test", "validation"] if "strongest" in self.evaluation.ladder else ["test"]
+
+    def check_folder(self) -> None:
+        """Refuse a folder of another evaluation; systems, attackers and judges may be added to one's own."""
+        evaluation = self.evaluation
+        settings = {
+            "name": evaluation.name, "corpus": read_yaml(evaluation.corpus), "data": evaluation.data,
+            "passes": evaluation.passes, "vocoder": evaluation.vocoder, "seed": evaluation.seed,
+        }  # fmt: skip
+        record = Record(self.folder / "evaluation.json", settings)
+        if record.difference:
+            raise PseganError(
+                f"{self.folder} holds another evaluation ({record.difference}); remove it, or choose another with --out"
+            )
+        if not record.begun:
+            record.begin()
+
+    def protect(self) -> None:
+        """Write every system's corpora."""
+        for system, spec in self.evaluation.systems.items():
+            for (fold, number), folder in self.corpus_folders(system).items():
+                protect_corpus(
+                    self.data, self.parts(system, fold, number), of_fold(spec, fold), folder,
+                    seed=self.evaluation.seed + 1000 * number, workers=self.workers, label=f"protecting: {folder.name}",
+                )  # fmt: skip
+
+    def corpus_folders(self, system: str) -> dict[tuple[int | None, int], Path]:
+        """(fold, pass) → folder; the fold is None for a protector that is the same in all of them."""
+        differs = "{fold}" in str(self.evaluation.systems[system])
+        folders = {}
+        for fold in self.evaluation.folds if differs else [None]:
+            for number in range(self.passes(system)):
+                name = system + (f"-fold-{fold}" if differs else "") + (f"-pass-{number}" if number else "")
+                folders[fold, number] = self.folder / "corpora" / name
+        return folders
+
+    def passes(self, system: str) -> int:
+        """How often a system protects training speech."""
+        return 1 if system in (ORIGINAL, "copy-synthesis") or not self.informed else self.evaluation.passes
+
+    def parts(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
+        """What of the corpus a system has to protect, each with its part in the first fold that has it."""
+        stages = ["test"]
+        if self.informed or system == ORIGINAL or (system == "copy-synthesis" and AWARE in self.evaluation.ladder):
+            stages = ["train", "validation", "test"]
+        if number:
+            stages = ["train"]
+        folds = self.evaluation.folds if fold is None else [fold]
+        wanted: dict[str, tuple[str, Utterance]] = {}
+        for k in folds:
+            for stage in stages:
+                for utterance in self.corpora[k].split_utterances(stage):
+                    wanted.setdefault(utterance.id, (stage, utterance))
+        return [wanted[name] for name in sorted(wanted)]
+
+    # manifests
+
+    def manifest(self, fold: int, heard: str) -> Path:
+        """Which recordings belong to which part in a fold."""
+        return self.folder / f"fold-{fold}" / "manifests" / heard / "manifest.csv"
+
+    def write_manifests(self, fold: int) -> None:
+        """Write a fold's manifests."""
+        corpus = self.corpora[fold]
+        stage_of = {u.id: stage for stage in ("train", "validation", "test") for u in corpus.split_utterances(stage)}
+        for system in self.evaluation.systems:
+            path = self.manifest(fold, system)
+            rows = []
+            for (own_fold, number), folder in self.corpus_folders(system).items():
+                if own_fold not in (None, fold):
+                    continue
+                for row in read_manifest(folder / "manifest.csv"):
+                    if row["id"] not in stage_of or (number and stage_of[row["id"]] != "train"):
+                        continue
+                    recording = os.path.relpath(folder / row["path"], path.parent)
+                    name = row["id"] + (f"#{number}" if number else "")
+                    place = {"corpus": folder.name, "source": row["id"]}
+                    rows.append({**row, "id": name, "path": recording, "split": stage_of[row["id"]], **place})
+            write_manifest(path, rows)
+        rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
+        write_manifest(self.manifest(fold, SHUFFLED), list(_shuffled(rows, self.evaluation.seed)))
+
+    def opened(self, fold: int, heard: str) -> ManifestDataModule:
+        """A fold's corpus of protected speech."""
+        return ManifestDataModule(
+            str(self.manifest(fold, heard)),
+            classes={name: list(names) for name, names in self.data.classes.items()},
+            eval_batch_size=self.data.eval_batch_size,
+            in_memory=False,
+        )
+
+    # trainings
+
+    def fits(self, fold: int) -> Iterator[Fit]:
+        """Every training of a fold."""
+        heard = [ORIGINAL, SHUFFLED]
+        if AWARE in self.evaluation.ladder:
+            heard.append(AWARE)
+        if self.informed:
+            heard += [system for system in self.evaluation.systems if system != ORIGINAL]
+        for one in heard:
+            for member in self.members(one):
+                if self.evaluation.attackers[member.architecture].estimator is None:
+                    yield self.attacker(fold, member)
+        for attribute in self.judged_attributes(fold):
+            judge = self.evaluation.judges[attribute]
+            yield self.fit(fold, f"judges/{attribute}", judge, [ORIGINAL], attribute, SEEDS["judges"])
+        if self.evaluation.verifier.backend is None:
+            yield self.verifier_fit(fold)
+
+    def judged_attributes(self, fold: int) -> list[str]:
+        """Attributes to survive that a classifier can judge: a speaker only where training heard that speaker."""
+        corpus = self.corpora[fold]
+        return [
+            attribute
+            for attribute in self.evaluation.judges
+            if corpus.n_classes[attribute] > 1 and (attribute != "speaker" or corpus.shares_speakers)
+        ]
+
+    def attacker(self, fold: int, member: Member) -> Fit:
+        """The training of an attacker that is a network."""
+        heard = [ORIGINAL, "copy-synthesis"] if member.heard == AWARE else [member.heard]
+        how = self.evaluation.attackers[member.architecture]
+        return self.fit(fold, f"attackers/{member.name}", how, heard, "emotion", SEEDS["attackers"] + member.seed)
+
+    def verifier_fit(self, fold: int) -> Fit:
+        """The training of the network that verifies speakers."""
+        return self.fit(fold, "judges/verifier", self.evaluation.verifier, [ORIGINAL], "speaker", SEEDS["verifier"])
+
+    def fit(self, fold: int, name: str, how: Trained, heard: Sequence[str], attribute: str, seed: int) -> Fit:
+        """A training on what was heard in a fold."""
+        values: dict[str, Any] = {
+            **how.set,
+            "seed_everything": seed,
+            "model.init_args.attribute": attribute,
+            "data.class_path": "datamodules.ManifestDataModule",
+            "data.init_args.manifest": [f"{{{one}}}" for one in heard],
+            "data.init_args.classes": {key: list(names) for key, names in self.data.classes.items()},
+            "data.init_args.batch_size": self.data.batch_size,
+            "data.init_args.crop_seconds": self.data.crop_seconds,
+            "run.loggers": ["csv"],
+            "trainer.enable_progress_bar": False,
+            "trainer.enable_model_summary": False,
+        }
+        if self.max_epochs is not None:
+            planned = _planned(how, "trainer.max_epochs", self.max_epochs)
+            values["trainer.max_epochs"] = min(self.max_epochs, planned)
+        best = _planned(how, "best.monitor", None) is not None
+        return Fit(
+            f"fold {fold}: {name}",
+            self.folder / f"fold-{fold}" / name,
+            tuple(how.config),
+            values,
+            {one: self.manifest(fold, one) for one in heard},
+            result="best.ckpt" if best else "last.ckpt",
+        )
+
+    # verdicts
+
+    def verdict_path(self, fold: int, system: str, stage: str = "test") -> Path:
+        """Where a system's verdicts lie."""
+        return self.folder / f"fold-{fold}" / "verdicts" / f"{system}-{stage}.npz"
+
+    def verifier(self, fold: int) -> Verifier:
+        """What verifies speakers in a fold."""
+        how = self.evaluation.verifier
+        if how.backend is None:
+            return ClassifierVerifier(str(self.verifier_fit(fold).checkpoint))
+        spec = {"class_path": how.backend, "init_args": how.init_args}
+        return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
+
+    def judge(self, fold: int, system: str) -> None:
+        """Let everybody judge a system's test speech, and its informed attackers the validation set beside it."""
+        nets = {m: self.attacker(fold, m) for m in self.attackers_of(system) if self._is_network(m)}
+        judges = {a: self.folder / f"fold-{fold}" / "judges" / a for a in self.judged_attributes(fold)}
+        inputs = {member.name: file_hash(fit.checkpoint) for member, fit in nets.items()}
+        for attribute in judges:
+            inputs[attribute] = file_hash(self._judge_fit(fold, attribute).checkpoint)
+        heard = {member.heard for member in self.attackers_of(system)}
+        for one in sorted({system, *heard} - {AWARE}):
+            inputs[f"manifest {one}"] = file_hash(self.manifest(fold, one))
+        verifier = self.verifier(fold)
+        settings = {
+            "inputs": inputs, "verifier": verifier.describe(),
+            "attackers": sorted(member.name for member in self.attackers_of(system)),
+        }  # fmt: skip
+        record = Record(self.verdict_path(fold, system).with_suffix(".json"), settings)
+        if record.valid and all(self.verdict_path(fold, system, stage).is_file() for stage in self.stages):
+            return
+        record.begin()
+        corpus, original = self.opened(fold, system), self.opened(fold, ORIGINAL)
+        attackers = {member.name: load_classifier(fit.checkpoint, "emotion") for member, fit in nets.items()}
+        for stage in self.stages:
+            if stage == "test":
+                survivors = {a: load_classifier(self._judge_fit(fold, a).checkpoint, a) for a in judges}
+                reference = None if system == ORIGINAL else original
+                label = f"fold {fold}: judging {system}"
+                found = listen(corpus, stage, {**attackers, **survivors}, verifier, reference, label)
+                members = self.attackers_of(system)
+            else:
+                members = self.members(system)
+                own = {m.name: attackers[m.name] for m in members if m.name in attackers}
+                found = listen(corpus, stage, own, label=f"fold {fold}: judging {system}, validation")
+            for member in members:
+                if not self._is_network(member):
+                    found.probability[member.name] = self.classical(fold, member, system, stage)
+            found.save(self.verdict_path(fold, system, stage))
+        record.finish()
+
+    def _judge_fit(self, fold: int, attribute: str) -> Fit:
+        how = self.evaluation.judges[attribute]
+        return self.fit(fold, f"judges/{attribute}", how, [ORIGINAL], attribute, SEEDS["judges"])
+
+    def _is_network(self, member: Member) -> bool:
+        return self.evaluation.attackers[member.architecture].estimator is None
+
+    # classical attackers, which are trained in seconds and not kept
+
+    def classical(self, fold: int, member: Member, system: str, stage: str) -> NDArray[np.float64]:
+        """Posteriors ``(N, K)`` of a classical attacker for one part of a system's speech."""
+        path = self.evaluation.attackers[member.architecture].estimator
+        assert path is not None
+        estimator: Any = find_class(object, path, f"attackers.{member.architecture}")(seed=member.seed)  # type: ignore[call-arg]
+        estimator.fit(*self.features(fold, member.heard, "train"), *self.features(fold, member.heard, "validation"))
+        return np.asarray(estimator.predict_proba(self.features(fold, system, stage)[0]), dtype=np.float64)
+
+    def features(self, fold: int, heard: str, stage: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Functionals ``(N, F)`` and emotions ``(N,)`` of one part of a fold's corpus."""
+        utterances = self.opened(fold, heard).split_utterances(stage)
+        rows = [self.table(str(u.details["corpus"]))[str(u.details["source"])] for u in utterances]
+        return np.stack(rows), np.array([u.emotion for u in utterances])
+
+    def table(self, corpus: str) -> dict[str, NDArray[np.float64]]:
+        """Id → functionals ``(F,)`` of a protected corpus, in memory after the first use."""
+        if corpus not in self._tables:
+            self._tables[corpus] = functional_table(self.folder / "corpora" / corpus, self.workers)
+        return self._tables[corpus]
+
+
+def of_fold(spec: Any, fold: int | None) -> Any:
+    """A protector's specification with ``{fold}`` filled in."""
+    if isinstance(spec, dict):
+        return {key: of_fold(value, fold) for key, value in spec.items()}
+    return spec.replace("{fold}", str(fold)) if isinstance(spec, str) else spec
+
+
+def _shuffled(rows: Sequence[dict[str, str]], seed: int) -> Iterator[dict[str, str]]:
+    """The rows with the emotions of each part dealt out anew."""
+    for stage in ("train", "validation"):
+        part = [row for row in rows if row["split"] == stage]
+        emotions = [row["emotion"] for row in sorted(part, key=lambda row: stable_hash("shuffled", seed, row["id"]))]
+        for row, emotion in zip(part, emotions, strict=True):
+            yield {**row, "emotion": emotion}
+
+
+def _planned(how: Trained, key: str, default: Any) -> Any:
+    """What a training's overlays and settings say of a dotted key."""
+    if key in how.set:
+        return how.set[key]
+    for config in reversed(how.config):
+        found: Any = read_yaml(config)
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is not None:
+            return found
+    return default

@@ -1,0 +1,162 @@
+"""What an evaluation file says: corpus, systems, attackers, judges."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from psegan.errors import PseganError, readable
+from psegan.files import read_yaml
+
+LADDER = ("ignorant", "vocoder-aware", "informed", "strongest")
+"""The attackers on emotion, from the one who knows least; docs/evaluation.md says what each shows."""
+SHUFFLED = "shuffled-labels"
+"""The attacker who learnt from labels that mean nothing: whatever it scores above chance is a defect of the measurement."""
+JUDGES = ("speaker", "gender", "content")
+"""Attributes that are to survive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How a network is trained.
+
+    Attributes:
+        config: overlays of ``psegan fit``, without a corpus.
+        set: dotted key → value, laid over them.
+    """
+
+    config: list[str] = field(default_factory=list)
+    set: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Trained):
+    """One kind of attacker.
+
+    Attributes:
+        estimator: import path of a classical attacker (:mod:`psegan.evaluation.functionals`), which has no ``config``.
+        seeds: one attacker each.
+    """
+
+    estimator: str | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification(Trained):
+    """How speakers are verified: by a network of its own that is trained here, or by a ready one.
+
+    Attributes:
+        backend, init_args: import path and arguments of a ready :class:`psegan.evaluation.verifiers.Verifier`, which
+            has no ``config``.
+    """
+
+    backend: str | None = None
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """An evaluation file.
+
+    Attributes:
+        name: of the evaluation; the W&B group of its trainings.
+        out: folder of everything it makes.
+        corpus: overlay with ``data``, as for ``psegan fit``.
+        data: laid over the corpus's ``init_args``, as ``{split: speaker-disjoint}``.
+        folds: of the split; scores are pooled over them.
+        systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protectors`), or a trained system's
+            checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
+        vocoder: of copy-synthesis and of the trained systems.
+        attackers: architectures of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and
+            ``informed``, and ``strongest`` is the best of all.
+        ladder: which attackers to build.
+        judges: attribute to survive → how its classifier of original speech is trained.
+        verifier: what verifies speakers.
+        passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
+        resamples: of the bootstrap.
+        n_clips: utterances to listen to on the page.
+        seed: of the protectors' draws and of shuffled labels.
+    """
+
+    name: str
+    out: str
+    corpus: str
+    data: dict[str, Any] = field(default_factory=dict)
+    folds: list[int] = field(default_factory=lambda: [0])
+    systems: dict[str, dict[str, Any] | str] = field(default_factory=dict)
+    vocoder: dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
+    attackers: dict[str, Architecture]
+    ladder: list[str] = field(default_factory=lambda: list(LADDER))
+    judges: dict[str, Trained]
+    verifier: Verification
+    passes: int = 1
+    resamples: int = 10_000
+    n_clips: int = 3
+    seed: int = 0
+
+    @classmethod
+    def read(cls, path: str, systems: dict[str, str] | None = None) -> "Evaluation":
+        """Read an evaluation file.
+
+        Args:
+            path: of the file.
+            systems: name → checkpoint or protector's file, beside those of the file.
+
+        Raises:
+            PseganError: the file is missing, is not YAML, or has unknown, missing or mistyped keys.
+        """
+        return cls.parse(read_yaml(path), path, systems)
+
+    @classmethod
+    def parse(cls, content: dict[str, Any], where: str, systems: dict[str, str] | None = None) -> "Evaluation":
+        """See :meth:`read`; ``where`` names the content in messages."""
+        if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):  # the parser overlooks empty mappings
+            known = ", ".join(cls.__dataclass_fields__)
+            raise PseganError(f"{where}: unknown key {unknown[0]!r}; there are {known}")
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, "evaluation")
+        try:
+            settings = parser.instantiate_classes(parser.parse_object({"evaluation": content}))
+        except (ArgumentError, ValueError, TypeError) as error:
+            message = readable(str(error)).replace('"evaluation.', '"')
+            raise PseganError(f"{where}: {message}") from None
+        read: Evaluation = settings.evaluation
+        read._check(where)
+        return replace(read, systems=_with_controls(read, systems or {}))
+
+    def _check(self, where: str) -> None:
+        for rung in self.ladder:
+            if rung not in LADDER:
+                raise PseganError(f"{where}: ladder holds {rung!r}; there are {', '.join(LADDER)}")
+        if not self.attackers or not self.folds or self.passes < 1:
+            raise PseganError(f"{where}: an evaluation needs at least one attacker, one fold and one pass")
+        if "/" in self.name or any("/" in name for name in (*self.systems, *self.attackers)):
+            raise PseganError(f"{where}: names of the evaluation, its systems and attackers must not hold a slash")
+        for attribute in self.judges:
+            if attribute not in JUDGES:
+                raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")
+        first = next(iter(self.attackers.values()))
+        if first.estimator is not None:
+            raise PseganError(f"{where}: the first of the attackers must be a network with 'config'")
+        for name, one in self.attackers.items():
+            if (one.estimator is None) == (not one.config) or not one.seeds:
+                raise PseganError(f"{where}: attackers.{name} needs seeds and either 'config' or 'estimator'")
+        if (self.verifier.backend is None) == (not self.verifier.config):
+            raise PseganError(f"{where}: verifier needs either 'config' or 'backend'")
+
+
+def _with_controls(evaluation: Evaluation, more: dict[str, str]) -> dict[str, dict[str, Any] | str]:
+    copy = {"class_path": "psegan.protectors.CopySynthesis", "init_args": {"vocoder": evaluation.vocoder}}
+    systems: dict[str, dict[str, Any] | str] = {
+        "original": {"class_path": "psegan.protectors.Identity"},
+        "copy-synthesis": copy,
+    }
+    for name, system in {**evaluation.systems, **more}.items():
+        if name in ("original", "copy-synthesis", SHUFFLED):
+            raise PseganError(f"a system cannot be called {name}: that is the name of a control")
+        if isinstance(system, str) and system.endswith(".ckpt"):
+            init_args = {"checkpoint": system, "vocoder": evaluation.vocoder}
+            system = {"class_path": "psegan.protectors.TrainedSystem", "init_args": init_args}
+        systems[name] = system
+    return systems

@@ -1,0 +1,234 @@
+"""From verdicts to the tidy table: every score with its interval over speakers and seeds, pooled over folds."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.base import CorpusDataModule
+from psegan.evaluation import metrics
+from psegan.evaluation.bootstrap import Bootstrap, Resampled
+from psegan.evaluation.results import Row
+from psegan.evaluation.specification import SHUFFLED, Evaluation
+from psegan.evaluation.verdicts import Verdicts
+
+Scores = NDArray[np.float64]
+ByFold = Mapping[int, Verdicts]
+ENSEMBLE = "ensemble"
+"""The candidate for ``strongest`` that averages the posteriors of all others."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attacker's posteriors for one system.
+
+    Attributes:
+        attacker: name in the table.
+        scores: ``(N, K)``, or ``(S, N, K)`` of S seeds.
+        seed: of a single one.
+    """
+
+    attacker: str
+    scores: Scores
+    seed: int | None = None
+
+
+class Table:
+    """The rows of one pool of folds.
+
+    Args:
+        evaluation: says which attackers there are.
+        data: says what the classes are.
+        test: system → fold → verdicts on its test speech.
+        validation: the same for its validation speech, by which ``strongest`` is chosen.
+        folds: of the pool.
+        fold: what the rows say; None where there are no folds, or all are pooled.
+
+    Attributes:
+        chosen: system → fold → the attacker that is its ``strongest``; filled in by :meth:`attacks`.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        data: CorpusDataModule,
+        test: Mapping[str, ByFold],
+        validation: Mapping[str, ByFold],
+        folds: Sequence[int],
+        fold: int | None = None,
+    ) -> None:
+        self.evaluation, self.data, self.fold, self.folds = evaluation, data, fold, folds
+        self.test, self.validation = test, validation
+        self.chosen: dict[str, dict[str, str]] = {}
+        first = self.pooled("original", lambda v: v.target["speaker"])
+        self.target = {a: self.pooled("original", lambda v, a=a: v.target[a]) for a in data.classes}  # type: ignore[misc]
+        self.group = np.concatenate([np.full(len(test["original"][fold]), fold) for fold in folds])
+        self.bootstrap = Bootstrap(first, evaluation.resamples, seed=0)
+        self.chance = 1 / data.n_classes["emotion"]
+
+    def pooled(self, system: str, what: Callable[[Verdicts], NDArray[Any]]) -> NDArray[Any]:
+        """Something of a system's verdicts, over all folds."""
+        return np.concatenate([what(self.test[system][fold]) for fold in self.folds])
+
+    def rows(self) -> Iterator[Row]:
+        """Every system's."""
+        attacks = {system: {a.attacker: a for a in self.attacks(system)} for system in self.evaluation.systems}
+        scored: dict[tuple[str, str], dict[str, Resampled]] = {}
+        for system in self.evaluation.systems:
+            for attack in attacks[system].values():
+                original = attacks["original"].get(attack.attacker)
+                found = self.emotion(attack, original)
+                scored[system, attack.attacker] = found
+                for metric, score in found.items():
+                    yield self.row(system, "emotion", metric, score, attack.attacker, attack.seed)
+            kept = self.kept(system)
+            for (attribute, metric), score in kept.items():
+                scored.setdefault((system, attribute), {})[metric] = score
+                yield self.row(system, attribute, metric, score)
+        yield from self.differences(scored)
+
+    def row(
+        self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
+        seed: int | None = None,
+    ) -> Row:  # fmt: skip
+        """One row of the table."""
+        interval = score.interval()
+        return Row(
+            system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker,
+            attribute=attribute, metric=metric, value=interval.value, low=interval.low, high=interval.high,
+            n=len(self.bootstrap), seed=seed,
+        )  # fmt: skip
+
+    # emotion
+
+    def attacks(self, system: str) -> Iterator[Attack]:
+        """All attackers of a system: the rungs of the ladder, then single ones."""
+        ladder = self.evaluation.ladder
+        heard = {"ignorant": "original", "vocoder-aware": "vocoder-aware", "informed": system}
+        first = next(iter(self.evaluation.attackers))
+        for rung, source in heard.items():
+            if rung in ladder:
+                yield Attack(rung, self.seeds(system, source, first))
+        if "strongest" in ladder:
+            yield self.strongest(system)
+            for rung in ("ignorant", "informed"):
+                if rung == "ignorant" and rung not in ladder:
+                    continue
+                for name, one in self.evaluation.attackers.items():
+                    for seed in one.seeds:
+                        member = f"{heard[rung]}/{name}-{seed}"
+                        scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
+                        yield Attack(f"{rung}/{name}-{seed}", scores, seed)
+        if system == "original":
+            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, first))
+
+    def seeds(self, system: str, heard: str, architecture: str) -> Scores:
+        """Posteriors ``(S, N, K)`` of one architecture's seeds."""
+        names = [f"{heard}/{architecture}-{seed}" for seed in self.evaluation.attackers[architecture].seeds]
+        return np.stack([self.pooled(system, lambda v, n=name: v.probability[n]) for name in names])  # type: ignore[misc]
+
+    def strongest(self, system: str) -> Attack:
+        """The best of all informed attackers of each fold, as the adversary would choose: on speech of the adversary's own.
+
+        Chosen on the test set, the best of several would look better than it is.
+        """
+        parts, names = [], []
+        for fold in self.folds:
+            test, validation = self.test[system][fold], self.validation[system][fold]
+            members = [name for name in validation.probability if name.startswith(f"{system}/")]
+            heard, wanted = {m: validation.probability[m] for m in members}, validation.target["emotion"]
+            heard[ENSEMBLE] = np.mean(list(heard.values()), 0)
+            # ties go to the one that is surer of the truth
+            truth = np.arange(len(wanted)), wanted
+            best = max(heard, key=lambda m: (metrics.uar(heard[m], wanted), float(heard[m][truth].mean())))
+            names.append(best)
+            parts.append(
+                np.mean([test.probability[m] for m in members], 0) if best == ENSEMBLE else test.probability[best]
+            )
+        self.chosen.setdefault(system, {}).update(
+            {f"fold {fold}": name.removeprefix(f"{system}/") for fold, name in zip(self.folds, names, strict=True)}
+        )
+        return Attack("strongest", np.concatenate(parts))
+
+    def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
+        """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
+        wanted, scores, resamples = self.target["emotion"], attack.scores, self.bootstrap
+        found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
+        if "/" in attack.attacker:
+            return found
+        for metric, measure in (("auc", resamples.macro_auc), ("eer", resamples.one_vs_rest_eer)):
+            try:
+                found[metric] = measure(scores, wanted)
+            except metrics.UndefinedMetricError:  # a fold may hold a single emotion
+                continue
+        if original is not None and attack.attacker != SHUFFLED:
+            with suppress(metrics.UndefinedMetricError):  # who knows nothing of original speech measures nothing
+                found["residual"] = resamples.residual(scores, original.scores, wanted, self.chance)
+        return found
+
+    # what is to survive
+
+    def kept(self, system: str) -> dict[tuple[str, str], Resampled]:
+        """(attribute, metric) → score."""
+        found: dict[tuple[str, str], Resampled] = {}
+        for attribute in self.evaluation.judges:
+            if any(attribute not in self.test[system][fold].probability for fold in self.folds):
+                continue
+            scores = self.pooled(system, lambda v, a=attribute: v.probability[a])  # type: ignore[misc]
+            wanted = self.target[attribute]
+            found[attribute, "accuracy"] = self.bootstrap.accuracy(scores, wanted)
+            found[attribute, "uar"] = self.bootstrap.uar(scores, wanted)
+        found |= self.verification(system)
+        for name in self.test[system][self.folds[0]].measure:
+            values = self.pooled(system, lambda v, m=name: v.measure[m])  # type: ignore[misc]
+            found["speech", name] = self.bootstrap.mean(values)
+        return found
+
+    def verification(self, system: str) -> dict[tuple[str, str], Resampled]:
+        """Trials that enrol original speech, and trials among protected speech alone; none where a fold has one speaker."""
+        before = self.embeddings("original")
+        after = self.embeddings(system)
+        found: dict[tuple[str, str], Resampled] = {}
+        for enrol, suffix in ((before, ""), (after, "_protected")):
+            arguments = enrol, after, self.target["speaker"], self.group
+            try:
+                found["speaker", f"eer{suffix}"] = self.bootstrap.verification_eer(*arguments)
+                found["speaker", f"min_dcf{suffix}"] = self.bootstrap.verification_min_dcf(*arguments)
+            except metrics.UndefinedMetricError:
+                continue
+        return found
+
+    def embeddings(self, system: str) -> Scores:
+        """Of the verifier, ``(N, E)``."""
+        return self.pooled(system, lambda v: v.embedding["verifier"])
+
+    def emotion_embeddings(self, system: str) -> Scores:
+        """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``."""
+        first, one = next(iter(self.evaluation.attackers.items()))
+        return self.pooled(system, lambda v: v.embedding[f"original/{first}-{one.seeds[0]}"])
+
+    # comparisons
+
+    def differences(self, scored: Mapping[tuple[str, str], Mapping[str, Resampled]]) -> Iterator[Row]:
+        """Paired differences of every system to the controls, and of trained systems among each other."""
+        systems = self.evaluation.systems
+        trained = [name for name, spec in systems.items() if "checkpoint" in str(spec)]
+        for system in systems:
+            for other in ("original", "copy-synthesis", *(name for name in trained if system in trained)):
+                if other == system or (other == "copy-synthesis" and system == "original"):
+                    continue
+                for (one, key), found in scored.items():
+                    if one != system or (other, key) not in scored or "/" in key or key in (SHUFFLED, "speech"):
+                        continue
+                    for metric in ("uar", "accuracy", "eer", "eer_protected"):
+                        theirs = scored[other, key].get(metric)
+                        if metric not in found or theirs is None:
+                            continue
+                        is_attack = key in self.evaluation.ladder
+                        yield self.row(
+                            system, "emotion" if is_attack else key, f"{metric}-minus-{other}", found[metric] - theirs,
+                            key if is_attack else None,
+                        )  # fmt: skip

@@ -1,0 +1,153 @@
+"""Speaker verifiers: what gives an utterance the vector by which it is compared with others.
+
+Scores are the cosines of these vectors, see :func:`psegan.evaluation.metrics.verification_trials`.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from psegan.errors import PseganError
+from psegan.files import file_hash
+from psegan.models.selfsupervised import embed_by_length, weights_hash
+from psegan.systems.classifier import load_classifier
+
+
+class Verifier(ABC):
+    """Gives embeddings of speakers' voices."""
+
+    @abstractmethod
+    def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Samples at 16 kHz ``(B, T)`` and lengths ``(B,)`` → embedding ``(B, E)``, float32 on the CPU.
+
+        An utterance's embedding does not depend on the batch that it is in.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """What a table's header says of it: kind, network, source and the weights' hash."""
+
+
+class ClassifierVerifier(Verifier):
+    """The encoder of a classifier of speakers: what it hands to its last layer.
+
+    Args:
+        checkpoint: of a :class:`psegan.systems.classifier.Classifier` of attribute speaker.
+
+    Raises:
+        PseganError: the file is missing, is no checkpoint, or holds something else.
+    """
+
+    def __init__(self, checkpoint: str | Path) -> None:
+        self.checkpoint = Path(checkpoint)
+        self.classifier = load_classifier(self.checkpoint, "speaker")
+
+    @torch.no_grad()
+    def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        device = self.classifier.device
+        with torch.autocast(device.type, enabled=False):  # scores must not depend on a training's precision
+            features, frames = self.classifier.front_end(waveform.to(device), lengths.to(device))
+            return self.classifier.embed(features, frames).float().cpu()
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "kind": "classifier",
+            "network": type(self.classifier.encoder).__name__,
+            "source": str(self.checkpoint),
+            "weights": file_hash(self.checkpoint),
+        }
+
+
+class ECAPA(Verifier):
+    """ECAPA-TDNN (Desplanques, Thienpondt and Demuynck, Interspeech 2020) as SpeechBrain publishes it.
+
+    The published one learnt from VoxCeleb 1 and 2, so from speakers and recordings unlike those of the corpora here.
+    SpeechBrain is optional: ``pip install speechbrain``. The model (90 MB) is downloaded once, to the cache of
+    huggingface_hub (HF_HOME).
+
+    The folder's ``hyperparams.yaml`` may construct any Python object, and its weights are unpickled: name sources that
+    you trust.
+
+    Args:
+        source: a repository on the Hugging Face Hub, or a folder with the files of one: ``hyperparams.yaml`` and the
+            ``.ckpt`` and ``.txt`` files that it names.
+        revision: commit of the repository; None takes its newest.
+        device: where it runs.
+
+    Raises:
+        PseganError: SpeechBrain is not installed, or the model is not to be had or damaged.
+    """
+
+    shortest = 1600
+    """Samples that shorter utterances are padded to: its convolutions mirror more frames than 50 ms have."""
+
+    def __init__(
+        self,
+        source: str = "speechbrain/spkrec-ecapa-voxceleb",
+        revision: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.source, self.device = source, device
+        self.model = load_speechbrain(source, revision, device)
+
+    @torch.no_grad()
+    def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        # SpeechBrain takes relative lengths, but its convolutions read the padding: one length at a time
+        return embed_by_length(self._embed, waveform.to(self.device), lengths.to(self.device)).float().cpu()
+
+    def _embed(self, waveform: Tensor) -> Tensor:
+        """Utterances of one length ``(B, T)`` → ``(B, E)``."""
+        waveform = F.pad(waveform, (0, max(0, self.shortest - waveform.shape[1])))
+        return self.model.encode_batch(waveform).squeeze(1)
+
+    def describe(self) -> dict[str, str]:
+        network = self.model.mods.embedding_model
+        return {
+            "kind": "ecapa",
+            "network": type(network).__name__,
+            "source": self.source,
+            "weights": weights_hash(network),
+        }
+
+
+def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
+    """A ``speechbrain.inference.EncoderClassifier`` from the hub, its cache or a local folder.
+
+    Raises:
+        PseganError: SpeechBrain is not installed, or the model is not to be had or damaged.
+    """
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        from speechbrain.inference.classifiers import EncoderClassifier
+        from speechbrain.utils.fetching import FetchConfig, LocalStrategy
+    except ImportError as error:
+        raise PseganError(
+            f"the ECAPA verifier needs SpeechBrain ({error}): pip install speechbrain, or verify with a classifier"
+        ) from None
+    finally:  # importing it allows TF32 for the whole process
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    folder = Path(source)
+    local = folder.is_dir()
+    if local and not (folder / "hyperparams.yaml").is_file():
+        raise PseganError(f"{source}: holds no hyperparams.yaml; give a folder with all files of the hub's repository")
+    try:
+        return EncoderClassifier.from_hparams(
+            str(folder.absolute()) if local else source,
+            # the hub's file names itself as the place of its weights, from which a copy of it would download them
+            overrides={"pretrained_path": str(folder.absolute())} if local else {},
+            run_opts={"device": device},
+            local_strategy=LocalStrategy.NO_LINK,
+            fetch_config=FetchConfig(revision=revision, allow_network=not local),
+        )
+    except Exception as error:  # a yaml reader's, an unpickler's, a hub client's, or what the file's own classes raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        remedy = (
+            "give a folder with all files of the hub's repository, intact"
+            if local
+            else "run once with a network, which fills the cache (HF_HOME), or give a local folder with its files"
+        )
+        raise PseganError(f"{source}: cannot be loaded as an ECAPA model ({reason}); {remedy}") from None

@@ -1,0 +1,205 @@
+"""``psegan evaluate`` from end to end on the tiny synthetic corpus: four attackers, controls, a trained system."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan import cli, training
+from psegan.errors import PseganError
+from psegan.evaluation.report import read_page
+from psegan.evaluation.results import Results
+from psegan.evaluation.specification import LADDER, SHUFFLED
+
+TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
+
+
+@pytest.fixture(scope="module")
+def repository():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).resolve().parents[3])
+        yield Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def system(repository, trained, tiny, tmp_path_factory) -> Path:
+    """A checkpoint of PSEGAN that saw two batches."""
+    run = tmp_path_factory.mktemp("system") / "run"
+    training.main(
+        ["fit", "--config", "experiments/psegan.yaml", *tiny, "--data.init_args.batch_size=8",
+         f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
+         "--model.init_args.discriminator_warmup=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
+         "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", "--run.loggers=[]", f"--run.dir={run}"]
+    )  # fmt: skip
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def content(repository) -> dict:
+    """The demo's evaluation on the tiny corpus, with original speech once more under another name."""
+    content = yaml.safe_load((repository / "experiments" / "evaluate" / "demo.yaml").read_text())
+    content["data"] = TINY
+    content["systems"] = {**content["systems"], "identity": {"class_path": "psegan.protectors.Identity"}}
+    content["n_clips"], content["resamples"] = 2, 200
+    return content
+
+
+@pytest.fixture(scope="module")
+def evaluated(content, system, tmp_path_factory):
+    """What to call to evaluate (again), and the folder."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    file = folder / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    out = folder / "out"
+
+    def run(*options: str) -> int:
+        words = ["evaluate", "--config", str(file), "--system", f"psegan={system}", "--out", str(out)]
+        return cli.run([*words, "--max-epochs", "1", "--workers", "1", *options])
+
+    assert run() == 0
+    return run, out
+
+
+@pytest.fixture
+def results(evaluated) -> Results:
+    return Results.from_json(evaluated[1] / "results.json")
+
+
+def test_every_system_meets_every_attacker(results):
+    systems = {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    assert {row.system for row in results.rows} == systems
+    for system in systems:
+        for attacker in LADDER:
+            found = {row.metric: row for row in results.select(system=system, attacker=attacker, attribute="emotion")}
+            assert {"accuracy", "uar", "auc", "eer"} <= found.keys(), (system, attacker)
+            for row in found.values():
+                assert row.n == 10
+                if "minus" not in row.metric and row.low is not None:
+                    assert row.low <= row.high
+        kept = {(row.attribute, row.metric) for row in results.select(system=system, attacker=None)}
+        assert {
+            ("speaker", "accuracy"), ("speaker", "eer"), ("speaker", "min_dcf"), ("speaker", "eer_protected"),
+            ("speaker", "min_dcf_protected"), ("gender", "accuracy"), ("content", "accuracy"),
+        } <= kept  # fmt: skip
+        assert ({("speech", "mcd"), ("speech", "stoi")} <= kept) == (system != "original")
+    assert {row.system for row in results.select(attacker=SHUFFLED)} == {"original"}
+
+
+def test_the_identity_scores_what_the_original_does(results):
+    def scores(system: str) -> dict:
+        return {
+            (row.attacker, row.attribute, row.metric, row.seed): (row.value, row.low, row.high)
+            for row in results.select(system=system)
+            if row.attribute != "speech" and row.attacker != SHUFFLED and "minus" not in row.metric
+        }
+
+    assert len(scores("original")) > 20
+    assert scores("identity") == scores("original")
+    for row in results.select(system="identity", metric="uar-minus-original"):
+        assert (row.value, row.low, row.high) == (0, 0, 0)
+    (distortion,) = results.select(system="identity", metric="mcd")
+    assert distortion.value == 0
+
+
+def test_strongest_is_chosen_on_validation_and_said(results, evaluated):
+    assert results.header["strongest"].keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    members = {row.attacker for row in results.select(system="psegan") if row.attacker and "/" in row.attacker}
+    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0"}
+    for chosen in results.header["strongest"].values():
+        assert chosen["fold 0"] in {"cnn-0", "svm-0", "ensemble"}
+
+
+def test_everything_that_a_reader_wants_is_there(evaluated, results):
+    _, out = evaluated
+    page = read_page(out)
+    assert not page.missing
+    assert {path.name for path in page.figures.values()} >= {
+        "speech_psegan.png", "tsne_psegan.png", "roc_emotion_ignorant.png", "roc_emotion_strongest.png",
+        "roc_speaker.png", "confusion_psegan.png",
+    }  # fmt: skip
+    assert len(page.audio) == 2
+    assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    assert "shortened" in results.header
+    assert results.header["heard by the systems"] == {"psegan": "synthetic, split paper"}
+    assert (out / "report.html").stat().st_size > 100_000
+    rows = (out / "corpora" / "psegan" / "manifest.csv").read_text().splitlines()
+    assert len(rows) == 81
+    assert "target" in rows[0]
+
+
+def test_a_second_start_does_nothing_and_a_lost_stage_is_made_again(evaluated, capsys):
+    run, out = evaluated
+    stamps = {
+        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts
+    }
+    run()
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert "emotion" in capsys.readouterr().out
+    before = json.loads((out / "results.json").read_text())["rows"]
+    (out / "fold-0" / "verdicts" / "noise-test.npz").unlink()
+    (out / "results.json").unlink()
+    run()
+    assert json.loads((out / "results.json").read_text())["rows"] == before
+
+
+def test_another_evaluation_is_refused(content, evaluated, tmp_path):
+    _, out = evaluated
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**content, "seed": 7}, sort_keys=False))
+    with pytest.raises(PseganError, match=r"holds another evaluation \(seed was 0, now 7\)"):
+        cli.run(["evaluate", "--config", str(other), "--out", str(out), "--max-epochs", "1"])
+
+
+def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, repository):
+    """Another seed of the split: what is tested now was trained on then."""
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, "data": {**TINY, "split_seed": 5}}, sort_keys=False))
+    words = ["evaluate", "--config", str(file), "--out", str(tmp_path / "out"), "--system", f"psegan={system}"]
+    with pytest.raises(PseganError, match="was trained on .* utterances of the test set of fold 0"):
+        cli.run(words)
+    # where speakers are disjoint, attackers must not have the system's speakers either
+    content = {**content, "data": {**TINY, "n_speakers": 8, "split": "speaker-disjoint", "speakers": "attacker"}}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    moved = tmp_path / "moved" / "checkpoints" / "last.ckpt"
+    moved.parent.mkdir(parents=True)
+    shutil.copy(system, moved)
+    config = yaml.safe_load((system.parents[1] / "config.yaml").read_text())
+    config["data"]["init_args"] |= {"n_speakers": 8, "split": "speaker-disjoint"}
+    (moved.parents[1] / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(PseganError, match="was trained on speaker .*, whom the attackers of fold 0 learn from too"):
+        cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
+    with pytest.raises(PseganError, match="no such checkpoint of psegan"):
+        cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, 'key "name": Expected a <class'),
+        ({"systms": {}}, "unknown key 'systms'; there are name, out"),
+        ({"ladder": ["clever"]}, "ladder holds 'clever'; there are ignorant, vocoder-aware"),
+        ({"attackers": {}}, "needs at least one attacker"),
+        ({"attackers": {"svm": {"estimator": "x.Y"}}}, "first of the attackers must be a network"),
+        ({"attackers": {"cnn": {"config": []}}}, "attackers.cnn needs seeds and either 'config' or 'estimator'"),
+        ({"judges": {"mood": {}}}, "judges holds 'mood'"),
+        ({"verifier": {}}, "verifier needs either 'config' or 'backend'"),
+        ({"systems": {"original": "a.ckpt"}}, "cannot be called original"),
+        ({"systems": {"a/b": "a.ckpt"}}, "must not hold a slash"),
+    ],
+)
+def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_path, repository):
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(PseganError, match=message) as caught:
+        cli.run(["evaluate", "--config", str(file), "--out", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value)
+
+
+def test_arguments_are_checked(repository):
+    config = "experiments/evaluate/demo.yaml"
+    with pytest.raises(PseganError, match="must be NAME=CHECKPOINT"):
+        cli.run(["evaluate", "--config", config, "--system", "psegan"])
+    with pytest.raises(PseganError, match="--workers is 0"):
+        cli.run(["evaluate", "--config", config, "--workers", "0"])
