@@ -97,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")
     parser.add_argument("--out", help="folder of runs and results (instead of the experiment's)")
     parser.add_argument("--max-epochs", type=int, help="train no stage for longer than this, to check the path")
+    parser.add_argument("--attackers", nargs="+", metavar="NAME", help="as for psegan evaluate")
     parser.add_argument("--workers", type=int, help="processes of the evaluation at a time (default: one a core)")
 
 
@@ -107,7 +108,9 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise PseganError(f"--workers is {arguments.workers}, but must be at least 1")
     experiment = Reproduction.read(arguments.config)
-    reproduce(experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers)
+    reproduce(
+        experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
+    )
     return 0
 
 
@@ -117,6 +120,7 @@ def reproduce(
     data_root: str | None = None,
     max_epochs: int | None = None,
     workers: int | None = None,
+    attackers: list[str] | None = None,
 ) -> None:
     """Train every stage and evaluate the result; what is complete is left alone.
 
@@ -126,6 +130,7 @@ def reproduce(
         data_root: where the corpus lies, instead of the corpus file's ``root``.
         max_epochs: upper bound for every training.
         workers: processes of the evaluation at a time; by default one a core.
+        attackers: which to build, instead of the evaluation file's ladder.
 
     Raises:
         PseganError: the folder holds a stage of other settings, or whatever a stage raises.
@@ -141,7 +146,9 @@ def reproduce(
     from psegan.evaluation.specification import Evaluation
 
     evaluation = Evaluation.read(
-        experiment.evaluation, {name: str(checkpoints[stage]) for name, stage in experiment.systems.items()}
+        experiment.evaluation,
+        {name: str(checkpoints[stage]) for name, stage in experiment.systems.items()},
+        attackers,
     )
     prefix = "data.init_args."
     data = {key.removeprefix(prefix): value for key, value in experiment.set.items() if key.startswith(prefix)}

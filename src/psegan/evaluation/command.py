@@ -16,6 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")
     parser.add_argument("--out", help="folder of everything that is made (instead of the file's)")
     parser.add_argument("--max-epochs", type=int, help="train nothing for longer than this, to check the path")
+    parser.add_argument(
+        "--attackers", nargs="+", metavar="NAME",
+        help="which of ignorant, vocoder-aware, informed and strongest to build (instead of the file's ladder)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes at a time (default: one a core)")
 
 
@@ -35,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     from psegan.evaluation.evaluate import evaluate
     from psegan.evaluation.specification import Evaluation
 
-    evaluation = Evaluation.read(arguments.config, systems)
+    evaluation = Evaluation.read(arguments.config, systems, arguments.attackers)
     if arguments.out is not None:
         evaluation = replace(evaluation, out=arguments.out)
     evaluate(evaluation, arguments.data_root, arguments.max_epochs, arguments.workers)

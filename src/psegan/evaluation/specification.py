@@ -96,17 +96,19 @@ class Evaluation:
     seed: int = 0
 
     @classmethod
-    def read(cls, path: str, systems: dict[str, str] | None = None) -> "Evaluation":
+    def read(cls, path: str, systems: dict[str, str] | None = None, ladder: list[str] | None = None) -> "Evaluation":
         """Read an evaluation file.
 
         Args:
             path: of the file.
             systems: name → checkpoint or protector's file, beside those of the file.
+            ladder: instead of the file's.
 
         Raises:
             PseganError: the file is missing, is not YAML, or has unknown, missing or mistyped keys.
         """
-        return cls.parse(read_yaml(path), path, systems)
+        content = read_yaml(path)
+        return cls.parse(content if ladder is None else {**content, "ladder": ladder}, path, systems)
 
     @classmethod
     def parse(cls, content: dict[str, Any], where: str, systems: dict[str, str] | None = None) -> "Evaluation":

@@ -201,5 +201,7 @@ def test_arguments_are_checked(repository):
     config = "experiments/evaluate/demo.yaml"
     with pytest.raises(PseganError, match="must be NAME=CHECKPOINT"):
         cli.run(["evaluate", "--config", config, "--system", "psegan"])
+    with pytest.raises(PseganError, match="ladder holds 'clever'"):
+        cli.run(["evaluate", "--config", config, "--attackers", "clever"])
     with pytest.raises(PseganError, match="--workers is 0"):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
