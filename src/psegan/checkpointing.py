@@ -1,10 +1,12 @@
 """Checkpoints on disk: written whole or not at all, read without running code."""
 
+import hashlib
 import os
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
 
 from psegan.errors import PseganError
 from psegan.files import atomic_path
@@ -53,3 +55,12 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not isinstance(checkpoint, dict):
         raise PseganError(f"{path}: holds no checkpoint; give a .ckpt file that psegan wrote")
     return checkpoint
+
+
+def weights_hash(module: nn.Module) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a module's parameters and buffers with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ Everything here takes ``lengths (B,)`` in units of the last axis of the tensor a
 gives the same result as the same utterance alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -99,6 +100,22 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked.add_(1)
         return normalised.to(x.dtype)
+
+
+def embed_by_length(embed: Callable[[Tensor], Tensor], waveform: Tensor, lengths: Tensor) -> Tensor:
+    """Embeddings ``(B, E)`` of padded utterances ``(B, T)``, by a network that cannot tell padding from speech.
+
+    Args:
+        embed: utterances of one length ``(b, t)`` → ``(b, E)``.
+        waveform: samples, anything in the padding.
+        lengths: samples of each ``(B,)``.
+    """
+    rows, embeddings = [], []
+    for length in lengths.unique().tolist():
+        chosen = (lengths == length).nonzero().squeeze(1)
+        rows.append(chosen)
+        embeddings.append(embed(waveform[chosen, :length]))
+    return torch.cat(embeddings)[torch.cat(rows).argsort()]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

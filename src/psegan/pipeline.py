@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.stages import Fit, train
+from psegan.stages import Fit, planned, train
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
-    if arguments.max_epochs is not None and arguments.max_epochs < 1:
-        raise PseganError(f"--max-epochs is {arguments.max_epochs}, but must be at least 1")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise PseganError(f"--workers is {arguments.workers}, but must be at least 1")
+    require_positive(arguments, "max_epochs", "workers")
     experiment = Reproduction.read(arguments.config)
     reproduce(
         experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
@@ -163,26 +161,16 @@ def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max
     """Dotted key → value: what is laid over a stage's overlays."""
     values = {**experiment.set, **stage.set}
 
-    def planned(key: str, default: Any) -> Any:
-        if key in values:
-            return values[key]
-        for config in reversed(stage.config):
-            found: Any = read_yaml(config)
-            for part in key.split("."):
-                found = found.get(part) if isinstance(found, dict) else None
-            if found is not None:
-                return found
-        return default
-
-    if planned("trainer.devices", 1) not in (1, "1"):
+    if planned(stage.config, values, "trainer.devices", 1) not in (1, "1"):
         raise PseganError(f"stage {stage.name}: psegan reproduce trains on one device; remove trainer.devices")
     if experiment.seed:
         # an offset, so that stages which differ by their seeds go on to do so
-        values["seed_everything"] = planned("seed_everything", 0) + experiment.seed
+        values["seed_everything"] = planned(stage.config, values, "seed_everything", 0) + experiment.seed
     if data_root is not None:
         values["data.init_args.root"] = data_root
     if max_epochs is not None:
-        values["trainer.max_epochs"] = min(max_epochs, planned("trainer.max_epochs", max_epochs))
+        own = planned(stage.config, values, "trainer.max_epochs", max_epochs)
+        values["trainer.max_epochs"] = min(max_epochs, own)
     return values
 
 

@@ -148,6 +148,26 @@ class Fit:
         self.record.finish()
 
 
+def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: Any) -> Any:
+    """What overlays, and values laid over them, say of a dotted key.
+
+    Args:
+        configs: overlays, later ones over earlier ones.
+        values: dotted key → value.
+        key: dotted.
+        default: where none of them names it.
+    """
+    if key in values:
+        return values[key]
+    for config in reversed(configs):
+        found: Any = read_yaml(config)
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is not None:
+            return found
+    return default
+
+
 def train(fit: Fit, progress: str = "") -> Path:
     """Run a training in this process, unless it is complete, and return its checkpoint."""
     label = f"{progress} {fit.name}".strip()

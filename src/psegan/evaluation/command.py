@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import replace
 
+from psegan.arguments import require_positive
 from psegan.errors import PseganError
 
 
@@ -25,16 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan evaluate``."""
+    require_positive(arguments, "max_epochs", "workers")
     systems = {}
     for text in arguments.system:
         name, equals, system = text.partition("=")
         if not (name and equals and system):
             raise PseganError(f"--system is {text!r}, but must be NAME=CHECKPOINT")
         systems[name] = system
-    for key in ("max_epochs", "workers"):
-        number = getattr(arguments, key)
-        if number is not None and number < 1:
-            raise PseganError(f"--{key.replace('_', '-')} is {number}, but must be at least 1")
     # heavy, and not needed for --help
     from psegan.evaluation.evaluate import evaluate
     from psegan.evaluation.specification import Evaluation

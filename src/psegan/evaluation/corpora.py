@@ -6,22 +6,11 @@ says what the folder is made from and which utterances are done: a run that was 
 
 import hashlib
 import json
-import math
-import multiprocessing
-import multiprocessing.context
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,6 +21,7 @@ from psegan.batch import ATTRIBUTES
 from psegan.errors import PseganError
 from psegan.files import read_yaml
 from psegan.instantiate import instantiate
+from psegan.processes import one_thread, unordered, worth_starting
 from psegan.protectors import Protector, load_protector
 from psegan.random import seeded
 from psegan.stages import difference
@@ -40,8 +30,6 @@ Part = tuple[str, Utterance]
 """``train``, ``validation`` or ``test``, and an utterance of it."""
 MANIFEST = "manifest.csv"
 JOURNAL = "journal.jsonl"
-WORTH_A_PROCESS = 25
-"""Utterances: as long as a process takes to start, Griffin-Lim makes about so many."""
 
 
 def protect_corpus(
@@ -93,8 +81,8 @@ def protect_corpus(
     if manifest.is_file() and not waiting:
         return manifest
     journal.begin()
-    workers = min(workers, math.ceil(len(waiting) / WORTH_A_PROCESS))
-    job = Job(spec, protector.describe(), protector if workers <= 1 else None, data.loader(), journal.folder, seed)
+    workers = worth_starting(workers, len(waiting))
+    job = Job(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
     with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
         for id, target in _work(job, waiting, workers):
             journal.note(id, target)
@@ -108,12 +96,15 @@ def parts_of(data: CorpusDataModule, stages: Iterable[str]) -> list[Part]:
     return [(stage, utterance) for stage in stages for utterance in data.split_utterances(stage)]
 
 
-def load_corpus(config: str | Path, root: str | None = None) -> CorpusDataModule:
+def load_corpus(
+    config: str | Path, root: str | None = None, init_args: dict[str, Any] | None = None
+) -> CorpusDataModule:
     """The corpus that a YAML file names under ``data``: a corpus overlay, or a run's saved configuration.
 
     Args:
         config: the file.
         root: where the corpus lies, instead of the file's ``root``.
+        init_args: laid over the file's.
 
     Raises:
         PseganError: the file names no corpus, or with arguments that it does not take.
@@ -121,8 +112,8 @@ def load_corpus(config: str | Path, root: str | None = None) -> CorpusDataModule
     spec = read_yaml(config).get("data")
     if not isinstance(spec, dict):
         raise PseganError(f"{config}: names no corpus under 'data', as experiments/corpora/ravdess.yaml does")
-    if root is not None:
-        spec = {**spec, "init_args": {**(spec.get("init_args") or {}), "root": root}}
+    over = (init_args or {}) | ({} if root is None else {"root": root})
+    spec = {**spec, "init_args": {**(spec.get("init_args") or {}), **over}}
     return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
 
 
@@ -218,21 +209,12 @@ def audio_path(folder: Path, id: str) -> Path:
 
 def _work(job: Job, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
     """Protect utterances in any order; yields id and target of each when its file is there."""
-    if job.protector is not None:
-        with _one_thread():
-            for utterance in waiting:
-                yield _protect(job, utterance)
+    if workers > 1:
+        yield from unordered(_protect_here, waiting, workers, _take, (job._replace(protector=None),))
         return
-    pool = ProcessPoolExecutor(workers, _context(), initializer=_begin_process, initargs=(job, Path.cwd()))
-    try:
-        for done in as_completed([pool.submit(_protect_here, utterance) for utterance in waiting]):
-            yield done.result()
-    except BrokenProcessPool:
-        raise PseganError(
-            "a worker process died, perhaps for want of memory; run the same command again to go on, with fewer workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with one_thread():
+        for utterance in waiting:
+            yield _protect(job, utterance)
 
 
 def _protect(job: Job, utterance: Utterance) -> tuple[str, int | None]:
@@ -255,30 +237,9 @@ _job: Job
 """Of this worker process."""
 
 
-def _context() -> multiprocessing.context.BaseContext:
-    """How workers start: forks of a process that has imported torch once; a fork of this one, with threads, may hang."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _begin_process(job: Job, here: Path) -> None:
+def _take(job: Job) -> None:
     global _job
-    os.chdir(here)  # multiprocessing goes back to where the program was started
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent answers for all
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
     _job = job._replace(protector=load_protector(job.spec))
-
-
-def _end_with_parent() -> None:
-    """Workers of a killed process would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
@@ -288,17 +249,6 @@ def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
             f"the protector changed while it was loaded ({changed}); run again when its training has ended"
         )
     return _protect(_job, utterance)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute as a worker does: more threads would add in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _fingerprint(data: CorpusDataModule, parts: Sequence[Part]) -> str:

@@ -4,7 +4,7 @@ Everything it makes lies in one folder, stage by stage, and a stage that is comp
 
     corpora/SYSTEM/          protected recordings and their manifest
     fold-K/manifests/        which of them an attacker of fold K learns from, and which are tested
-    fold-K/attackers/        one training each: what it heard / architecture-seed
+    fold-K/attackers/        one training each: what it heard (or ``ignorant``) / architecture-seed
     fold-K/judges/           classifiers of speaker, gender and content, and the verifier
     fold-K/verdicts/         what all of them say of each system's test speech
     results.json, ...        see publication.py
@@ -12,13 +12,11 @@ Everything it makes lies in one folder, stage by stage, and a stage that is comp
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datamodules.base import CorpusDataModule, Utterance
@@ -26,22 +24,23 @@ from datamodules.manifest import ManifestDataModule, read_manifest, write_manife
 from psegan import __version__
 from psegan.errors import PseganError
 from psegan.evaluation import independence, publication
+from psegan.evaluation.classical import ClassicalAttackers
 from psegan.evaluation.clips import various
-from psegan.evaluation.corpora import protect_corpus
-from psegan.evaluation.feature_tables import functional_table
+from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.results import Results
-from psegan.evaluation.specification import SHUFFLED, Evaluation, Trained
+from psegan.evaluation.specification import Evaluation, Trained
+from psegan.evaluation.tables import SHUFFLED
 from psegan.evaluation.tabulation import Table
 from psegan.evaluation.verdicts import Verdicts, listen
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.files import file_hash, read_yaml
-from psegan.instantiate import find_class, instantiate
+from psegan.instantiate import instantiate
 from psegan.random import stable_hash
-from psegan.stages import Fit, Record, train_all
+from psegan.stages import Fit, Record, planned, train_all
 from psegan.systems.classifier import load_classifier
 
 ORIGINAL = "original"
-AWARE = "vocoder-aware"
+IGNORANT, AWARE = "ignorant", "vocoder-aware"
 SEEDS = {"attackers": 2000, "judges": 3000, "verifier": 4000}
 """Added to the seeds of trainings, so that no attacker or judge is a network that a system was trained beside."""
 
@@ -69,7 +68,7 @@ class Member:
     """One attacker on emotion.
 
     Attributes:
-        heard: what it learnt from: a system's name, ``vocoder-aware`` or ``shuffled-labels``.
+        heard: what it learnt from: ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name.
         architecture, seed: which.
     """
 
@@ -81,6 +80,11 @@ class Member:
     def name(self) -> str:
         return f"{self.heard}/{self.architecture}-{self.seed}"
 
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The systems whose speech that is."""
+        return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, "copy-synthesis")}.get(self.heard, (self.heard,))
+
 
 class Run:
     """One evaluation in its folder. Arguments: see :func:`evaluate`."""
@@ -90,23 +94,15 @@ class Run:
         self.folder = Path(evaluation.out)
         self.data_root, self.max_epochs, self.workers = data_root, max_epochs, workers
         self.first = next(iter(evaluation.attackers))
-        self._tables: dict[str, dict[str, NDArray[np.float64]]] = {}
+        self.classical = cache(self._classical)
+        self.verifier = cache(self._verifier)
 
     # what there is to do
 
     def corpus(self, fold: int) -> CorpusDataModule:
         """The corpus of original speech, split for a fold."""
-        found = read_yaml(self.evaluation.corpus)
-        spec = found.get("data")
-        if not isinstance(spec, dict):
-            raise PseganError(f"{self.evaluation.corpus}: has no key 'data'; name a corpus as experiments/corpora does")
-        init_args = {**spec.get("init_args", {}), **self.evaluation.data}
-        if self.data_root is not None:
-            init_args["root"] = self.data_root
-        if len(self.evaluation.folds) > 1 or fold:
-            init_args["fold"] = fold
-        spec = {"class_path": spec.get("class_path"), "init_args": init_args}
-        return instantiate(CorpusDataModule, spec, self.evaluation.corpus)  # type: ignore[type-abstract]
+        own = {"fold": fold} if len(self.evaluation.folds) > 1 or fold else {}
+        return load_corpus(self.evaluation.corpus, self.data_root, {**self.evaluation.data, **own})
 
     @cached_property
     def corpora(self) -> dict[int, CorpusDataModule]:
@@ -127,10 +123,10 @@ class Run:
 
     def attackers_of(self, system: str) -> list[Member]:
         """Attackers who judge a system's speech."""
-        heard = [ORIGINAL]
+        heard = [IGNORANT]
         if AWARE in self.evaluation.ladder:
             heard.append(AWARE)
-        if self.informed and system != ORIGINAL:
+        if self.informed:
             heard.append(system)
         if system == ORIGINAL:
             heard.append(SHUFFLED)
@@ -155,8 +151,9 @@ class Run:
             self.write_manifests(fold)
             disjoint = self.corpora[fold].split == "speaker-disjoint"
             independence.check_manifest(self.manifest(fold, ORIGINAL), disjoint)
-        fits = [fit for fold in self.evaluation.folds for fit in self.fits(fold)]
-        train_all(fits, self.workers, "training attackers and judges")
+        for label, fits in (("attackers of original speech, and judges", self.fits), ("attackers", self.continued)):
+            found = [fit for fold in self.evaluation.folds for fit in fits(fold)]
+            train_all(found, self.workers, f"training {label}")
         for fold in self.evaluation.folds:
             for system in self.evaluation.systems:
                 self.judge(fold, system)
@@ -196,7 +193,7 @@ class Run:
         header["heard by the systems"] = self.heard
         header["strongest"] = tables[0].chosen
         header["weights"] = {
-            f"fold {fold}: {fit.name}": file_hash(fit.checkpoint) for fold in folds for fit in self.fits(fold)
+            fit.name: file_hash(fit.checkpoint) for fold in folds for fit in (*self.fits(fold), *self.continued(fold))
         }
         clips = {system: self.clips(system) for system in self.evaluation.systems}
         publication.publish(self.folder, Results(header, rows), tables[0], clips)
@@ -305,21 +302,25 @@ class Run:
     # trainings
 
     def fits(self, fold: int) -> Iterator[Fit]:
-        """Every training of a fold."""
-        heard = [ORIGINAL, SHUFFLED]
-        if AWARE in self.evaluation.ladder:
-            heard.append(AWARE)
-        if self.informed:
-            heard += [system for system in self.evaluation.systems if system != ORIGINAL]
-        for one in heard:
-            for member in self.members(one):
-                if self.evaluation.attackers[member.architecture].estimator is None:
-                    yield self.attacker(fold, member)
+        """Every training of a fold that starts from nothing."""
+        for heard in (IGNORANT, SHUFFLED):
+            yield from self.attackers(fold, heard)
         for attribute in self.judged_attributes(fold):
-            judge = self.evaluation.judges[attribute]
-            yield self.fit(fold, f"judges/{attribute}", judge, [ORIGINAL], attribute, SEEDS["judges"])
+            yield self.judge_fit(fold, attribute)
         if self.evaluation.verifier.backend is None:
             yield self.verifier_fit(fold)
+
+    def continued(self, fold: int) -> Iterator[Fit]:
+        """Every training of a fold that starts from an attacker of original speech."""
+        if AWARE in self.evaluation.ladder:
+            yield from self.attackers(fold, AWARE)
+        if self.informed:
+            for system in self.evaluation.systems:
+                yield from self.attackers(fold, system)
+
+    def attackers(self, fold: int, heard: str) -> list[Fit]:
+        """The trainings of the networks that learn from ``heard``."""
+        return [self.attacker(fold, member) for member in self.members(heard) if self._is_network(member)]
 
     def judged_attributes(self, fold: int) -> list[str]:
         """Attributes to survive that a classifier can judge: a speaker only where training heard that speaker."""
@@ -331,17 +332,33 @@ class Run:
         ]
 
     def attacker(self, fold: int, member: Member) -> Fit:
-        """The training of an attacker that is a network."""
-        heard = [ORIGINAL, "copy-synthesis"] if member.heard == AWARE else [member.heard]
-        how = self.evaluation.attackers[member.architecture]
-        return self.fit(fold, f"attackers/{member.name}", how, heard, "emotion", SEEDS["attackers"] + member.seed)
+        """The training of an attacker that is a network.
+
+        Who has protected speech of known emotion also has the speech that it was made from, and starts from what that
+        taught; from nothing, the same network gets less out of little protected speech.
+        """
+        how, seed = self.evaluation.attackers[member.architecture], SEEDS["attackers"] + member.seed
+        name = f"attackers/{member.name}"
+        if member.heard in (IGNORANT, SHUFFLED):
+            return self.fit(fold, name, how, member.corpora, "emotion", seed)
+        start = self.attacker(fold, replace(member, heard=IGNORANT))
+        how = replace(how, set=how.set | how.continued)
+        return self.fit(fold, name, how, member.corpora, "emotion", seed, start.checkpoint)
+
+    def judge_fit(self, fold: int, attribute: str) -> Fit:
+        """The training of a judge."""
+        how = self.evaluation.judges[attribute]
+        return self.fit(fold, f"judges/{attribute}", how, [ORIGINAL], attribute, SEEDS["judges"])
 
     def verifier_fit(self, fold: int) -> Fit:
         """The training of the network that verifies speakers."""
         return self.fit(fold, "judges/verifier", self.evaluation.verifier, [ORIGINAL], "speaker", SEEDS["verifier"])
 
-    def fit(self, fold: int, name: str, how: Trained, heard: Sequence[str], attribute: str, seed: int) -> Fit:
-        """A training on what was heard in a fold."""
+    def fit(
+        self, fold: int, name: str, how: Trained, heard: Sequence[str], attribute: str, seed: int,
+        start: Path | None = None,
+    ) -> Fit:  # fmt: skip
+        """A training on what was heard in a fold, from nothing or from the encoder of the checkpoint ``start``."""
         values: dict[str, Any] = {
             **how.set,
             "seed_everything": seed,
@@ -355,16 +372,20 @@ class Run:
             "trainer.enable_progress_bar": False,
             "trainer.enable_model_summary": False,
         }
+        files = {one: self.manifest(fold, one) for one in heard}
+        if start is not None:
+            values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
+            files["start/encoder"] = start
         if self.max_epochs is not None:
-            planned = _planned(how, "trainer.max_epochs", self.max_epochs)
-            values["trainer.max_epochs"] = min(self.max_epochs, planned)
-        best = _planned(how, "best.monitor", None) is not None
+            own = planned(how.config, how.set, "trainer.max_epochs", self.max_epochs)
+            values["trainer.max_epochs"] = min(self.max_epochs, own)
+        best = planned(how.config, how.set, "best.monitor", None) is not None
         return Fit(
             f"fold {fold}: {name}",
             self.folder / f"fold-{fold}" / name,
             tuple(how.config),
             values,
-            {one: self.manifest(fold, one) for one in heard},
+            files,
             result="best.ckpt" if best else "last.ckpt",
         )
 
@@ -374,7 +395,7 @@ class Run:
         """Where a system's verdicts lie."""
         return self.folder / f"fold-{fold}" / "verdicts" / f"{system}-{stage}.npz"
 
-    def verifier(self, fold: int) -> Verifier:
+    def _verifier(self, fold: int) -> Verifier:
         """What verifies speakers in a fold."""
         how = self.evaluation.verifier
         if how.backend is None:
@@ -385,12 +406,10 @@ class Run:
     def judge(self, fold: int, system: str) -> None:
         """Let everybody judge a system's test speech, and its informed attackers the validation set beside it."""
         nets = {m: self.attacker(fold, m) for m in self.attackers_of(system) if self._is_network(m)}
-        judges = {a: self.folder / f"fold-{fold}" / "judges" / a for a in self.judged_attributes(fold)}
+        judges = {a: self.judge_fit(fold, a) for a in self.judged_attributes(fold)}
         inputs = {member.name: file_hash(fit.checkpoint) for member, fit in nets.items()}
-        for attribute in judges:
-            inputs[attribute] = file_hash(self._judge_fit(fold, attribute).checkpoint)
-        heard = {member.heard for member in self.attackers_of(system)}
-        for one in sorted({system, *heard} - {AWARE}):
+        inputs |= {attribute: file_hash(fit.checkpoint) for attribute, fit in judges.items()}
+        for one in (ORIGINAL, system, *([SHUFFLED] if system == ORIGINAL else [])):
             inputs[f"manifest {one}"] = file_hash(self.manifest(fold, one))
         verifier = self.verifier(fold)
         settings = {
@@ -405,7 +424,7 @@ class Run:
         attackers = {member.name: load_classifier(fit.checkpoint, "emotion") for member, fit in nets.items()}
         for stage in self.stages:
             if stage == "test":
-                survivors = {a: load_classifier(self._judge_fit(fold, a).checkpoint, a) for a in judges}
+                survivors = {a: load_classifier(fit.checkpoint, a) for a, fit in judges.items()}
                 reference = None if system == ORIGINAL else original
                 label = f"fold {fold}: judging {system}"
                 found = listen(corpus, stage, {**attackers, **survivors}, verifier, reference, label)
@@ -415,39 +434,20 @@ class Run:
                 own = {m.name: attackers[m.name] for m in members if m.name in attackers}
                 found = listen(corpus, stage, own, label=f"fold {fold}: judging {system}, validation")
             for member in members:
-                if not self._is_network(member):
-                    found.probability[member.name] = self.classical(fold, member, system, stage)
+                estimator = self.evaluation.attackers[member.architecture].estimator
+                if estimator is not None:
+                    found.probability[member.name] = self.classical(fold).posteriors(
+                        estimator, member.seed, member.corpora, system, stage
+                    )
             found.save(self.verdict_path(fold, system, stage))
         record.finish()
 
-    def _judge_fit(self, fold: int, attribute: str) -> Fit:
-        how = self.evaluation.judges[attribute]
-        return self.fit(fold, f"judges/{attribute}", how, [ORIGINAL], attribute, SEEDS["judges"])
+    def _classical(self, fold: int) -> ClassicalAttackers:
+        """Classical attackers of a fold."""
+        return ClassicalAttackers(partial(self.opened, fold), self.folder / "corpora", self.workers)
 
     def _is_network(self, member: Member) -> bool:
         return self.evaluation.attackers[member.architecture].estimator is None
-
-    # classical attackers, which are trained in seconds and not kept
-
-    def classical(self, fold: int, member: Member, system: str, stage: str) -> NDArray[np.float64]:
-        """Posteriors ``(N, K)`` of a classical attacker for one part of a system's speech."""
-        path = self.evaluation.attackers[member.architecture].estimator
-        assert path is not None
-        estimator: Any = find_class(object, path, f"attackers.{member.architecture}")(seed=member.seed)  # type: ignore[call-arg]
-        estimator.fit(*self.features(fold, member.heard, "train"), *self.features(fold, member.heard, "validation"))
-        return np.asarray(estimator.predict_proba(self.features(fold, system, stage)[0]), dtype=np.float64)
-
-    def features(self, fold: int, heard: str, stage: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Functionals ``(N, F)`` and emotions ``(N,)`` of one part of a fold's corpus."""
-        utterances = self.opened(fold, heard).split_utterances(stage)
-        rows = [self.table(str(u.details["corpus"]))[str(u.details["source"])] for u in utterances]
-        return np.stack(rows), np.array([u.emotion for u in utterances])
-
-    def table(self, corpus: str) -> dict[str, NDArray[np.float64]]:
-        """Id → functionals ``(F,)`` of a protected corpus, in memory after the first use."""
-        if corpus not in self._tables:
-            self._tables[corpus] = functional_table(self.folder / "corpora" / corpus, self.workers)
-        return self._tables[corpus]
 
 
 def of_fold(spec: Any, fold: int | None) -> Any:
@@ -464,16 +464,3 @@ def _shuffled(rows: Sequence[dict[str, str]], seed: int) -> Iterator[dict[str, s
         emotions = [row["emotion"] for row in sorted(part, key=lambda row: stable_hash("shuffled", seed, row["id"]))]
         for row, emotion in zip(part, emotions, strict=True):
             yield {**row, "emotion": emotion}
-
-
-def _planned(how: Trained, key: str, default: Any) -> Any:
-    """What a training's overlays and settings say of a dotted key."""
-    if key in how.set:
-        return how.set[key]
-    for config in reversed(how.config):
-        found: Any = read_yaml(config)
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if found is not None:
-            return found
-    return default

@@ -1,11 +1,8 @@
 """Functionals of a whole protected corpus, made once, in parallel, beside its recordings."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -13,6 +10,7 @@ from datamodules.manifest import read_manifest
 from psegan.audio import read_audio
 from psegan.evaluation.functionals import functionals
 from psegan.files import atomic_path, file_hash
+from psegan.processes import one_thread, unordered, worth_starting
 from psegan.stages import Record
 
 FILE = "functionals.npz"
@@ -34,20 +32,17 @@ def functional_table(corpus: Path, workers: int) -> dict[str, NDArray[np.float64
         record.begin()
         rows = read_manifest(manifest)
         files = [corpus / row["path"] for row in rows]
-        label = f"functionals: {corpus.name}"
-        if workers == 1:
-            vectors = [functionals(read_audio(file)) for file in tqdm(files, desc=label, leave=False)]
-        else:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                found = pool.map(_functionals, files, chunksize=16)
-                vectors = list(tqdm(found, total=len(files), desc=label, leave=False))
+        workers = worth_starting(workers, len(files))
+        found = unordered(_functionals, files, workers) if workers > 1 else map(_functionals, files)
+        with one_thread():
+            vectors = dict(tqdm(found, total=len(files), desc=f"functionals: {corpus.name}", leave=False))
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, id=np.array([row["id"] for row in rows]), functionals=np.stack(vectors))
+            ids, table = np.array([row["id"] for row in rows]), np.stack([vectors[file] for file in files])
+            np.savez_compressed(temporary, id=ids, functionals=table)
         record.finish()
     with np.load(path, allow_pickle=False) as arrays:
         return dict(zip(arrays["id"].tolist(), arrays["functionals"], strict=True))
 
 
-def _functionals(file: Path) -> NDArray[np.float64]:
-    return functionals(read_audio(file))
+def _functionals(file: Path) -> tuple[Path, NDArray[np.float64]]:
+    return file, functionals(read_audio(file))

@@ -6,12 +6,11 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from psegan.errors import PseganError, readable
+from psegan.evaluation.tables import ATTACKERS, SHUFFLED
 from psegan.files import read_yaml
 
-LADDER = ("ignorant", "vocoder-aware", "informed", "strongest")
-"""The attackers on emotion, from the one who knows least; docs/evaluation.md says what each shows."""
-SHUFFLED = "shuffled-labels"
-"""The attacker who learnt from labels that mean nothing: whatever it scores above chance is a defect of the measurement."""
+LADDER = tuple(reversed(ATTACKERS))
+"""The attackers on emotion, from the one who knows least."""
 JUDGES = ("speaker", "gender", "content")
 """Attributes that are to survive."""
 
@@ -36,9 +35,11 @@ class Architecture(Trained):
     Attributes:
         estimator: import path of a classical attacker (:mod:`psegan.evaluation.functionals`), which has no ``config``.
         seeds: one attacker each.
+        continued: dotted key → value, laid over ``set`` where training starts from the attacker of original speech.
     """
 
     estimator: str | None = None
+    continued: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
 
 
@@ -155,8 +156,8 @@ def _with_controls(evaluation: Evaluation, more: dict[str, str]) -> dict[str, di
         "copy-synthesis": copy,
     }
     for name, system in {**evaluation.systems, **more}.items():
-        if name in ("original", "copy-synthesis", SHUFFLED):
-            raise PseganError(f"a system cannot be called {name}: that is the name of a control")
+        if name in ("original", "copy-synthesis", SHUFFLED, *LADDER):
+            raise PseganError(f"a system cannot be called {name}: that is the name of a control or an attacker")
         if isinstance(system, str) and system.endswith(".ckpt"):
             init_args = {"checkpoint": system, "vocoder": evaluation.vocoder}
             system = {"class_path": "psegan.protectors.TrainedSystem", "init_args": init_args}

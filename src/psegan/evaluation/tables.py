@@ -37,7 +37,7 @@ ADAPTIVE = ("strongest", "informed")
 """Attackers that learned from protected speech; without one of them a table says nothing about privacy."""
 
 SHUFFLED = "shuffled-labels"
-"""The attacker whose training labels were shuffled: above chance it shows a leak in the evaluation itself."""
+"""The attacker whose training labels mean nothing: above chance it shows a leak in the evaluation itself."""
 
 SPLITS = {
     "speaker-disjoint": "no speaker is in more than one of protector training, attacker training and test",

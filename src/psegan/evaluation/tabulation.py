@@ -12,7 +12,8 @@ from datamodules.base import CorpusDataModule
 from psegan.evaluation import metrics
 from psegan.evaluation.bootstrap import Bootstrap, Resampled
 from psegan.evaluation.results import Row
-from psegan.evaluation.specification import SHUFFLED, Evaluation
+from psegan.evaluation.specification import Evaluation
+from psegan.evaluation.tables import SHUFFLED
 from psegan.evaluation.verdicts import Verdicts
 
 Scores = NDArray[np.float64]
@@ -107,7 +108,7 @@ class Table:
     def attacks(self, system: str) -> Iterator[Attack]:
         """All attackers of a system: the rungs of the ladder, then single ones."""
         ladder = self.evaluation.ladder
-        heard = {"ignorant": "original", "vocoder-aware": "vocoder-aware", "informed": system}
+        heard = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
         first = next(iter(self.evaluation.attackers))
         for rung, source in heard.items():
             if rung in ladder:
@@ -208,7 +209,7 @@ class Table:
     def emotion_embeddings(self, system: str) -> Scores:
         """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``."""
         first, one = next(iter(self.evaluation.attackers.items()))
-        return self.pooled(system, lambda v: v.embedding[f"original/{first}-{one.seeds[0]}"])
+        return self.pooled(system, lambda v: v.embedding[f"ignorant/{first}-{one.seeds[0]}"])
 
     # comparisons
 

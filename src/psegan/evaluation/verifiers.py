@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from psegan.checkpointing import weights_hash
 from psegan.errors import PseganError
 from psegan.files import file_hash
-from psegan.models.selfsupervised import embed_by_length, weights_hash
+from psegan.masking import embed_by_length
 from psegan.systems.classifier import load_classifier
 
 

@@ -1,7 +1,6 @@
 """Self-supervised speech models (wav2vec 2.0, HuBERT, WavLM) as an encoder: the strongest attackers there are."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,8 +13,9 @@ from torchaudio.models import Wav2Vec2Model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from psegan.audio import SAMPLE_RATE
+from psegan.checkpointing import weights_hash
 from psegan.errors import PseganError
-from psegan.masking import mask_like, masked_statistics
+from psegan.masking import embed_by_length, mask_like, masked_statistics
 from psegan.models.classifier import AttentiveStatisticsPooling
 
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
@@ -124,31 +124,6 @@ class SelfSupervisedEncoder(nn.Module):
         assert isinstance(mixed, Tensor)
         frames = torch.full((len(mixed),), mixed.shape[1], device=mixed.device)
         return self.embedding(self.pooling(mixed.transpose(1, 2), frames))
-
-
-def embed_by_length(embed: Callable[[Tensor], Tensor], waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Embeddings ``(B, E)`` of padded utterances ``(B, T)``, by a network that cannot tell padding from speech.
-
-    Args:
-        embed: utterances of one length ``(b, t)`` → ``(b, E)``.
-        waveform: samples, anything in the padding.
-        lengths: samples of each ``(B,)``.
-    """
-    rows, embeddings = [], []
-    for length in lengths.unique().tolist():
-        chosen = (lengths == length).nonzero().squeeze(1)
-        rows.append(chosen)
-        embeddings.append(embed(waveform[chosen, :length]))
-    return torch.cat(embeddings)[torch.cat(rows).argsort()]
-
-
-def weights_hash(module: nn.Module) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a module's parameters and buffers with their names."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
 
 
 def receptive_field(model: Wav2Vec2Model) -> int:

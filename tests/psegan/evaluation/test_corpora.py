@@ -17,6 +17,7 @@ from psegan.audio import read_audio
 from psegan.errors import PseganError
 from psegan.evaluation import corpora
 from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
+from psegan.processes import WORTH_A_PROCESS
 from psegan.random import seeded
 
 NOISE = {"class_path": "AdditiveNoise", "init_args": {"snr_db": 10}}
@@ -96,7 +97,7 @@ def test_identity_reproduces_real_recordings(corpora_root, tmp_path):
 
 def test_processes_order_and_company_change_nothing(synthetic, tmp_path):
     parts = parts_of(synthetic, ("train",))
-    assert len(parts) > 2 * corpora.WORTH_A_PROCESS
+    assert len(parts) > 2 * WORTH_A_PROCESS
     protect_corpus(synthetic, parts, NOISE, tmp_path / "one")
     threads = torch.get_num_threads()
     protect_corpus(synthetic, parts, NOISE, tmp_path / "two", workers=2)
@@ -221,7 +222,7 @@ def test_folders_of_something_else_are_refused(synthetic, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_broken_recording_is_named(tmp_path, workers):
-    data = corpus_of(tmp_path / "source", 2 * corpora.WORTH_A_PROCESS)
+    data = corpus_of(tmp_path / "source", 2 * WORTH_A_PROCESS)
     broken = tmp_path / "source" / "30.wav"
     broken.write_bytes(b"RIFF no audio")
     parts = parts_of(data, ("test",))

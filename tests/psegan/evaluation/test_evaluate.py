@@ -11,7 +11,9 @@ from psegan import cli, training
 from psegan.errors import PseganError
 from psegan.evaluation.report import read_page
 from psegan.evaluation.results import Results
-from psegan.evaluation.specification import LADDER, SHUFFLED
+from psegan.evaluation.specification import LADDER
+from psegan.evaluation.tables import SHUFFLED
+from psegan.files import file_hash
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
@@ -101,6 +103,18 @@ def test_the_identity_scores_what_the_original_does(results):
         assert (row.value, row.low, row.high) == (0, 0, 0)
     (distortion,) = results.select(system="identity", metric="mcd")
     assert distortion.value == 0
+
+
+def test_attackers_go_on_from_the_one_who_heard_original_speech(evaluated):
+    attackers = evaluated[1] / "fold-0" / "attackers"
+    start = file_hash(attackers / "ignorant" / "cnn-0" / "checkpoints" / "best.ckpt")
+    inputs = {
+        p.parts[-3]: json.loads(p.read_text())["settings"]["inputs"] for p in attackers.glob("*/cnn-0/stage.json")
+    }
+    from_nothing = {heard for heard, found in inputs.items() if "start/encoder" not in found}
+    assert from_nothing == {"ignorant", SHUFFLED}
+    assert {found["start/encoder"] for heard, found in inputs.items() if heard not in from_nothing} == {start}
+    assert len(inputs) == 8
 
 
 def test_strongest_is_chosen_on_validation_and_said(results, evaluated):
