@@ -57,10 +57,11 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     return checkpoint
 
 
-def weights_hash(module: nn.Module) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a module's parameters and buffers with their names."""
+def weights_hash(module: nn.Module) -> str | None:
+    """First 16 hexadecimal digits of the SHA-256 of a module's parameters and buffers; None if it has none."""
+    state = module.state_dict()
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    for name, tensor in state.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16] if state else None

@@ -5,7 +5,6 @@ draws depend on nothing but the generator that it is given, so that an utterance
 order or process it is protected.
 """
 
-import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -20,9 +19,10 @@ from torch.nn import functional as F
 from torchaudio import functional as AF
 
 from psegan.audio import LogMel, resample
+from psegan.checkpointing import weights_hash
 from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml
-from psegan.instantiate import instantiate
+from psegan.instantiate import find_class, instantiate
 from psegan.models.vocoder import GriffinLim, Vocoder
 from psegan.systems.adversarial import load_system
 
@@ -97,7 +97,7 @@ class CopySynthesis(Protector):
 
     def __init__(self, vocoder: Vocoder | None = None) -> None:
         self.vocoder = _ready(vocoder)
-        self.weights = _state_hash(self.vocoder)
+        self.weights = weights_hash(self.vocoder)
         self._front_end = LogMel()
 
     def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
@@ -200,15 +200,34 @@ def load_protector(spec: dict[str, Any] | str) -> Protector:
     Raises:
         PseganError: no such file or class, or arguments that the class does not take.
     """
-    where = "protector"
-    if isinstance(spec, str):
-        where = spec
-        suffix = Path(spec).suffix
-        if suffix == ".ckpt":
-            spec = {"class_path": f"{__name__}.TrainedSystem", "init_args": {"checkpoint": spec}}
-        else:
-            spec = read_yaml(spec) if suffix in (".yaml", ".yml") else {"class_path": spec}
-    return instantiate(Protector, spec, where, package=__name__)  # type: ignore[type-abstract]
+    where = spec if isinstance(spec, str) else "protector"
+    return instantiate(Protector, spelt_out(spec), where, package=__name__)  # type: ignore[type-abstract]
+
+
+def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
+    """A protector's specification as a mapping; see :func:`load_protector`.
+
+    Raises:
+        PseganError: no such file.
+    """
+    if isinstance(spec, dict):
+        return spec
+    suffix = Path(spec).suffix
+    if suffix == ".ckpt":
+        return {"class_path": f"{__name__}.{TrainedSystem.__name__}", "init_args": {"checkpoint": spec}}
+    return read_yaml(spec) if suffix in (".yaml", ".yml") else {"class_path": spec}
+
+
+def is_trained(spec: dict[str, Any] | str) -> bool:
+    """Whether a specification describes a :class:`TrainedSystem`, which learnt from speech.
+
+    Raises:
+        PseganError: it describes no protector.
+    """
+    class_path = spelt_out(spec).get("class_path")
+    if not isinstance(class_path, str):
+        raise PseganError(f"protector {spec}: has no class_path; give one, or a checkpoint that ends in .ckpt")
+    return issubclass(find_class(Protector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
 
 
 def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) -> Tensor:
@@ -370,7 +389,7 @@ def _describe(thing: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, nn.Module):
-        return {**_describe(value), "weights": _state_hash(value)}
+        return {**_describe(value), "weights": weights_hash(value)}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -381,13 +400,3 @@ def _spell(about: dict[str, Any]) -> str:
         for name, value in about["init_args"].items()
     }
     return f"{about['class_path'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in arguments.items())})"
-
-
-def _state_hash(module: nn.Module) -> str | None:
-    """First 16 hexadecimal digits of the SHA-256 of a module's state; None if it has none."""
-    state = module.state_dict()
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16] if state else None

@@ -159,12 +159,13 @@ def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: A
     """
     if key in values:
         return values[key]
+    *parents, last = key.split(".")
     for config in reversed(configs):
         found: Any = read_yaml(config)
-        for part in key.split("."):
+        for part in parents:
             found = found.get(part) if isinstance(found, dict) else None
-        if found is not None:
-            return found
+        if isinstance(found, dict) and last in found:
+            return found[last]
     return default
 
 
@@ -188,7 +189,8 @@ def train(fit: Fit, progress: str = "") -> Path:
 def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     """Run trainings in processes of their own, ``workers`` at a time, each with its share of the cores and its log.
 
-    Complete ones are left alone. One that fails doesn't stop the others. With one worker this process does the work.
+    Complete ones are left alone. One that fails doesn't stop the others. With one worker this process does the work, and
+    there are no logs.
 
     Args:
         fits: in the order in which to begin.
@@ -200,13 +202,19 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     """
     waiting = [fit for fit in fits if not fit.complete]
     if workers == 1:
+        failures: dict[Fit, str] = {}
         for number, fit in enumerate(waiting, len(fits) - len(waiting) + 1):
-            train(fit, f"{label} [{number}/{len(fits)}]")
+            try:
+                train(fit, f"{label} [{number}/{len(fits)}]")
+            except PseganError as error:
+                failures[fit] = str(error)
+                print(f"{fit.name}: failed: {error}", flush=True)
+        _raise_failures(failures, len(fits))
         return
     bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
     running: dict[Fit, subprocess.Popen[bytes]] = {}
     shown = ""
-    failed: list[Fit] = []
+    failures = {}
     threads = str(max((os.cpu_count() or 1) // workers, 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     try:
@@ -224,10 +232,13 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
                 bar.set_postfix_str(names)
                 shown = names
             for fit in [fit for fit, process in running.items() if process.poll() is not None]:
-                if running.pop(fit).returncode == 0:
-                    fit.finish()
-                else:
-                    failed.append(fit)
+                try:
+                    if running.pop(fit).returncode == 0:
+                        fit.finish()
+                    else:
+                        failures[fit] = f"{_last_line(log_path(fit))} (its log: {log_path(fit)})"
+                except PseganError as error:
+                    failures[fit] = str(error)
                 bar.update()
             time.sleep(0.05)
     finally:
@@ -236,13 +247,19 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
         for process in running.values():
             process.wait()
         bar.close()
-    if failed:
-        lines = log_path(failed[0]).read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-        raise PseganError(
-            f"{len(failed)} of {len(fits)} trainings failed, {failed[0].name} first: "
-            f"{said.removeprefix('psegan: error: ')} (its log: {log_path(failed[0])})"
-        )
+    _raise_failures(failures, len(fits))
+
+
+def _raise_failures(failures: dict[Fit, str], total: int) -> None:
+    if failures:
+        fit, said = next(iter(failures.items()))
+        raise PseganError(f"{len(failures)} of {total} trainings failed, {fit.name} first: {said}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    return said.removeprefix("psegan: error: ")
 
 
 def log_path(fit: Fit) -> Path:

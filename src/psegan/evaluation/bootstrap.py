@@ -179,6 +179,37 @@ class Bootstrap:
 
         return self._over_seeds(predicted, of_run)
 
+    def dealt(self, predicted: Array, targets: Array, n_classes: int) -> dict[str, Resampled]:
+        """Accuracy and UAR of attackers whose training labels were dealt at random, with the deal's own uncertainty.
+
+        What such an attacker calls an emotion was the deal's choice, so its answers under any other naming of the classes
+        were as likely: all that varies is the naming, and speakers don't tell how far. The samples are the value minus
+        what drawn namings, one for each attacker, differ from their mean by; where the interval leaves out chance, the
+        attacker knows what no deal told it.
+
+        Args:
+            predicted: verdicts, ``(N, K)`` or ``(S, N, K)``.
+            targets: true classes ``(N,)``.
+            n_classes: K.
+        """
+        runs = to_numpy(predicted)
+        runs = runs[None] if runs.ndim == 2 else runs
+        confusion = np.stack([metrics.confusion_matrix(run, targets, n_classes) for run in runs]).astype(np.float64)
+        total = confusion.sum(2, keepdims=True)
+        generator = np.random.default_rng(self.seed)
+        named = generator.random((self.n_resamples, len(runs), n_classes)).argsort(2)
+        found = {}
+        for metric, weight in (
+            ("accuracy", total.sum(1, keepdims=True)),
+            ("uar", total * (total > 0).sum(1, keepdims=True)),
+        ):
+            share = _ratio(confusion, weight)
+            share = np.nan_to_num(share)
+            value = float(np.trace(share, axis1=1, axis2=2).mean())
+            null = np.take_along_axis(share[None], named[..., None], 3).sum((2, 3)).mean(1)
+            found[metric] = Resampled(value, value - (null - null.mean()), self)
+        return found
+
     def residual(self, predicted: Array, original: Array, targets: Array, chance: float) -> Resampled:
         """:func:`psegan.evaluation.metrics.residual` of the UAR on protected and on original speech.
 

@@ -6,7 +6,6 @@ says what the folder is made from and which utterances are done: a run that was 
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.base import CorpusDataModule, Utterance
-from datamodules.manifest import write_manifest
+from datamodules.manifest import read_manifest, write_manifest
 from psegan.audio import write_audio
 from psegan.batch import ATTRIBUTES
 from psegan.errors import PseganError
-from psegan.files import read_yaml
+from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
 from psegan.processes import one_thread, unordered, worth_starting
 from psegan.protectors import Protector, load_protector
@@ -50,14 +49,15 @@ def protect_corpus(
         data: the corpus.
         parts: which of its utterances, and the part of a split that the manifest puts each in; see :func:`parts_of`.
         spec: the protector, as for :func:`psegan.protectors.load_protector`.
-        folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``.
+        folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``; other utterances of the corpus
+            that it holds already, by the same protector and seed, stay.
         seed: of targets, noise and whatever else the protector draws.
         workers: processes, at most; a short job is done in this one.
         label: of the progress bar.
 
     Returns:
-        Path of the manifest: columns path, id, emotion, speaker, gender, content, split, target, protector, weights and
-        seed, with names of classes.
+        Path of the manifest: columns path, id, emotion, speaker, gender, content, split, target, protector, weights, seed
+        and sha256 of the recording (its first 16 digits), with names of classes.
 
     Raises:
         PseganError: the folder holds something else or was made from something else, or a recording is broken.
@@ -72,22 +72,25 @@ def protect_corpus(
         {
             "protector": protector.describe(),
             "seed": seed,
-            "utterances": dict(Counter(stage for stage, _ in parts)),
-            "source": _fingerprint(data, parts),
         },
     )
     manifest = journal.folder / MANIFEST
-    waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id)]
-    if manifest.is_file() and not waiting:
-        return manifest
-    journal.begin()
-    workers = worth_starting(workers, len(waiting))
-    job = Job(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
-    with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
-        for id, target in _work(job, waiting, workers):
-            journal.note(id, target)
-            bar.update()
-    write_manifest(manifest, [_row(data, *part, protector, journal, seed) for part in parts])
+    sources = _sources(data, parts)
+    waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
+    if waiting:
+        journal.begin()
+        workers = worth_starting(workers, len(waiting))
+        job = Job(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
+        with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
+            for id, target in _work(job, waiting, workers):
+                journal.note(id, target, sources[id])
+                bar.update()
+    before = read_manifest(manifest) if manifest.is_file() else []
+    rows = {row["id"]: row for row in before} | {
+        u.id: _row(data, stage, u, protector, journal, seed) for stage, u in parts
+    }
+    if list(rows.values()) != before:
+        write_manifest(manifest, rows.values())
     return manifest
 
 
@@ -133,6 +136,7 @@ class Journal:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.path = folder, folder / JOURNAL
         self.targets: dict[str, int | None] = {}
+        self._sources: dict[str, str] = {}
         self._header = json.dumps({"psegan": "protected corpus", **settings})
         self._length = 0  # of the whole lines, in bytes
         if folder.exists() and not folder.is_dir():
@@ -150,13 +154,22 @@ class Journal:
         try:
             found, *entries = map(json.loads, lines)
             self.targets = {entry["id"]: entry["target"] for entry in entries}
+            self._sources = {entry["id"]: entry["source"] for entry in entries}
         except (ValueError, TypeError, KeyError):
             raise PseganError(f"{self.path}: is damaged; remove {folder}, or choose another folder") from None
         if changed := difference(found, json.loads(self._header)):
             raise PseganError(f"{folder} was made with other settings ({changed}); remove it, or choose another folder")
 
-    def holds(self, id: str) -> bool:
-        """Whether an utterance is done and its file there."""
+    def holds(self, id: str, source: str) -> bool:
+        """Whether an utterance is done and its file there.
+
+        Raises:
+            PseganError: it was made from another recording than the one that has the hash ``source``.
+        """
+        if self._sources.get(id, source) != source:
+            raise PseganError(
+                f"{self.folder}: {id} was made from another recording of that name; remove the folder, or choose another"
+            )
         return id in self.targets and audio_path(self.folder, id).is_file()
 
     def begin(self) -> None:
@@ -172,10 +185,10 @@ class Journal:
         if not self._length:
             self._append(self._header)
 
-    def note(self, id: str, target: int | None) -> None:
-        """Note that an utterance is done."""
+    def note(self, id: str, target: int | None, source: str) -> None:
+        """Note that an utterance is done, and the hash of the recording that it was made from."""
         self.targets[id] = target
-        self._append(json.dumps({"id": id, "target": target}))
+        self._append(json.dumps({"id": id, "target": target, "source": source}))
 
     def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -234,49 +247,47 @@ def _protect(job: Job, utterance: Utterance) -> tuple[str, int | None]:
 
 
 _job: Job
-"""Of this worker process."""
+_changed: str
+"""Of this worker process: its work, and how its protector differs from the parent's."""
 
 
 def _take(job: Job) -> None:
-    global _job
-    _job = job._replace(protector=load_protector(job.spec))
+    global _job, _changed
+    protector = load_protector(job.spec)
+    _job, _changed = job._replace(protector=protector), difference(job.described, protector.describe())
 
 
 def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
-    assert _job.protector is not None
-    if changed := difference(_job.described, _job.protector.describe()):  # by a training that goes on, for example
+    if _changed:  # by a training that goes on, for example; said here, since a pool only breaks if its beginning fails
         raise PseganError(
-            f"the protector changed while it was loaded ({changed}); run again when its training has ended"
+            f"the protector changed while it was loaded ({_changed}); run again when its training has ended"
         )
     return _protect(_job, utterance)
 
 
-def _fingerprint(data: CorpusDataModule, parts: Sequence[Part]) -> str:
-    """Hash of ids, labels and stages, and of one recording, which tells apart corpora of the same names."""
-    digest = hashlib.sha256()
-    for stage, utterance in parts:
-        digest.update(json.dumps([stage, utterance.id, *_labels(data, utterance).values()]).encode())
-    digest.update(data.loader()(parts[0][1]).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _labels(data: CorpusDataModule, utterance: Utterance) -> dict[str, str]:
-    return {attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES}
+def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
+    """Id → hash of the recording; of a corpus without files, made by one rule, one recording speaks for all."""
+    shared = ""
+    if any(utterance.path is None for _, utterance in parts):
+        first = min((u for u in data.utterances() if u.path is None), key=lambda u: u.id)
+        shared = hashlib.sha256(data.loader()(first).numpy().tobytes()).hexdigest()[:16]
+    return {u.id: shared if u.path is None else file_hash(u.path) for _, u in parts}
 
 
 def _row(
     data: CorpusDataModule, stage: str, utterance: Utterance, protector: Protector, journal: Journal, seed: int
-) -> dict[str, str | int | None]:
+) -> dict[str, str]:
     target = journal.targets[utterance.id]
     # a system that was trained on another corpus may know other emotions
     known = protector.n_targets == len(data.emotions)
     return {
         "path": f"{utterance.id}.flac",
         "id": utterance.id,
-        **_labels(data, utterance),
+        **{attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES},
         "split": stage,
-        "target": target if target is None else data.emotions[target] if known else f"class {target}",
+        "target": "" if target is None else data.emotions[target] if known else f"class {target}",
         "protector": str(protector),
-        "weights": protector.weights,
-        "seed": seed,
+        "weights": protector.weights or "",
+        "seed": str(seed),
+        "sha256": file_hash(audio_path(journal.folder, utterance.id)),
     }

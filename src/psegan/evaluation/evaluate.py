@@ -83,6 +83,8 @@ class Member:
     @property
     def corpora(self) -> tuple[str, ...]:
         """The systems whose speech that is."""
+        if self.heard == SHUFFLED:
+            return (f"{SHUFFLED}-{self.seed}",)
         return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, "copy-synthesis")}.get(self.heard, (self.heard,))
 
 
@@ -145,7 +147,7 @@ class Run:
             for stage in ("train", "validation", "test"):
                 corpus.split_utterances(stage)
         self.check_folder()
-        self.heard = independence.check_systems(self.evaluation.systems, self.corpora)
+        self.heard()
         self.protect()
         for fold in self.evaluation.folds:
             self.write_manifests(fold)
@@ -190,7 +192,7 @@ class Run:
         header["systems"] = {
             system: read_manifest(self.manifest(folds[0], system))[0]["protector"] for system in self.evaluation.systems
         }
-        header["heard by the systems"] = self.heard
+        header["heard by the systems"] = self.heard()
         header["strongest"] = tables[0].chosen
         header["weights"] = {
             fit.name: file_hash(fit.checkpoint) for fold in folds for fit in (*self.fits(fold), *self.continued(fold))
@@ -209,6 +211,17 @@ class Run:
     def stages(self) -> list[str]:
         """Parts of the corpus that are judged; the strongest attacker is chosen on the second."""
         return ["test", "validation"] if "strongest" in self.evaluation.ladder else ["test"]
+
+    def heard(self) -> dict[str, str]:
+        """What trained systems have heard.
+
+        Raises:
+            PseganError: they, or a network that an attacker or judge starts from, have heard what is tested.
+        """
+        wanted = {**self.evaluation.attackers, **self.evaluation.judges, "verifier": self.evaluation.verifier}
+        starts = {name: start for name, how in wanted.items() if (start := _start_of(how)) is not None}
+        independence.check_starts(starts, self.corpora)
+        return independence.check_systems(self.evaluation.systems, self.corpora)
 
     def check_folder(self) -> None:
         """Refuse a folder of another evaluation; systems, attackers and judges may be added to one's own."""
@@ -288,7 +301,9 @@ class Run:
                     rows.append({**row, "id": name, "path": recording, "split": stage_of[row["id"]], **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
-        write_manifest(self.manifest(fold, SHUFFLED), list(_shuffled(rows, self.evaluation.seed)))
+        for member in self.members(SHUFFLED):  # every seed gets labels of its own
+            dealt = _shuffled(rows, self.evaluation.seed + member.seed)
+            write_manifest(self.manifest(fold, member.corpora[0]), list(dealt))
 
     def opened(self, fold: int, heard: str) -> ManifestDataModule:
         """A fold's corpus of protected speech."""
@@ -373,6 +388,8 @@ class Run:
             "trainer.enable_model_summary": False,
         }
         files = {one: self.manifest(fold, one) for one in heard}
+        own = _start_of(how)
+        start = start if own is None or start is not None else Path(own)
         if start is not None:
             values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
             files["start/encoder"] = start
@@ -409,12 +426,12 @@ class Run:
         judges = {a: self.judge_fit(fold, a) for a in self.judged_attributes(fold)}
         inputs = {member.name: file_hash(fit.checkpoint) for member, fit in nets.items()}
         inputs |= {attribute: file_hash(fit.checkpoint) for attribute, fit in judges.items()}
-        for one in (ORIGINAL, system, *([SHUFFLED] if system == ORIGINAL else [])):
+        for one in sorted({system, *(one for member in self.attackers_of(system) for one in member.corpora)}):
             inputs[f"manifest {one}"] = file_hash(self.manifest(fold, one))
         verifier = self.verifier(fold)
         settings = {
-            "inputs": inputs, "verifier": verifier.describe(),
-            "attackers": sorted(member.name for member in self.attackers_of(system)),
+            "inputs": inputs, "verifier": verifier.describe(), "version": __version__,
+            "attackers": {m.name: self.evaluation.attackers[m.architecture].estimator for m in self.attackers_of(system)},
         }  # fmt: skip
         record = Record(self.verdict_path(fold, system).with_suffix(".json"), settings)
         if record.valid and all(self.verdict_path(fold, system, stage).is_file() for stage in self.stages):
@@ -448,6 +465,12 @@ class Run:
 
     def _is_network(self, member: Member) -> bool:
         return self.evaluation.attackers[member.architecture].estimator is None
+
+
+def _start_of(how: Trained) -> str | None:
+    """The checkpoint whose encoder a training starts from, by its configuration."""
+    found: str | None = planned(how.config, how.set, "model.init_args.encoder_checkpoint", None)
+    return found
 
 
 def of_fold(spec: Any, fold: int | None) -> Any:

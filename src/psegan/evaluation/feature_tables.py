@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datamodules.manifest import read_manifest
+from psegan import __version__
 from psegan.audio import read_audio
 from psegan.evaluation.functionals import functionals
 from psegan.files import atomic_path, file_hash
@@ -27,7 +28,7 @@ def functional_table(corpus: Path, workers: int) -> dict[str, NDArray[np.float64
         PseganError: a recording is missing or unreadable.
     """
     manifest, path = corpus / "manifest.csv", corpus / FILE
-    record = Record(corpus / "functionals.json", {"manifest": file_hash(manifest)})
+    record = Record(corpus / "functionals.json", {"manifest": file_hash(manifest), "version": __version__})
     if not (record.valid and path.is_file()):
         record.begin()
         rows = read_manifest(manifest)

@@ -1,6 +1,7 @@
 """Whether a measurement may be believed at all: nobody is tested on what anybody learnt from."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,61 +9,120 @@ from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest
 from psegan.errors import PseganError
 from psegan.evaluation.corpora import load_corpus
-from psegan.files import file_hash
+from psegan.files import file_hash, read_yaml
+from psegan.instantiate import find_class
+from psegan.protectors import is_trained
+
+Corpora = Mapping[int, CorpusDataModule]
+"""Fold → the corpus, split for the attackers."""
 
 
-def check_systems(systems: Mapping[str, Any], corpora: Mapping[int, CorpusDataModule]) -> dict[str, str]:
-    """Make sure that trained systems have heard neither the test set nor, where speakers are disjoint, the attackers' set.
+def check_systems(systems: Mapping[str, Any], corpora: Corpora) -> dict[str, str]:
+    """Make sure that trained systems have heard neither the test set nor, where speakers are disjoint, anybody else's speakers.
 
-    What a system has heard is read from the ``config.yaml`` beside its checkpoint. A system of another corpus has heard
-    nothing of this one.
+    What a system has heard is read from the ``config.yaml`` beside its checkpoint, and so is what the networks have heard
+    that it was trained with, such as its speaker matcher. One of another corpus has heard nothing of this one.
 
     Args:
         systems: name → protector's specification, with ``{fold}`` where it differs.
-        corpora: fold → the corpus, split for the attackers.
+        corpora: fold → the corpus.
 
     Returns:
         Name of each trained system → what is known of its training, for the header of the results.
 
     Raises:
-        PseganError: a system has heard what it must not have.
+        PseganError: a system has heard what it must not have, or nothing is known of what it has heard.
     """
     known = {}
     for name, spec in systems.items():
-        checkpoint = spec.get("init_args", {}).get("checkpoint") if isinstance(spec, dict) else None
-        if checkpoint is None:
+        if not is_trained(spec):
             continue
+        checkpoint = str((spec.get("init_args") or {}).get("checkpoint"))
+        found: dict[str, None] = {}  # a set that keeps its order
         for fold, corpus in corpora.items():
             path = Path(checkpoint.replace("{fold}", str(fold)))
-            if not path.is_file():
-                raise PseganError(
-                    f"{path}: no such checkpoint of {name}; train it first (psegan fit) or correct the path"
-                )
-            config = path.parent.parent / "config.yaml"
-            if not config.is_file():
-                known[name] = f"unknown: {config} is missing"
-                continue
-            theirs = load_corpus(config, getattr(corpus, "root", None))
-            known[name] = f"{theirs.corpus}, split {theirs.split}"
-            if theirs.corpus == corpus.corpus:
-                _check_system(f"{name} ({path})", theirs, corpus, fold)
+            for each, role in _family(path, name):
+                found[_check(each, role, corpus, fold, attackers=True)] = None
+        known[name] = "; ".join(found)
     return known
 
 
-def _check_system(name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int) -> None:
+def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
+    """Make sure that networks which attackers and judges start from have not heard what is tested.
+
+    Args:
+        starts: name of an attacker or judge → checkpoint.
+        corpora: fold → the corpus.
+
+    Raises:
+        PseganError: see :func:`check_systems`.
+    """
+    for name, checkpoint in starts.items():
+        for fold, corpus in corpora.items():
+            for path, role in _family(Path(checkpoint), name):
+                _check(path, role, corpus, fold, attackers=False)
+
+
+def _family(path: Path, role: str) -> Iterator[tuple[Path, str]]:
+    """A checkpoint, those that its training read, and so on, each with its role in messages."""
+    if not path.is_file():
+        raise PseganError(f"{path}: no such checkpoint of {role}; train it first (psegan fit) or correct the path")
+    config = _config(path)
+    if not config.is_file():
+        raise PseganError(
+            f"{path}: what {role} has heard is not known, since {config} is missing; leave the checkpoint in the folder "
+            "of its run"
+        )
+    yield path, role
+    init_args = (read_yaml(config).get("model") or {}).get("init_args") or {}
+    for key, value in init_args.items():
+        if key.endswith("_checkpoint") and value:
+            member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
+            if _config(Path(value)).is_file() and Path(value).is_file():
+                yield from _family(Path(value), member)
+            else:
+                print(f"psegan: warning: {value} is gone, so what {member} has heard is not known", file=sys.stderr)
+
+
+def _config(checkpoint: Path) -> Path:
+    return checkpoint.parent.parent / "config.yaml"
+
+
+def _check(path: Path, name: str, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
+    """Check one checkpoint and say what it has heard."""
+    config = _config(path)
+    class_path = str((read_yaml(config).get("data") or {}).get("class_path"))
+    kind = find_class(CorpusDataModule, class_path, str(config), "datamodules")  # type: ignore[type-abstract]
+    if kind is not type(corpus):
+        return f"{name}: {kind.__name__}"
+    theirs = load_corpus(config, getattr(corpus, "root", None))
+    if theirs.corpus == corpus.corpus:
+        _check_utterances(f"{name} ({path})", theirs, corpus, fold, attackers)
+    return f"{name}: {theirs.corpus}, split {theirs.split}"
+
+
+def _check_utterances(
+    name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int, attackers: bool
+) -> None:
     heard = {u.id for stage in ("train", "validation") for u in theirs.split_utterances(stage)}
-    tested = {u.id for u in corpus.split_utterances("test")}
-    if both := sorted(heard & tested):
+    tested = corpus.split_utterances("test")
+    if both := sorted(heard & {u.id for u in tested}):
         raise PseganError(
             f"{name} was trained on {len(both)} utterances of the test set of fold {fold} ({both[0]} first); "
             f"train it with the same split, fold and split_seed"
         )
     if corpus.shares_speakers:
         return
-    attackers = _speakers(u for stage in ("train", "validation") for u in corpus.split_utterances(stage))
-    if both_speakers := sorted(_speakers(u for u in theirs.utterances() if u.id in heard) & attackers):
+    known = _speakers(u for u in theirs.utterances() if u.id in heard)
+    if strangers := sorted(known & _speakers(tested)):
         raise PseganError(
-            f"{name} was trained on speaker {corpus.speakers[both_speakers[0]]}, whom the attackers of fold {fold} learn "
+            f"{name} was trained on speaker {corpus.speakers[strangers[0]]} of the test set of fold {fold}; "
+            "train it with the same split, fold and split_seed"
+        )
+    others = _speakers(u for stage in ("train", "validation") for u in corpus.split_utterances(stage))
+    if attackers and (shared := sorted(known & others)):
+        raise PseganError(
+            f"{name} was trained on speaker {corpus.speakers[shared[0]]}, whom the attackers of fold {fold} learn "
             "from too; train it with --data.init_args.speakers protector, and evaluate with data: {speakers: attacker}"
         )
 

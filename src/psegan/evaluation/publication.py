@@ -149,10 +149,10 @@ def _copy_clips(data: CorpusDataModule, clips: Mapping[str, Mapping[str, Path]],
     """Copies as WAV, which every browser plays."""
     utterances = {utterance.id: utterance for utterance in data.utterances()}
     examples = []
-    for name in clips["original"]:
+    for number, name in enumerate(clips["original"], 1):  # ids may hold slashes
         copies = {}
         for system, recordings in clips.items():
-            copies[system] = folder / f"{name.replace('/', '_')}-{system}.wav"
+            copies[system] = folder / f"{number}-{Path(name).name}-{system}.wav"
             write_audio(copies[system], read_audio(recordings[name]))
         utterance = utterances[name]
         label = f"speaker {data.speakers[utterance.speaker]}, {data.emotions[utterance.emotion]}"

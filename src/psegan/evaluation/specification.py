@@ -1,5 +1,8 @@
 """What an evaluation file says: corpus, systems, attackers, judges."""
 
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,9 +11,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from psegan.errors import PseganError, readable
 from psegan.evaluation.tables import ATTACKERS, SHUFFLED
 from psegan.files import read_yaml
+from psegan.protectors import is_trained, spelt_out
 
 LADDER = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_TAKEN = re.compile(r"-(pass|fold)-\d+$")
 JUDGES = ("speaker", "gender", "content")
 """Attributes that are to survive."""
 
@@ -120,22 +126,38 @@ class Evaluation:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, "evaluation")
         try:
-            settings = parser.instantiate_classes(parser.parse_object({"evaluation": content}))
+            # a copy, for the parser writes into what it parses
+            settings = parser.instantiate_classes(parser.parse_object({"evaluation": deepcopy(content)}))
         except (ArgumentError, ValueError, TypeError) as error:
             message = readable(str(error)).replace('"evaluation.', '"')
             raise PseganError(f"{where}: {message}") from None
         read: Evaluation = settings.evaluation
-        read._check(where)
-        return replace(read, systems=_with_controls(read, systems or {}))
+        every = {**read.systems, **(systems or {})}
+        read._check(where, every)
+        ladder = sorted(set(read.ladder), key=LADDER.index)
+        return replace(read, ladder=ladder, systems=_with_controls(read, every))
 
-    def _check(self, where: str) -> None:
+    def _check(self, where: str, systems: Iterable[str]) -> None:
         for rung in self.ladder:
             if rung not in LADDER:
                 raise PseganError(f"{where}: ladder holds {rung!r}; there are {', '.join(LADDER)}")
-        if not self.attackers or not self.folds or self.passes < 1:
-            raise PseganError(f"{where}: an evaluation needs at least one attacker, one fold and one pass")
-        if "/" in self.name or any("/" in name for name in (*self.systems, *self.attackers)):
-            raise PseganError(f"{where}: names of the evaluation, its systems and attackers must not hold a slash")
+        if not self.attackers or not self.ladder or not self.folds:
+            raise PseganError(
+                f"{where}: an evaluation needs at least one attacker, one rung of the ladder and one fold"
+            )
+        for key in ("passes", "resamples", "n_clips"):
+            if getattr(self, key) < 1:
+                raise PseganError(f"{where}: {key} is {getattr(self, key)}, but must be at least 1")
+        for name in (self.name, *systems, *self.attackers):
+            if not _NAME.fullmatch(name) or _TAKEN.search(name):
+                raise PseganError(
+                    f"{where}: {name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and "
+                    "'.', begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
+                )
+        several = {"folds": self.folds} | {f"attackers.{name}.seeds": one.seeds for name, one in self.attackers.items()}
+        for key, numbers in several.items():
+            if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
+                raise PseganError(f"{where}: {key} is {numbers}, but must hold different numbers from 0 on")
         for attribute in self.judges:
             if attribute not in JUDGES:
                 raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")
@@ -149,17 +171,17 @@ class Evaluation:
             raise PseganError(f"{where}: verifier needs either 'config' or 'backend'")
 
 
-def _with_controls(evaluation: Evaluation, more: dict[str, str]) -> dict[str, dict[str, Any] | str]:
+def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:
     copy = {"class_path": "psegan.protectors.CopySynthesis", "init_args": {"vocoder": evaluation.vocoder}}
     systems: dict[str, dict[str, Any] | str] = {
         "original": {"class_path": "psegan.protectors.Identity"},
         "copy-synthesis": copy,
     }
-    for name, system in {**evaluation.systems, **more}.items():
+    for name, system in more.items():
         if name in ("original", "copy-synthesis", SHUFFLED, *LADDER):
             raise PseganError(f"a system cannot be called {name}: that is the name of a control or an attacker")
-        if isinstance(system, str) and system.endswith(".ckpt"):
-            init_args = {"checkpoint": system, "vocoder": evaluation.vocoder}
-            system = {"class_path": "psegan.protectors.TrainedSystem", "init_args": init_args}
+        system = spelt_out(system)
+        if is_trained(system):  # copy-synthesis is its control: both speak through one vocoder
+            system = {**system, "init_args": {"vocoder": evaluation.vocoder, **(system.get("init_args") or {})}}
         systems[name] = system
     return systems

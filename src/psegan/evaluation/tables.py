@@ -4,6 +4,7 @@ How they look is the business of :mod:`psegan.evaluation.typeset` and of the pag
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -339,7 +340,7 @@ class Section:
 
 def is_control(system: str) -> bool:
     """Whether a system is a yardstick rather than a protection to be compared."""
-    return any(system == name or system.startswith(f"{name}-") for name in CONTROLS)
+    return re.fullmatch(rf"({'|'.join(CONTROLS)})(-\d\w*)?", system) is not None
 
 
 def sections(replications: Mapping[int | None, Results]) -> list[Section]:

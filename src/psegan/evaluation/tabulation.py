@@ -15,6 +15,7 @@ from psegan.evaluation.results import Row
 from psegan.evaluation.specification import Evaluation
 from psegan.evaluation.tables import SHUFFLED
 from psegan.evaluation.verdicts import Verdicts
+from psegan.protectors import is_trained
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, Verdicts]
@@ -65,6 +66,9 @@ class Table:
         self.test, self.validation = test, validation
         self.chosen: dict[str, dict[str, str]] = {}
         first = self.pooled("original", lambda v: v.target["speaker"])
+        ids = self.pooled("original", lambda v: v.id)
+        for system in test:
+            assert np.array_equal(self.pooled(system, lambda v: v.id), ids), f"{system} was judged on other utterances"
         self.target = {a: self.pooled("original", lambda v, a=a: v.target[a]) for a in data.classes}  # type: ignore[misc]
         self.group = np.concatenate([np.full(len(test["original"][fold]), fold) for fold in folds])
         self.bootstrap = Bootstrap(first, evaluation.resamples, seed=0)
@@ -89,18 +93,21 @@ class Table:
             for (attribute, metric), score in kept.items():
                 scored.setdefault((system, attribute), {})[metric] = score
                 yield self.row(system, attribute, metric, score)
+            for metric, values in self.measures(system).items():
+                n = int(np.isfinite(values).sum())
+                yield self.row(system, "speech", metric, self.bootstrap.mean(values), n=n)
         yield from self.differences(scored)
 
     def row(
         self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
-        seed: int | None = None,
+        seed: int | None = None, n: int | None = None,
     ) -> Row:  # fmt: skip
-        """One row of the table."""
+        """One row of the table, which rests on ``n`` utterances: all of them, unless said otherwise."""
         interval = score.interval()
         return Row(
             system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker,
             attribute=attribute, metric=metric, value=interval.value, low=interval.low, high=interval.high,
-            n=len(self.bootstrap), seed=seed,
+            n=len(self.bootstrap) if n is None else n, seed=seed,
         )  # fmt: skip
 
     # emotion
@@ -157,6 +164,8 @@ class Table:
     def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
         """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
         wanted, scores, resamples = self.target["emotion"], attack.scores, self.bootstrap
+        if attack.attacker == SHUFFLED:
+            return resamples.dealt(scores, wanted, self.data.n_classes["emotion"])
         found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
         if "/" in attack.attacker:
             return found
@@ -165,7 +174,8 @@ class Table:
                 found[metric] = measure(scores, wanted)
             except metrics.UndefinedMetricError:  # a fold may hold a single emotion
                 continue
-        if original is not None and attack.attacker != SHUFFLED:
+        # chance is another where a fold lacks a class
+        if original is not None and len(np.unique(wanted)) == self.data.n_classes["emotion"]:
             with suppress(metrics.UndefinedMetricError):  # who knows nothing of original speech measures nothing
                 found["residual"] = resamples.residual(scores, original.scores, wanted, self.chance)
         return found
@@ -183,10 +193,12 @@ class Table:
             found[attribute, "accuracy"] = self.bootstrap.accuracy(scores, wanted)
             found[attribute, "uar"] = self.bootstrap.uar(scores, wanted)
         found |= self.verification(system)
-        for name in self.test[system][self.folds[0]].measure:
-            values = self.pooled(system, lambda v, m=name: v.measure[m])  # type: ignore[misc]
-            found["speech", name] = self.bootstrap.mean(values)
         return found
+
+    def measures(self, system: str) -> dict[str, NDArray[np.float64]]:
+        """Measure of the signal → its values ``(N,)``, NaN where an utterance has none."""
+        names = self.test[system][self.folds[0]].measure
+        return {name: self.pooled(system, lambda v, m=name: v.measure[m]) for name in names}  # type: ignore[misc]
 
     def verification(self, system: str) -> dict[tuple[str, str], Resampled]:
         """Trials that enrol original speech, and trials among protected speech alone; none where a fold has one speaker."""
@@ -214,15 +226,18 @@ class Table:
     # comparisons
 
     def differences(self, scored: Mapping[tuple[str, str], Mapping[str, Resampled]]) -> Iterator[Row]:
-        """Paired differences of every system to the controls, and of trained systems among each other."""
+        """Paired differences of every system to original speech and copy-synthesis, of trained ones to all others too."""
         systems = self.evaluation.systems
-        trained = [name for name, spec in systems.items() if "checkpoint" in str(spec)]
-        for system in systems:
-            for other in ("original", "copy-synthesis", *(name for name in trained if system in trained)):
-                if other == system or (other == "copy-synthesis" and system == "original"):
+        yardsticks = ["original", "copy-synthesis"]
+        for system, spec in systems.items():
+            if system == "original":
+                continue
+            others = [name for name in systems if name not in yardsticks] if is_trained(spec) else []
+            for other in (*yardsticks, *others):
+                if other == system:
                     continue
                 for (one, key), found in scored.items():
-                    if one != system or (other, key) not in scored or "/" in key or key in (SHUFFLED, "speech"):
+                    if one != system or (other, key) not in scored or "/" in key or key == SHUFFLED:
                         continue
                     for metric in ("uar", "accuracy", "eer", "eer_protected"):
                         theirs = scored[other, key].get(metric)

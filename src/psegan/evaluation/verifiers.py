@@ -3,6 +3,7 @@
 Scores are the cosines of these vectors, see :func:`psegan.evaluation.metrics.verification_trials`.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class ECAPA(Verifier):
             "kind": "ecapa",
             "network": type(network).__name__,
             "source": self.source,
-            "weights": weights_hash(network),
+            "weights": weights_hash(network) or "none",
         }
 
 
@@ -130,6 +131,7 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
             f"the ECAPA verifier needs SpeechBrain ({error}): pip install speechbrain, or verify with a classifier"
         ) from None
     finally:  # importing it allows TF32 for the whole process
+        _forget_lazy_modules()
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
     folder = Path(source)
     local = folder.is_dir()
@@ -152,3 +154,13 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
             else "run once with a network, which fills the cache (HF_HOME), or give a local folder with its files"
         )
         raise PseganError(f"{source}: cannot be loaded as an ECAPA model ({reason}); {remedy}") from None
+
+
+def _forget_lazy_modules() -> None:
+    """Drop SpeechBrain's stand-ins for modules that it moved or that need more packages.
+
+    Whoever looks at all modules of a process, as inspect does for torch and Lightning, makes them import what isn't there.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("speechbrain") and type(module).__name__ in ("LazyModule", "DeprecatedModuleRedirect"):
+            del sys.modules[name]

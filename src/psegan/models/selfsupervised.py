@@ -97,7 +97,7 @@ class SelfSupervisedEncoder(nn.Module):
         self.embedding = nn.Linear(2 * width, embedding_dim)
         if freeze:
             # 64 bits of the hash, as a tensor since a state_dict holds tensors
-            digest = int(weights_hash(self.backbone), 16)
+            digest = int(weights_hash(self.backbone) or "0", 16)
             self.register_buffer("fingerprint", torch.tensor([digest >> 32, digest & 0xFFFFFFFF]))
             self.register_state_dict_post_hook(_leave_backbone_out)
             self.register_load_state_dict_pre_hook(_put_backbone_in)

@@ -300,3 +300,26 @@ def test_ten_thousand_resamples_of_ravdess_are_quick() -> None:
         fast(resamples, scores, targets)
     resamples.verification_eer(enrol, test, speaker)
     assert time.process_time() - begin < 5
+
+
+def test_dealt_labels_are_at_chance_as_often_as_they_say():
+    """Attackers whose answers depend on the emotion by a random naming: the interval holds chance nineteen times of twenty."""
+    generator = np.random.default_rng(0)
+    targets = np.repeat(np.arange(8), 15)
+    resamples = Bootstrap(np.tile(np.arange(24), 5), n_resamples=500)
+    held = 0
+    for _ in range(200):
+        answers = generator.permutation(8)[
+            np.where(generator.random(120) < 0.7, targets, generator.integers(0, 8, 120))
+        ]
+        interval = resamples.dealt(np.eye(8)[answers], targets, 8)["uar"].interval()
+        held += interval.low <= 1 / 8 <= interval.high
+    assert 180 <= held <= 200
+
+
+def test_a_leak_is_not_at_chance():
+    targets = np.repeat(np.arange(8), 15)
+    resamples = Bootstrap(np.tile(np.arange(24), 5), n_resamples=500)
+    found = resamples.dealt(np.stack([np.eye(8)[targets]] * 2), targets, 8)
+    assert found["uar"].value == found["accuracy"].value == 1
+    assert found["uar"].interval().low > 0.5

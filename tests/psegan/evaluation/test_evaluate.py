@@ -136,7 +136,8 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert len(page.audio) == 2
     assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
     assert "shortened" in results.header
-    assert results.header["heard by the systems"] == {"psegan": "synthetic, split paper"}
+    matcher = "the speaker matcher of psegan: synthetic, split paper"
+    assert results.header["heard by the systems"] == {"psegan": f"psegan: synthetic, split paper; {matcher}"}
     assert (out / "report.html").stat().st_size > 100_000
     rows = (out / "corpora" / "psegan" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 81
@@ -184,6 +185,11 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
     (moved.parents[1] / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(PseganError, match="was trained on speaker .*, whom the attackers of fold 0 learn from too"):
         cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
+    (moved.parents[1] / "config.yaml").unlink()
+    with pytest.raises(PseganError, match="what psegan has heard is not known"):
+        cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
+    with pytest.raises(PseganError, match="'a/b' cannot be a name"):
+        cli.run([*words[:-1], "a/b=x.ckpt", "--out", str(tmp_path / "nowhere")])
     with pytest.raises(PseganError, match="no such checkpoint of psegan"):
         cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
 
@@ -200,7 +206,13 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
         ({"judges": {"mood": {}}}, "judges holds 'mood'"),
         ({"verifier": {}}, "verifier needs either 'config' or 'backend'"),
         ({"systems": {"original": "a.ckpt"}}, "cannot be called original"),
-        ({"systems": {"a/b": "a.ckpt"}}, "must not hold a slash"),
+        ({"systems": {"a/b": "a.ckpt"}}, "'a/b' cannot be a name"),
+        ({"systems": {"noise-pass-1": "Identity"}}, "'noise-pass-1' cannot be a name"),
+        ({"systems": {"x": {"init_args": {}}}}, "has no class_path"),
+        ({"ladder": []}, "one rung of the ladder"),
+        ({"folds": [0, 0]}, r"folds is \[0, 0\], but must hold different numbers"),
+        ({"n_clips": 0}, "n_clips is 0, but must be at least 1"),
+        ({"resamples": 0}, "resamples is 0, but must be at least 1"),
     ],
 )
 def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_path, repository):

@@ -1,5 +1,6 @@
 """Verifiers: the embedding of a classifier's encoder, and a tiny random ECAPA loaded as the published one is."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -150,25 +151,22 @@ def test_ecapa_without_network_and_cache_says_what_to_do(tmp_path: Path, monkeyp
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def forget_speechbrain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the next import of it be its first."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "speechbrain"]:
-        monkeypatch.delitem(sys.modules, name)
+FIRST_IMPORT = """
+import sys, torch
+from psegan.evaluation.verifiers import ECAPA
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+ECAPA(sys.argv[1])
+assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+[hasattr(module, "__file__") for module in list(sys.modules.values())]
+"""
 
 
-def test_speechbrain_leaves_the_precision_of_matrix_products_alone(ecapa_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    forget_speechbrain(monkeypatch)
-    try:
-        ECAPA(str(ecapa_folder))
-        assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, False)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+def test_speechbrain_leaves_precision_and_other_libraries_alone(ecapa_folder: Path):
+    """In a process of its own, where SpeechBrain's import is the first."""
+    subprocess.run([sys.executable, "-c", FIRST_IMPORT, ecapa_folder], check=True, timeout=120)
 
 
 def test_ecapa_without_speechbrain_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
-    forget_speechbrain(monkeypatch)
-    monkeypatch.setitem(sys.modules, "speechbrain", None)  # as if it were not there
+    monkeypatch.setitem(sys.modules, "speechbrain.inference.classifiers", None)  # as if it were not there
     with pytest.raises(PseganError, match=r"needs SpeechBrain .*pip install speechbrain"):
         ECAPA()
