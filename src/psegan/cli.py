@@ -21,6 +21,7 @@ _OTHERS = {
     "evaluate": ("evaluation.command", "let attackers and judges listen to protected speech"),
     "report": ("reporting", "tables and figures of any runs on one page"),
     "reproduce": ("pipeline", "train and score everything that an experiment file lists"),
+    "sweep": ("sweep", "run the trials of a W&B sweep file without a server, and compare them"),
 }
 """Command → the module that has it, and what it does."""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -135,24 +136,73 @@ def reproduce(
     """
     folder = Path(out or experiment.out)
     total = len(experiment.stages) + 1
+    checkpoints = train_stages(experiment, experiment.stages, folder, data_root, max_epochs, total)
+    print(f"[{total}/{total}] evaluation", flush=True)
+    systems = {name: checkpoints[stage] for name, stage in experiment.systems.items()}
+    evaluate_systems(experiment, systems, folder, data_root, max_epochs, workers, attackers)
+
+
+def train_stages(
+    experiment: Reproduction,
+    stages: Sequence[Stage],
+    folder: Path,
+    data_root: str | None,
+    max_epochs: int | None,
+    total: int,
+) -> dict[str, Path]:
+    """Train stages of an experiment in order, but for those that are complete.
+
+    Args:
+        experiment: whose.
+        stages: each after those it refers to.
+        folder: of all of them.
+        data_root, max_epochs: see :func:`reproduce`.
+        total: how many steps to count up to.
+
+    Returns:
+        Name → checkpoint.
+
+    Raises:
+        PseganError: see :func:`reproduce`.
+    """
     checkpoints: dict[str, Path] = {}
-    for number, stage in enumerate(experiment.stages, 1):
+    for number, stage in enumerate(stages, 1):
         values = _settings(experiment, stage, data_root, max_epochs)
         checkpoints[stage.name] = train(_fit(experiment, stage, values, folder, checkpoints), f"[{number}/{total}]")
-    print(f"[{total}/{total}] evaluation", flush=True)
+    return checkpoints
+
+
+def evaluate_systems(
+    experiment: Reproduction,
+    systems: dict[str, Path],
+    folder: Path,
+    data_root: str | None = None,
+    max_epochs: int | None = None,
+    workers: int | None = None,
+    attackers: list[str] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Evaluate systems as an experiment does its own.
+
+    Args:
+        experiment: names the evaluation file, the corpus and its settings.
+        systems: name → checkpoint.
+        folder: of everything that the evaluation makes.
+        data_root, max_epochs, workers, attackers: see :func:`reproduce`.
+        seed: of the evaluation, instead of the experiment's.
+
+    Raises:
+        PseganError: see :func:`psegan.evaluation.evaluate.evaluate`.
+    """
     from psegan.evaluation.evaluate import evaluate
     from psegan.evaluation.specification import Evaluation
 
-    evaluation = Evaluation.read(
-        experiment.evaluation,
-        {name: str(checkpoints[stage]) for name, stage in experiment.systems.items()},
-        attackers,
-    )
+    evaluation = Evaluation.read(experiment.evaluation, {name: str(path) for name, path in systems.items()}, attackers)
     prefix = "data.init_args."
     data = {key.removeprefix(prefix): value for key, value in experiment.set.items() if key.startswith(prefix)}
     evaluation = replace(
         evaluation, name=experiment.name, out=str(folder), corpus=experiment.corpus, data=evaluation.data | data,
-        seed=experiment.seed,
+        seed=experiment.seed if seed is None else seed,
     )  # fmt: skip
     evaluate(evaluation, data_root, max_epochs, workers)
 

@@ -128,7 +128,9 @@ class TrainedSystem(Protector):
         mel, frames = front_end(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
         protected, target = self._system.protect(mel, frames, random)
         log_mel = front_end.scaler.inverse(protected)
-        return Protection(_speak(self.vocoder, log_mel, frames, len(waveform)), int(target[0]))
+        return Protection(
+            _speak(self.vocoder, log_mel, frames, len(waveform)), None if target is None else int(target[0])
+        )
 
     def describe(self) -> dict[str, Any]:
         """See the base class; a checkpoint is known by its contents, wherever it lies."""

@@ -108,6 +108,7 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         parser.link_arguments("data.n_classes", "model.init_args.n_classes", apply_on="instantiate")
+        parser.link_arguments("data.emotions", "model.init_args.emotions", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would replace the given configuration by the checkpoint's; here a mismatch is an error."""

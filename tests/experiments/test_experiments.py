@@ -38,7 +38,10 @@ def run(from_repository, tmp_path, trained):
     return run
 
 
-@pytest.mark.parametrize("file", ["psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml"])
+SYSTEMS = ["psegan.yaml", "gengan.yaml", "pcmelgan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml"]
+
+
+@pytest.mark.parametrize("file", SYSTEMS)
 def test_systems(file, run, tiny):
     assert run([file], tiny).trainer.global_step >= 1
 
@@ -52,6 +55,33 @@ def test_no_sm(run, tiny):
 def test_no_grn(run, tiny):
     cli = run(["psegan.yaml", "ablations/no_grn.yaml"], tiny)
     assert cli.model.generator.unet.bottleneck is None
+
+
+def test_other_ablations(run, tiny):
+    cli = run(["psegan.yaml", "ablations/no_sm_no_grn.yaml"], tiny)
+    assert cli.model.speaker_matcher is None and cli.model.generator.unet.bottleneck is None
+    cli = build(["psegan.yaml", "ablations/no_noise.yaml"], tiny)
+    assert cli["generator"]["init_args"]["noise_dim"] == 0 and cli["speaker_weight"] > 0
+    assert build(["psegan.yaml", "ablations/fixed_target.yaml"], tiny)["target"] == "neutral"
+    neutral = build(["psegan.yaml", "neutral.yaml"], tiny)
+    assert (neutral["target"], neutral["speaker_weight"], neutral["generator"]["init_args"]["noise_dim"]) == (
+        "neutral",
+        0,
+        0,
+    )
+
+
+def build(overlays: list[str], corpus: list[str]) -> dict:
+    """The system's settings."""
+    configs = [f"--config=experiments/{overlay}" for overlay in overlays]
+    return yaml.safe_load(print_config(["fit", *configs, *corpus]))["model"]["init_args"]
+
+
+@pytest.mark.parametrize("file", ["gengan.yaml", "pcmelgan.yaml"])
+def test_a_system_over_another_is_itself(file, from_repository, tiny):
+    """Sweeps lay every system over psegan.yaml: nothing of that may be left."""
+    over = build(["psegan.yaml", "sweeps/ravdess.yaml", file], tiny)
+    assert over == build([file], tiny)
 
 
 def test_ablations_are_two_lines_and_stack(run, tiny):
@@ -117,8 +147,9 @@ def test_evaluations(file, from_repository, tmp_path):
 def test_no_file_is_forgotten():
     exercised = {
         "attackers/cnn.yaml", "attackers/gru.yaml",  # by tests/psegan/systems/test_classifier.py
-        "psegan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml",
-        "ablations/no_sm.yaml", "ablations/no_grn.yaml",
+        *SYSTEMS, "neutral.yaml", *(f"ablations/{name}.yaml" for name in
+          ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target")),
+        "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py
         "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
         "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
         *(file for file in FILES if file.startswith(("reproduce/", "evaluate/"))),

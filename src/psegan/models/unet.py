@@ -55,13 +55,19 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(DoubleConv(b + s, s) for b, s in zip(below, beside, strict=True))
         self.output = nn.Conv2d(widths[0], 1, 1)
 
+    def start_at_zero(self) -> None:
+        """Let the output be zero until training moves it."""
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
     def forward(self, mel: Tensor, lengths: Tensor, condition: Tensor | None = None) -> Tensor:
         """Transform a spectrogram.
 
         Args:
             mel: ``(B, F, N)``, scaled log-mel, zero at and after ``lengths``; F a multiple of the stride.
             lengths: ``(B,)`` frames.
-            condition: ``(B, condition_maps, F / stride)``, constant over time, or None.
+            condition: ``(B, condition_maps, F / stride)``, constant over time, or with a last axis of ``N / stride``
+                frames, rounded up; None if there is no map.
 
         Returns:
             ``(B, F, N)``, not limited to any range, zero at and after ``lengths``.
@@ -77,7 +83,8 @@ class UNet(nn.Module):
         if self.bottleneck is not None:
             x = self.bottleneck(x, level)
         if condition is not None:
-            x = torch.cat([x, condition.unsqueeze(-1) * mask_like(level, x)], 1)
+            condition = condition.unsqueeze(-1) if condition.dim() == 3 else condition
+            x = torch.cat([x, condition * mask_like(level, x)], 1)
         for block, (skip, level) in zip(self.decoder, reversed(skips), strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, x], 1), level)

@@ -1,6 +1,8 @@
 """The LightningModules: what is trained, with which losses, by which optimisers."""
 
 from psegan.systems.classifier import Classifier
+from psegan.systems.gengan import GenGAN
+from psegan.systems.pcmelgan import PCMelGAN
 from psegan.systems.psegan import PSEGAN
 
-__all__ = ["PSEGAN", "Classifier"]
+__all__ = ["PSEGAN", "Classifier", "GenGAN", "PCMelGAN"]

@@ -1,8 +1,9 @@
 """The manual GAN step, once: a system states its phases, this takes their steps in order."""
 
 import importlib
+import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from psegan.batch import SpeechBatch, TensorRecord
 from psegan.checkpointing import read_checkpoint
 from psegan.errors import PseganError
-from psegan.losses import distortion
+from psegan.losses import distortion, fake_loss
+from psegan.masking import MaskedBatchNorm2d
 from psegan.random import seeded
 from psegan.systems.base import System
 
@@ -29,12 +32,14 @@ class Phase:
         networks: names of the system's networks whose weights, and no others, it moves.
         optimizer: made from their parameters.
         loss: from the batch's context to named scalars; ``"total"`` is minimised, all are logged.
+        warms_up: whether it steps in the warm-up too, as a discriminator's does.
     """
 
     name: str
     networks: tuple[str, ...]
     optimizer: OptimizerCallable
     loss: Callable[[Any], dict[str, Tensor]]
+    warms_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,14 @@ class Protected(TensorRecord):
         id: ``B`` names.
         original, protected: ``(B, 80, N)``.
         lengths: ``(B,)`` frames.
-        target: ``(B,)`` emotions that protection moved to.
+        target: ``(B,)`` emotions that protection moved to; None where there is no such thing.
     """
 
     id: tuple[str, ...]
     original: Tensor
     protected: Tensor
     lengths: Tensor
-    target: Tensor
+    target: Tensor | None
 
 
 class AdversarialSystem(System):
@@ -64,13 +69,34 @@ class AdversarialSystem(System):
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
+        emotions: their names, in order; the command line fills them in from the corpus.
+        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, to recognise
+            emotion; afterwards their batch norm keeps the statistics of real speech. Without it a light discriminator
+            learns to spot fakes first and never what emotion is (docs/paper.md).
         gradient_clip: largest gradient norm of each phase, or None; applied after unscaling.
         seed: of every draw.
+
+    Raises:
+        PseganError: the warm-up is no such share.
     """
 
-    def __init__(self, n_classes: dict[str, int], gradient_clip: float | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n_classes: dict[str, int],
+        emotions: Sequence[str] = (),
+        discriminator_warmup: float = 0.0,
+        gradient_clip: float | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__(n_classes, seed)
         self.automatic_optimization = False
+        self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
+        if not 0 <= discriminator_warmup < 1:
+            raise PseganError(
+                f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
+            )
+        self.discriminator_warmup = discriminator_warmup
+        self._planned_warmup: int | None = None
         self.gradient_clip = gradient_clip
         self._gradient_norms: dict[str, Tensor] = {}
 
@@ -83,7 +109,7 @@ class AdversarialSystem(System):
         """What the phases' losses need of a batch: features, draws from ``random``, generated speech with its graph."""
 
     @abstractmethod
-    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Protect spectrograms.
 
         Args:
@@ -92,16 +118,67 @@ class AdversarialSystem(System):
             random: where targets and noise are drawn from.
 
         Returns:
-            Protected ``(B, 80, N)`` on the same scale, and the target emotions ``(B,)``.
+            Protected ``(B, 80, N)`` on the same scale, and the target emotions ``(B,)`` or None.
         """
 
     def active_phases(self) -> tuple[str, ...]:
-        """Names of the phases that step in this epoch."""
-        return tuple(phase.name for phase in self.phases())
+        """Names of the phases that step in this epoch: the discriminators' alone while they warm up."""
+        return tuple(phase.name for phase in self.phases() if phase.warms_up or not self.warming_up)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether only discriminators learn in this epoch."""
+        return self.current_epoch < self.warmup_epochs
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs in which only discriminators learn; a continued run keeps those of its beginning."""
+        if self._planned_warmup is None:
+            epochs = max(self.trainer.max_epochs or 0, 0)
+            # rounded up, so that a short run has all parts of a long one, but never all of it
+            self._planned_warmup = max(min(math.ceil(self.discriminator_warmup * epochs), epochs - 1), 0)
+        return self._planned_warmup
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See the base class; the length of the warm-up is kept, should a continued run have more epochs."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See the base class."""
+        super().on_load_checkpoint(checkpoint)
+        self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
+
+    def on_train_epoch_start(self) -> None:
+        """After the warm-up, freeze the discriminators' batch statistics."""
+        if 0 < self.warmup_epochs <= self.current_epoch:
+            for phase in self.phases():
+                for name in phase.networks if phase.warms_up else ():
+                    for module in self.get_submodule(name).modules():
+                        if isinstance(module, MaskedBatchNorm2d):
+                            module.eval()
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimiser a phase."""
         return [phase.optimizer(self._parameters_of(phase)) for phase in self.phases()]
+
+    def emotion_or_fake(
+        self, discriminator: nn.Module, real: Tensor, fake: Tensor, lengths: Tensor, emotion: Tensor
+    ) -> dict[str, Tensor]:
+        """Loss of a K+1-class discriminator: true emotions on real speech and, after the warm-up, "fake" on generated.
+
+        Args:
+            discriminator: scaled log-mels and frames → logits ``(B, K+1)``.
+            real, fake: ``(B, 80, N)``; no gradient flows to them.
+            lengths, emotion: frames and labels ``(B,)``.
+        """
+        logits = discriminator(real, lengths)
+        of_real = F.cross_entropy(logits, emotion)
+        accuracy = (logits.argmax(1) == emotion).float().mean()
+        if self.warming_up:
+            return {"total": of_real, "real": of_real, "accuracy": accuracy}
+        of_fake = fake_loss(discriminator(fake.detach(), lengths))
+        return {"total": of_real + of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """One step of every active phase."""

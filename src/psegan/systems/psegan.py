@@ -1,7 +1,6 @@
 """PSEGAN: a conditional generator, a K+1-class discriminator and a frozen speaker matcher (article, section 4)."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +11,14 @@ from torch.nn import functional as F
 
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
-from psegan.losses import distortion, fake_loss, pcgan_distortion, speaker_consistency
-from psegan.masking import MaskedBatchNorm2d
+from psegan.losses import distortion, pcgan_distortion, speaker_consistency
 from psegan.models.classifier import SpeechEncoder
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
 from psegan.systems.adversarial import AdversarialSystem, Phase
 from psegan.systems.base import load_checkpoint
+
+UNIFORM = "uniform"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,9 @@ class PSEGAN(AdversarialSystem):
         distortion_budget: epsilon of the PCGAN form, on the [0, 1] scale.
         adversarial_weight: weight of the discriminator's verdict.
         speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
-        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminator learns, to recognise
-            emotion; afterwards its batch norm keeps the statistics of real speech. Without it a light discriminator
-            learns to spot fakes first and never what emotion is (docs/paper.md).
-        gradient_clip: largest gradient norm of each network, or None.
-        seed: of targets and noise.
+        target: ``uniform`` draws emotions to move to from all classes; the name of one fixes it (the ablation, and the
+            conversion of every emotion to neutral).
+        emotions, discriminator_warmup, gradient_clip, seed: see :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown choice, or a speaker matcher that is missing or does not fit.
@@ -76,13 +74,20 @@ class PSEGAN(AdversarialSystem):
         distortion_budget: float = 1e-3,
         adversarial_weight: float = 1.0,
         speaker_weight: float = 3.0,
+        target: str = UNIFORM,
+        emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, gradient_clip, seed)
+        super().__init__(n_classes, emotions, discriminator_warmup, gradient_clip, seed)
         self.save_hyperparameters(logger=False)
-        self.n_emotions = n_classes["emotion"]
+        if target != UNIFORM and target not in self.emotions:
+            raise PseganError(
+                f"model.init_args.target is {target!r}, but must be {UNIFORM} or an emotion of the corpus "
+                f"({', '.join(self.emotions) or 'whose names are not known'})"
+            )
+        self.target = target
         self.generator = generator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
         self.speaker_matcher = speaker_matcher().requires_grad_(False) if speaker_weight else None
@@ -92,40 +97,16 @@ class PSEGAN(AdversarialSystem):
         self.distortion_weight = distortion_weight
         self.adversarial_weight = adversarial_weight
         self.speaker_weight = speaker_weight
-        if not 0 <= discriminator_warmup < 1:
-            raise PseganError(
-                f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
-            )
         if distortion_form not in ("l1", "pcgan"):
             raise PseganError(f"model.init_args.distortion_form is {distortion_form!r}, but must be l1 or pcgan")
-        self.discriminator_warmup = discriminator_warmup
         self._speaker_matcher_is_trained = not speaker_weight
-        self._planned_warmup: int | None = None
 
     def phases(self) -> tuple[Phase, ...]:
         """Discriminator, then generator."""
         return (
-            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss),
+            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
             Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
         )
-
-    def active_phases(self) -> tuple[str, ...]:
-        """The discriminator alone while it warms up."""
-        return ("discriminator",) if self.warming_up else ("discriminator", "generator")
-
-    @property
-    def warming_up(self) -> bool:
-        """Whether only the discriminator learns in this epoch."""
-        return self.current_epoch < self.warmup_epochs
-
-    @property
-    def warmup_epochs(self) -> int:
-        """Epochs in which only the discriminator learns; a continued run keeps those of its beginning."""
-        if self._planned_warmup is None:
-            epochs = max(self.trainer.max_epochs or 0, 0)
-            # rounded up, so that a short run has all parts of a long one, but never all of it
-            self._planned_warmup = max(min(math.ceil(self.discriminator_warmup * epochs), epochs - 1), 0)
-        return self._planned_warmup
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
         """Features, targets, noise and generated speech."""
@@ -136,20 +117,16 @@ class PSEGAN(AdversarialSystem):
         return Context(real, fake, lengths, batch.emotion, target)
 
     def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Move to emotions drawn uniformly from all classes, the true one included; see the base class."""
+        """Move to emotions drawn uniformly from all classes, the true one included, or to the fixed one; see the base class."""
         target = torch.randint(self.n_emotions, (len(mel),), generator=random).to(mel.device)
+        if self.target != UNIFORM:
+            target = torch.full_like(target, self.emotions.index(self.target))
         noise = torch.randn(len(mel), self.generator.noise_dim, generator=random).to(mel.device)  # type: ignore[call-overload]
         return self.generator(mel, lengths, target, noise), target
 
     def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_D``: true emotions on real speech, "fake" on generated speech."""
-        logits = self.discriminator(context.real, context.lengths)
-        real = F.cross_entropy(logits, context.emotion)
-        accuracy = (logits.argmax(1) == context.emotion).float().mean()
-        if self.warming_up:
-            return {"total": real, "real": real, "accuracy": accuracy}
-        fake = fake_loss(self.discriminator(context.fake.detach(), context.lengths))
-        return {"total": real + fake, "real": real, "fake": fake, "accuracy": accuracy}
+        return self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)
 
     def generator_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_G``: stay near, be taken for the target emotion, stay the speaker."""
@@ -187,15 +164,9 @@ class PSEGAN(AdversarialSystem):
             ) from None
         self._speaker_matcher_is_trained = True
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; the length of the warm-up is kept, should a continued run have more epochs."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See the base class; the matcher comes with the checkpoint."""
         super().on_load_checkpoint(checkpoint)
-        self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
         self._speaker_matcher_is_trained = True
 
     def on_train_start(self) -> None:
@@ -211,10 +182,7 @@ class PSEGAN(AdversarialSystem):
             )
 
     def on_train_epoch_start(self) -> None:
-        """The matcher is frozen; after the warm-up, so are the discriminator's batch statistics."""
+        """See the base class; the matcher is frozen throughout."""
+        super().on_train_epoch_start()
         if self.speaker_matcher is not None:
             self.speaker_matcher.eval()
-        if 0 < self.warmup_epochs <= self.current_epoch:
-            for module in self.discriminator.modules():
-                if isinstance(module, MaskedBatchNorm2d):
-                    module.eval()

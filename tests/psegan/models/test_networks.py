@@ -1,5 +1,7 @@
 """The networks: shapes, sizes that the sources state, and that padding changes nothing."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +9,9 @@ from torch.nn import functional as F
 
 from psegan.models.classifier import SpeechEncoder
 from psegan.models.discriminator import AlexNetDiscriminator, StridedDiscriminator
+from psegan.models.gengan import GenGANGenerator
+from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.models.psegan import PSEGANGenerator
-from psegan.models.unet import UNet
 
 
 def size(network: nn.Module) -> int:
@@ -34,8 +37,9 @@ def inputs(n: int, frames: int):
 
 
 def test_sizes_are_those_of_the_sources():
-    # the public GenGAN U-Net has 498,365: this skeleton, 65·65 + 65 of its noise layer and 298 that it never uses
-    assert size(UNet(condition_maps=1)) + 65 * 65 + 65 + 298 == 498_365
+    # 298 of the public network are a label embedding and its projection, which it never uses
+    assert size(GenGANGenerator()) + 298 == 498_365
+    assert size(nn.Embedding(8, 16)) + size(nn.Linear(16, 10)) == 298
     assert size(AlexNetDiscriminator(9)) == 12_945_097
 
 
@@ -87,6 +91,30 @@ def test_generator_ignores_padding(make):
     alone = network(mel[:1, :, :short], torch.tensor([short]), target[:1], noise[:1])
     torch.testing.assert_close(together[:1, :, :short], alone, atol=1e-5, rtol=1e-5)
     assert (together[0, :, short:] == 0).all()
+
+
+@pytest.mark.parametrize("frames", [1, 17, 1100])
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_baselines_take_any_length_and_ignore_padding(frames, residual):
+    torch.manual_seed(1)
+    mel, lengths, target = torch.rand(2, 80, frames), torch.tensor([frames, max(1, frames - 9)]), torch.tensor([3, 4])
+    mel[1, :, int(lengths[1]) :] = 0
+    gengan, pc_filter, pc_generator = (
+        moved(make(residual=residual)).eval()
+        for make in (GenGANGenerator, PCMelGANFilter, partial(PCMelGANGenerator, 8))
+    )
+    noise, rows = torch.randn(2, 10), torch.randn(2, 5, 65)
+    for run in (
+        lambda mel, lengths, i: gengan(mel, lengths, rows[i]),
+        lambda mel, lengths, i: pc_filter(mel, lengths, None, noise[i]),
+        lambda mel, lengths, i: pc_generator(mel, lengths, target[i], noise[i]),
+    ):
+        together = run(mel, lengths, slice(0, 2))
+        assert together.shape == mel.shape
+        n = int(lengths[1])
+        alone = run(mel[1:, :, :n], lengths[1:], slice(1, 2))
+        torch.testing.assert_close(together[1:, :, :n], alone, atol=1e-4, rtol=1e-4)
+        assert (together[1, :, n:] == 0).all()
 
 
 @pytest.mark.parametrize("make", [SpeechEncoder, lambda: StridedDiscriminator(9)])

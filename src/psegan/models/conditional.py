@@ -1,0 +1,66 @@
+"""A U-Net that is told a class and given noise: what PSEGAN and both networks of PCMelGAN are."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from psegan.audio import N_MELS
+from psegan.models.unet import UNet
+
+
+class ConditionalUNet(nn.Module):
+    """Maps a spectrogram, perhaps a class, and noise to a spectrogram.
+
+    The class is a 16-dim label embedding projected to one bottleneck map (public GenGAN and PCMelGAN code), the noise
+    is projected to another; both are constant over time, so that any length is possible.
+
+    Args:
+        n_labels: number of classes; 0 is a network that is told none.
+        noise_dim: size of the noise vector; 0 is a network without noise.
+        bottleneck: see :class:`psegan.models.unet.UNet`.
+        residual: predict what to add to the input rather than the output itself. The last convolution then starts at
+            zero, so that training begins from the identity and spends its steps on what has to change.
+        widths: channels of the U-Net's levels.
+        embedding_dim: size of the label embedding.
+    """
+
+    def __init__(
+        self,
+        n_labels: int,
+        noise_dim: int,
+        bottleneck: nn.Module | None = None,
+        residual: bool = True,
+        widths: Sequence[int] = (8, 16, 32, 64, 128),
+        embedding_dim: int = 16,
+    ) -> None:
+        super().__init__()
+        rows = N_MELS // 2 ** (len(widths) - 1)
+        self.noise_dim = noise_dim
+        self.residual = residual
+        self.embedding = nn.Embedding(n_labels, embedding_dim) if n_labels else None
+        self.project_label = nn.Linear(embedding_dim, rows) if n_labels else None
+        self.project_noise = nn.Linear(noise_dim, rows) if noise_dim else None
+        self.unet = UNet(condition_maps=bool(n_labels) + bool(noise_dim), widths=widths, bottleneck=bottleneck)
+        if residual:
+            self.unet.start_at_zero()
+
+    def forward(self, mel: Tensor, lengths: Tensor, target: Tensor | None, noise: Tensor) -> Tensor:
+        """Transform a batch.
+
+        Args:
+            mel: ``(B, 80, N)`` log-mel scaled to [0, 1].
+            lengths: ``(B,)`` frames.
+            target: ``(B,)`` classes; None for a network that is told none.
+            noise: ``(B, noise_dim)``.
+
+        Returns:
+            ``(B, 80, N)`` on the same scale, zero at and after ``lengths``.
+        """
+        maps = []
+        if self.embedding is not None and self.project_label is not None:
+            maps.append(self.project_label(self.embedding(target)))
+        if self.project_noise is not None:
+            maps.append(self.project_noise(noise))
+        out = self.unet(mel, lengths, torch.stack(maps, 1) if maps else None)
+        return mel + out if self.residual else out

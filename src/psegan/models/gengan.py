@@ -1,0 +1,45 @@
+"""GenGAN's generator (Stoidis and Cavallaro, Interspeech 2022, and its public code)."""
+
+import torch
+from torch import Tensor, nn
+
+from psegan.audio import N_MELS
+from psegan.masking import strided_length
+from psegan.models.unet import UNet
+
+
+class GenGANGenerator(nn.Module):
+    """Maps a spectrogram and noise to a spectrogram of ambiguous emotion; it is told no emotion.
+
+    The public network at 8 classes has 298 parameters more, in a label embedding and its projection that it never uses.
+
+    Args:
+        noise_dim: frames of the bottleneck that the noise spans, each row with draws of its own; 65 frames are 16.6 s,
+            the public code's padding. A shorter utterance gets the beginning, a longer one repeats it.
+        residual: predict what to add to the input rather than the output itself, from nothing on.
+    """
+
+    def __init__(self, noise_dim: int = 65, residual: bool = True) -> None:
+        super().__init__()
+        self.unet = UNet(condition_maps=1)
+        self.rows = N_MELS // self.unet.stride
+        self.noise_dim, self.residual = noise_dim, residual
+        self.project_noise = nn.Linear(noise_dim, noise_dim)
+        if residual:
+            self.unet.start_at_zero()
+
+    def forward(self, mel: Tensor, lengths: Tensor, noise: Tensor) -> Tensor:
+        """Transform a batch.
+
+        Args:
+            mel: ``(B, 80, N)`` log-mel scaled to [0, 1].
+            lengths: ``(B,)`` frames.
+            noise: ``(B, rows, noise_dim)``.
+
+        Returns:
+            ``(B, 80, N)`` on the same scale, zero at and after ``lengths``.
+        """
+        frames = int(strided_length(torch.tensor(mel.shape[-1]), self.unet.stride))
+        place = torch.arange(frames, device=mel.device) % self.noise_dim
+        out = self.unet(mel, lengths, self.project_noise(noise)[..., place].unsqueeze(1))
+        return mel + out if self.residual else out

@@ -1,0 +1,28 @@
+"""PCMelGAN's two networks (Ericsson, Östberg, Zec, Martinsson and Mogren, ICML workshop 2020, and its public code)."""
+
+from psegan.models.conditional import ConditionalUNet
+
+
+class PCMelGANFilter(ConditionalUNet):
+    """Removes what gives the emotion away. It is told no emotion: when speech is protected, nobody knows it.
+
+    Args:
+        noise_dim: size of the noise vector.
+        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
+    """
+
+    def __init__(self, noise_dim: int = 10, residual: bool = True) -> None:
+        super().__init__(0, noise_dim, residual=residual)
+
+
+class PCMelGANGenerator(ConditionalUNet):
+    """Puts another emotion in.
+
+    Args:
+        n_emotions: number of emotion classes.
+        noise_dim: size of the noise vector.
+        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
+    """
+
+    def __init__(self, n_emotions: int, noise_dim: int = 10, residual: bool = True) -> None:
+        super().__init__(n_emotions, noise_dim, residual=residual)

@@ -1,0 +1,93 @@
+"""GenGAN, for emotions: one generator that makes a discriminator's verdict ambiguous (Stoidis and Cavallaro, 2022)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from psegan.batch import SpeechBatch
+from psegan.losses import ambiguity, squared_distortion, three_deviations
+from psegan.models.discriminator import StridedDiscriminator
+from psegan.models.gengan import GenGANGenerator
+from psegan.systems.adversarial import AdversarialSystem, Phase
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prepared batch: scaled log-mels ``(B, 80, N)``, frames and labels ``(B,)``."""
+
+    real: Tensor
+    fake: Tensor
+    lengths: Tensor
+    emotion: Tensor
+
+
+class GenGAN(AdversarialSystem):
+    """Makes emotion ambiguous: the target is no emotion but the uniform distribution over all of them.
+
+    ``L_G = distortion_weight · MSE(M', M) + adversarial_weight · CE(D(M'), uniform)`` and ``L_D = CE(D(M), y) +
+    CE(D(M'), fake)``, spectrograms in units of three standard deviations; docs/paper.md names the source of each choice.
+
+    Args:
+        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
+        generator: makes the generator.
+        discriminator: makes the discriminator from the number of its outputs, emotions + 1.
+        generator_optimizer, discriminator_optimizer: the public code's are Adam, 3e-4, betas (0.5, 0.99).
+        distortion_weight: weight of the distortion.
+        adversarial_weight: weight of the ambiguity.
+        emotions, discriminator_warmup, gradient_clip, seed: see :class:`AdversarialSystem`.
+    """
+
+    def __init__(
+        self,
+        n_classes: dict[str, int],
+        generator: Callable[[], nn.Module] = GenGANGenerator,
+        discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
+        generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-4, betas=(0.5, 0.99)),
+        discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-4, betas=(0.5, 0.99)),
+        distortion_weight: float = 1.0,
+        adversarial_weight: float = 10.0,
+        emotions: Sequence[str] = (),
+        discriminator_warmup: float = 0.0,
+        gradient_clip: float | None = 5.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_classes, emotions, discriminator_warmup, gradient_clip, seed)
+        self.save_hyperparameters(logger=False)
+        self.generator = generator()
+        self.discriminator = discriminator(self.n_emotions + 1)
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.distortion_weight, self.adversarial_weight = distortion_weight, adversarial_weight
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Generator, then discriminator, as in the public code."""
+        return (
+            Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
+            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
+        )
+
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+        """Features, noise and generated speech."""
+        real, lengths = self.features(batch)
+        fake = real if self.warming_up else self.protect(real, lengths, random)[0]
+        return Context(real, fake, lengths, batch.emotion)
+
+    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, None]:
+        """Make the emotion ambiguous; see the base class."""
+        rows, frames = self.generator.rows, self.generator.noise_dim
+        noise = torch.randn(len(mel), rows, frames, generator=random).to(mel.device)  # type: ignore[call-overload]
+        return self.generator(mel, lengths, noise), None
+
+    def generator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_G``: stay near, leave the discriminator undecided."""
+        unit = three_deviations(context.real, context.lengths)
+        near = squared_distortion(context.fake / unit, context.real / unit, context.lengths)
+        adversarial = ambiguity(self.discriminator(context.fake, context.lengths), self.n_emotions)
+        total = self.distortion_weight * near + self.adversarial_weight * adversarial
+        return {"total": total, "distortion": near, "adversarial": adversarial}
+
+    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_D``: true emotions on real speech, "fake" on generated speech."""
+        return self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)

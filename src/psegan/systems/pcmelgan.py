@@ -1,0 +1,160 @@
+"""PCMelGAN, for emotions: a filter removes, a generator puts in, each has an adversary (Ericsson et al., 2020)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from psegan.batch import SpeechBatch
+from psegan.errors import PseganError
+from psegan.losses import certainty, pcgan_distortion, three_deviations
+from psegan.models.discriminator import StridedDiscriminator
+from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
+from psegan.systems.adversarial import AdversarialSystem, Phase
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prepared batch: scaled log-mels ``(B, 80, N)``, their unit ``(B, 1, 1)``, frames, labels and targets ``(B,)``.
+
+    Attributes:
+        filtered: with its graph, for the filter's own loss.
+        fake: made from ``filtered`` without it.
+        other: emotions that are not the true ones.
+    """
+
+    real: Tensor
+    filtered: Tensor
+    fake: Tensor
+    unit: Tensor
+    lengths: Tensor
+    emotion: Tensor
+    target: Tensor
+    other: Tensor
+
+
+class PCMelGAN(AdversarialSystem):
+    """A filter F hides the emotion from an adversary D_F; a generator G puts a drawn one in and D_G judges it.
+
+    ``L_F = A(D_F(F(M))) + λ·max(0, d(F(M), M) - ε)²``, ``L_G = CE(D_G(G), y') + λ·max(0, d(G, M) - ε)²``, ``L_DF =
+    CE(D_F(F(M)), y)``, ``L_DG = (CE(D_G(M), y) + CE(D_G(G), fake)) / 2``; spectrograms in units of three standard
+    deviations; docs/paper.md names the source of each choice.
+
+    Args:
+        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
+        filter: makes F.
+        generator: makes G from the number of emotions.
+        filter_discriminator: makes D_F from the number of emotions.
+        discriminator: makes D_G from the number of its outputs, emotions + 1.
+        filter_optimizer, generator_optimizer: the public code's are Adam, 1e-4, betas (0.5, 0.9).
+        filter_discriminator_optimizer, discriminator_optimizer: the public code's are Adam, 4e-4, betas (0.5, 0.9).
+        filter_goal: A: ``entropy`` leaves D_F undecided among all emotions; ``other`` has it take the speech for another
+            emotion, which with two classes is the public code's flipped label.
+        distortion_weight: λ.
+        distortion_budget: ε.
+        emotions, discriminator_warmup, gradient_clip, seed: see :class:`AdversarialSystem`.
+
+    Raises:
+        PseganError: an unknown goal.
+    """
+
+    def __init__(
+        self,
+        n_classes: dict[str, int],
+        filter: Callable[[], nn.Module] = PCMelGANFilter,
+        generator: Callable[[int], nn.Module] = PCMelGANGenerator,
+        filter_discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
+        discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
+        filter_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
+        generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
+        filter_discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=4e-4, betas=(0.5, 0.9)),
+        discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=4e-4, betas=(0.5, 0.9)),
+        filter_goal: Literal["entropy", "other"] = "entropy",
+        distortion_weight: float = 100.0,
+        distortion_budget: float = 1e-3,
+        emotions: Sequence[str] = (),
+        discriminator_warmup: float = 0.0,
+        gradient_clip: float | None = 5.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_classes, emotions, discriminator_warmup, gradient_clip, seed)
+        self.save_hyperparameters(logger=False)
+        if filter_goal not in ("entropy", "other"):
+            raise PseganError(f"model.init_args.filter_goal is {filter_goal!r}, but must be entropy or other")
+        self.filter, self.generator = filter(), generator(self.n_emotions)
+        self.filter_discriminator = filter_discriminator(self.n_emotions)
+        self.discriminator = discriminator(self.n_emotions + 1)
+        self.filter_optimizer, self.generator_optimizer = filter_optimizer, generator_optimizer
+        self.filter_discriminator_optimizer = filter_discriminator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.filter_goal = filter_goal
+        self.distortion_weight, self.distortion_budget = distortion_weight, distortion_budget
+
+    def phases(self) -> tuple[Phase, ...]:
+        """F, G, D_F, D_G, as in the public code."""
+        adversary = "filter_discriminator"
+        return (
+            Phase("filter", ("filter",), self.filter_optimizer, self.filter_loss),
+            Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
+            Phase(adversary, (adversary,), self.filter_discriminator_optimizer, self.filter_discriminator_loss, True),
+            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
+        )
+
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+        """Features, draws, filtered and generated speech."""
+        real, lengths = self.features(batch)
+        unit = three_deviations(real, lengths)
+        step = torch.randint(1, self.n_emotions, (len(real),), generator=random).to(real.device)
+        other = (batch.emotion + step) % self.n_emotions
+        if self.warming_up:
+            return Context(real, real, real, unit, lengths, batch.emotion, batch.emotion, other)
+        filtered = self._filtered(real, lengths, random)
+        fake, target = self._generated(filtered.detach(), lengths, random)
+        return Context(real, filtered, fake, unit, lengths, batch.emotion, target, other)
+
+    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Filter, then move to emotions drawn uniformly from all classes; see the base class."""
+        return self._generated(self._filtered(mel, lengths, random), lengths, random)
+
+    def _filtered(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> Tensor:
+        return self.filter(mel, lengths, None, self._noise(self.filter, mel, random))
+
+    def _generated(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        target = torch.randint(self.n_emotions, (len(mel),), generator=random).to(mel.device)
+        return self.generator(mel, lengths, target, self._noise(self.generator, mel, random)), target
+
+    @staticmethod
+    def _noise(network: nn.Module, mel: Tensor, random: torch.Generator) -> Tensor:
+        return torch.randn(len(mel), network.noise_dim, generator=random).to(mel.device)  # type: ignore[call-overload]
+
+    def filter_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_F``: stay near, leave D_F nothing to go by."""
+        logits = self.filter_discriminator(context.filtered, context.lengths)
+        adversarial = certainty(logits) if self.filter_goal == "entropy" else F.cross_entropy(logits, context.other)
+        return self._with_distortion(adversarial, context.filtered, context)
+
+    def generator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_G``: stay near, be taken for the target emotion."""
+        adversarial = F.cross_entropy(self.discriminator(context.fake, context.lengths), context.target)
+        return self._with_distortion(adversarial, context.fake, context)
+
+    def filter_discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_DF``: true emotions on filtered speech."""
+        loss = F.cross_entropy(self.filter_discriminator(context.filtered.detach(), context.lengths), context.emotion)
+        return {"total": loss}
+
+    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_DG``: true emotions on real speech, "fake" on generated speech."""
+        found = self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)
+        return {**found, "total": found["total"] / 2}
+
+    def _with_distortion(self, adversarial: Tensor, made: Tensor, context: Context) -> dict[str, Tensor]:
+        made, real = made / context.unit, context.real / context.unit
+        near = pcgan_distortion(made, real, context.lengths, self.distortion_budget)
+        return {
+            "total": adversarial + self.distortion_weight * near, "distortion": near, "adversarial": adversarial,
+        }  # fmt: skip

@@ -1,0 +1,143 @@
+"""GenGAN and PCMelGAN: their own phases, losses and labels."""
+
+import math
+
+import pytest
+import torch
+
+from psegan import training
+from psegan.errors import PseganError
+from psegan.losses import ambiguity, certainty, squared_distortion, three_deviations
+from psegan.random import seeded
+from psegan.systems import PSEGAN, GenGAN, PCMelGAN
+from psegan.systems.adversarial import load_system
+
+CLASSES = {"emotion": 5, "speaker": 4, "gender": 2, "content": 2}
+EMOTIONS = ("neutral", "happy", "sad", "angry", "fearful")
+PHASES = {
+    "gengan": ("generator", "discriminator"),
+    "pcmelgan": ("filter", "generator", "filter_discriminator", "discriminator"),
+}
+
+
+@pytest.fixture
+def fitted(from_repository, tiny, tmp_path):
+    def fit(name: str, *options: str):
+        return training.main(
+            ["fit", f"--config=experiments/{name}.yaml", *tiny, "--data.init_args.batch_size=8", "--trainer.max_epochs=1",
+             "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false",
+             "--trainer.enable_model_summary=false", "--model.init_args.discriminator_warmup=0", "--run.loggers=[]",
+             f"--run.dir={tmp_path / name}", *options]
+        )  # fmt: skip
+
+    return fit
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_each_phase_moves_only_its_own_network(name, fitted):
+    cli = fitted(name)
+    system = cli.model
+    assert tuple(phase.name for phase in system.phases()) == PHASES[name]
+    assert tuple(optimizer is not None for optimizer in cli.trainer.optimizers) == (True,) * len(PHASES[name])
+    system.log_dict = lambda *a, **k: None
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    for phase in PHASES[name]:
+        before = {key: value.clone() for key, value in system.named_parameters()}
+        system.active_phases = lambda phase=phase: (phase,)
+        system.training_step(batch, 0)
+        moved = {
+            key.partition(".")[0] for key, value in system.named_parameters() if not torch.equal(value, before[key])
+        }
+        assert moved == {phase}
+    assert all(p.requires_grad for p in system.parameters())
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_only_discriminators_warm_up(name, fitted):
+    cli = fitted(name, "--trainer.max_epochs=2", "--model.init_args.discriminator_warmup=0.5")
+    assert cli.model.warmup_epochs == 1
+    logged = {key for key in cli.trainer.logged_metrics if key.startswith("train/")}
+    assert {key.split("/")[1] for key in logged} == set(PHASES[name])
+    frozen = cli.model.discriminator.norms
+    assert not any(norm.training for norm in frozen), "statistics of real speech are kept"
+
+
+@pytest.mark.parametrize(("name", "targets"), [("gengan", False), ("pcmelgan", True)])
+def test_a_checkpoint_protects_alike_again(name, targets, fitted, tmp_path):
+    fitted(name)
+    system = load_system(tmp_path / name / "checkpoints" / "last.ckpt")
+    assert system.emotions == EMOTIONS
+    mel, lengths = torch.rand(3, 80, 70), torch.tensor([70, 50, 33])
+    one, target = system.protect(mel, lengths, seeded(1))
+    again, _ = system.protect(mel, lengths, seeded(1))
+    other, _ = system.protect(mel, lengths, seeded(2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other), "noise is drawn"
+    assert (target is not None) == targets
+    assert torch.isfinite(one).all() and (one - mel * (torch.arange(70) < lengths[:, None])[:, None]).abs().max() > 0
+
+
+def test_ambiguity_is_least_where_all_emotions_are_as_likely():
+    logits = torch.zeros(2, 6)
+    logits[:, 5] = -50  # not fake
+    assert math.isclose(float(ambiguity(logits, 5)), math.log(5), rel_tol=1e-5)
+    logits[0, 2] = 3
+    assert float(ambiguity(logits, 5)) > math.log(5)
+    assert float(ambiguity(torch.zeros(2, 6), 5)) > math.log(5), "probability given to fake is lost"
+
+
+def test_certainty_is_zero_where_nothing_is_known():
+    assert abs(float(certainty(torch.full((3, 7), 2.0)))) < 1e-6
+    sure = torch.zeros(3, 7)
+    sure[:, 1] = 100
+    assert math.isclose(float(certainty(sure)), math.log(7), rel_tol=1e-5)
+
+
+def test_distortion_is_in_units_of_three_deviations():
+    torch.manual_seed(0)
+    mel, lengths = torch.randn(2, 80, 50), torch.tensor([50, 30])
+    mel[1, :, 30:] = 0
+    unit = three_deviations(mel, lengths)
+    assert unit.shape == (2, 1, 1)
+    torch.testing.assert_close(unit[1, 0, 0], 3 * mel[1, :, :30].std(unbiased=False))
+    scaled = three_deviations(10 * mel, lengths)
+    one = squared_distortion(1.1 * mel / unit, mel / unit, lengths)
+    torch.testing.assert_close(one, squared_distortion(11 * mel / scaled, 10 * mel / scaled, lengths))
+
+
+@pytest.mark.parametrize("goal", ["entropy", "other"])
+def test_goals_of_the_filter(goal):
+    system = PCMelGAN(CLASSES, filter_goal=goal)
+    logits = torch.zeros(4, 5)
+    logits[:, 0] = 10.0  # sure of the first emotion
+    system.filter_discriminator.forward = lambda mel, lengths: logits
+    system._planned_warmup = 0
+    emotion = torch.zeros(4, dtype=torch.long)
+    context = type("Context", (), {
+        "filtered": torch.rand(4, 80, 20), "real": torch.rand(4, 80, 20), "unit": torch.ones(4, 1, 1),
+        "lengths": torch.full((4,), 20), "emotion": emotion, "other": emotion + 1,
+    })()  # fmt: skip
+    sure = float(system.filter_loss(context)["adversarial"])
+    logits.zero_()
+    assert float(system.filter_loss(context)["adversarial"]) < sure
+
+
+def test_the_neutral_conversion_has_one_target_and_draws_nothing(fitted, tmp_path):
+    fitted("psegan", "--config=experiments/neutral.yaml")
+    system = load_system(tmp_path / "psegan" / "checkpoints" / "last.ckpt")
+    mel, lengths = torch.rand(6, 80, 40), torch.full((6,), 40)
+    one, target = system.protect(mel, lengths, seeded(1))
+    other, _ = system.protect(mel, lengths, seeded(2))
+    assert target.tolist() == [EMOTIONS.index("neutral")] * 6
+    assert torch.equal(one, other)
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(PseganError, match="filter_goal is 'x'"):
+        PCMelGAN(CLASSES, filter_goal="x")
+    with pytest.raises(
+        PseganError, match="target is 'bored', but must be uniform or an emotion of the corpus .neutral, happy"
+    ):
+        PSEGAN(CLASSES, target="bored", emotions=EMOTIONS)
+    with pytest.raises(PseganError, match="discriminator_warmup is 1"):
+        GenGAN(CLASSES, discriminator_warmup=1)

@@ -1,0 +1,151 @@
+"""``psegan sweep`` on the tiny synthetic corpus: killed, continued, one report; failures stay alone."""
+
+import csv
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan import cli, training
+from psegan.errors import PseganError
+from psegan.evaluation.results import Results
+
+QUICK = {
+    "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
+    "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2, "trainer.enable_progress_bar": False,
+    "trainer.enable_model_summary": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(from_repository, trained, tmp_path) -> dict[str, Path]:
+    """A sweep of three systems and the experiment that evaluates them."""
+    made = {name: tmp_path / f"{name}.yaml" for name in ("sweep", "experiment", "evaluation", "trained")}
+    matcher = {"speaker_matcher_checkpoint": trained("speaker_matcher")}
+    watch = {"emotion_classifier": trained("emotion"), "speaker_classifier": trained("speaker")}
+    contents = {
+        "trained": {"model": {"init_args": matcher}, "privacy": watch},
+        "evaluation": yaml.safe_load(Path("experiments/evaluate/demo.yaml").read_text())
+        | {"ladder": ["ignorant"], "systems": {}, "resamples": 100, "n_clips": 1},
+        "experiment": {
+            "name": "tiny", "out": str(tmp_path / "before"), "corpus": "experiments/corpora/synthetic.yaml",
+            "stages": {}, "evaluation": str(made["evaluation"]), "systems": {},
+            "set": {key: value for key, value in QUICK.items() if key.startswith("data")},
+        },
+        "sweep": {
+            "name": "tiny", "method": "grid", "metric": {"name": "val/emotion_uar", "goal": "minimize"},
+            "command": [
+                "psegan", "fit", "--config=experiments/psegan.yaml", "--config=experiments/corpora/synthetic.yaml",
+                f"--config={made['trained']}", "--run.loggers=[csv,wandb]",
+                *(f"--{key}={value}" for key, value in QUICK.items()), "${args}",
+            ],
+            "parameters": {
+                "config": {
+                    "values": [
+                        "experiments/gengan.yaml", "experiments/ablations/no_sm.yaml", "experiments/pcmelgan.yaml",
+                    ]
+                },
+                "seed_everything": {"value": 0},
+            },
+        },
+    }  # fmt: skip
+    for name, content in contents.items():
+        made[name].write_text(yaml.safe_dump(content, sort_keys=False))
+    return made
+
+
+def words(files: dict[str, Path], out: Path, *more: str) -> list[str]:
+    options = ["--out", str(out), "--experiment", str(files["experiment"]), "--workers", "1", "--max-epochs", "1"]
+    return ["sweep", str(files["sweep"]), *options, *more]
+
+
+def change(path: Path, **parameters) -> None:
+    content = yaml.safe_load(path.read_text())
+    content["parameters"] |= parameters
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "psegan.cli", *words(files, out)]
+    with (tmp_path / "log").open("wb") as log:
+        killed = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        first = out / "trials" / "gengan" / "checkpoints" / "last.ckpt"
+        second = out / "trials" / "psegan-no-sm" / "stage.json"
+        until = time.monotonic() + 240
+        while not second.exists() and killed.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert second.exists(), (tmp_path / "log").read_text()[-3000:]
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    made = first.stat().st_mtime_ns
+    assert cli.run(words(files, out)) == 0
+    assert first.stat().st_mtime_ns == made
+    systems = {"original", "copy-synthesis", "gengan", "psegan-no-sm", "pcmelgan"}
+    assert {row.system for row in Results.from_json(out / "evaluation-seed-0" / "results.json").rows} == systems
+    assert "<html" in (out / "report.html").read_text()
+    with (out / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ["complete"] * 3
+    assert all(0 <= float(row["metric"]) <= 1 for row in rows)
+    group = yaml.safe_load((out / "trials" / "gengan" / "config.yaml").read_text())["run"]["group"]
+    assert group == "tiny"
+    assert list((out / "trials" / "gengan" / "wandb").glob("offline-run-*")), "grouped in W&B, offline"
+    capsys.readouterr()
+    assert cli.run(words(files, out)) == 0
+    assert "all 3 trials are complete, nothing to train" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == made
+
+    other = tmp_path / "other.yaml"
+    other.write_text(files["sweep"].read_text().replace("name: tiny", "name: other"))
+    with pytest.raises(PseganError, match="holds another sweep .name was 'tiny', now 'other'"):
+        cli.run([*words({**files, "sweep": other}, out)])
+
+
+def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
+    """An overlay that parses but cannot run: the other trial is trained and listed."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("model: {init_args: {speaker_matcher_checkpoint: null}}")
+    change(files["sweep"], config={"values": [str(broken), "experiments/gengan.yaml"]})
+    with pytest.raises(
+        PseganError, match="1 of 2 trainings failed, broken first: PSEGAN needs a trained speaker matcher"
+    ):
+        cli.run(words(files, tmp_path / "out", "--no-evaluation", "--workers", "2"))
+    printed = capsys.readouterr().out
+    assert "gengan  complete  val/emotion_uar" in printed
+    assert "broken  failed" in printed
+
+
+def test_a_dry_run_prints_commands_that_run(files, tmp_path, capsys):
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    assert cli.run(words(files, tmp_path / "out", "--dry-run")) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "out").exists()
+    psegan, *rest = shlex.split(line)
+    assert psegan == "psegan"
+    assert type(training.main(rest).model).__name__ == "GenGAN"
+    assert (tmp_path / "out" / "trials" / "gengan" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_what_cannot_be_is_refused_before_anything_runs(files, tmp_path):
+    change(files["sweep"], **{"model.init_args.magic": {"values": [1, 2]}})
+    with pytest.raises(PseganError, match="trial gengan-magic-1: .*magic"):
+        cli.run(words(files, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(PseganError, match="--workers is 0"):
+        cli.run(words(files, tmp_path / "out", "--workers", "0"))
+    (tmp_path / "file").touch()
+    content = yaml.safe_load(files["sweep"].read_text())
+    del content["parameters"]["model.init_args.magic"]
+    files["sweep"].write_text(yaml.safe_dump(content))
+    with pytest.raises(PseganError, match="file/out: cannot be made"):
+        cli.run(words(files, tmp_path / "file" / "out"))
+    files["trained"].write_text("model: {init_args: {speaker_matcher_checkpoint: nowhere/last.ckpt}}")
+    with pytest.raises(PseganError, match=r"names nowhere/last.ckpt, which is missing; train it first"):
+        cli.run(words(files, tmp_path / "out"))
