@@ -21,6 +21,12 @@ from psegan.errors import PseganError
 from psegan.files import atomic_path, write_text
 from psegan.plots import save_figure
 
+WATCHED = {
+    "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
+    "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
+}  # fmt: skip
+"""Scores in W&B's summary → which of their values is best: emotion is to be hidden, the speaker to survive."""
+
 
 @dataclass
 class Run:
@@ -100,6 +106,19 @@ class Run:
                 "W&B is to be online, but no account is configured: run wandb login, or set WANDB_API_KEY"
             )
         return wanted
+
+
+def define_metrics(logger: WandbLogger) -> None:
+    """Make W&B's default dashboard compare runs: scores over epochs, and the best ones beside the last in the summary.
+
+    A run's own step counts the steps of all its optimisers, of which systems have two or four.
+    """
+    define = logger.experiment.define_metric
+    define("epoch", hidden=True)
+    for stage in ("val", "test"):
+        define(f"{stage}/*", step_metric="epoch", step_sync=True)
+        for name, best in WATCHED.items():
+            define(f"{stage}/{name}", step_metric="epoch", step_sync=True, summary=f"last,{best}")
 
 
 def finish_wandb(failed: bool) -> None:

@@ -124,6 +124,14 @@ def test_every_logger_has_everything(logged):
         assert {row[0] for row in content["data"]} == {"original", "protected"}
         assert [row[1:] for row in content["data"] if row[0] == "protected"][-1] == [1.0, 1.0]
 
+    for part in records:
+        defined = {
+            r.metric.name or r.metric.glob_name: r.metric for r in part if r.WhichOneof("record_type") == "metric"
+        }
+        assert defined["val/*"].step_metric == "epoch"
+        assert defined["val/emotion_uar"].summary.min and defined["val/speaker_accuracy"].summary.max
+        assert defined["val/emotion_uar"].summary.last
+
     first, second = (next(r.run for r in part if r.WhichOneof("record_type") == "run") for part in records)
     assert first.run_id == second.run_id == (logged / "wandb" / "run-id").read_text().strip()
     assert first.project == "psegan"

@@ -6,7 +6,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from psegan.files import write_text
-from psegan.loggers import run_dir
+from psegan.loggers import define_metrics, run_dir
 
 
 class SaveConfig(SaveConfigCallback):
@@ -21,3 +21,4 @@ class SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if stage == "fit" and isinstance(logger, WandbLogger):
                 logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
+                define_metrics(logger)

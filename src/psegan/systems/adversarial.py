@@ -197,7 +197,7 @@ class AdversarialSystem(System):
                 optimizer.step()
             logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
         # once and here: Lightning forgets what was logged before a hook between phases logs
-        self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
+        self.log_dict(logged | self._gradient_norms, batch_size=len(batch), sync_dist=True)
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
         """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""

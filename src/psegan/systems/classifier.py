@@ -101,7 +101,7 @@ class Classifier(System):
             loss = (weight * own + (1 - weight) * other).mean()
         else:
             loss = F.cross_entropy(self(features, frames), labels, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, batch_size=len(batch))
+        self.log("train/loss", loss, batch_size=len(batch), sync_dist=True)
         return loss
 
     def setup(self, stage: str) -> None:
