@@ -28,7 +28,7 @@ from psegan.evaluation.classical import ClassicalAttackers
 from psegan.evaluation.clips import various
 from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.results import Results
-from psegan.evaluation.specification import Evaluation, Trained
+from psegan.evaluation.specification import Evaluation, Trained, Verification
 from psegan.evaluation.tables import SHUFFLED
 from psegan.evaluation.tabulation import Table
 from psegan.evaluation.verdicts import Verdicts, listen
@@ -218,7 +218,9 @@ class Run:
         Raises:
             PseganError: they, or a network that an attacker or judge starts from, have heard what is tested.
         """
-        wanted = {**self.evaluation.attackers, **self.evaluation.judges, "verifier": self.evaluation.verifier}
+        wanted: dict[str, Trained] = {**self.evaluation.attackers, **self.evaluation.judges}
+        if self.evaluation.verifier:
+            wanted["verifier"] = self.evaluation.verifier
         starts = {name: start for name, how in wanted.items() if (start := _start_of(how)) is not None}
         independence.check_starts(starts, self.corpora)
         return independence.check_systems(self.evaluation.systems, self.corpora)
@@ -322,8 +324,9 @@ class Run:
             yield from self.attackers(fold, heard)
         for attribute in self.judged_attributes(fold):
             yield self.judge_fit(fold, attribute)
-        if self.evaluation.verifier.backend is None:
-            yield self.verifier_fit(fold)
+        verifier = self.evaluation.verifier
+        if verifier and verifier.backend is None:
+            yield self.verifier_fit(fold, verifier)
 
     def continued(self, fold: int) -> Iterator[Fit]:
         """Every training of a fold that starts from an attacker of original speech."""
@@ -365,9 +368,9 @@ class Run:
         how = self.evaluation.judges[attribute]
         return self.fit(fold, f"judges/{attribute}", how, [ORIGINAL], attribute, SEEDS["judges"])
 
-    def verifier_fit(self, fold: int) -> Fit:
+    def verifier_fit(self, fold: int, how: Verification) -> Fit:
         """The training of the network that verifies speakers."""
-        return self.fit(fold, "judges/verifier", self.evaluation.verifier, [ORIGINAL], "speaker", SEEDS["verifier"])
+        return self.fit(fold, "judges/verifier", how, [ORIGINAL], "speaker", SEEDS["verifier"])
 
     def fit(
         self, fold: int, name: str, how: Trained, heard: Sequence[str], attribute: str, seed: int,
@@ -412,11 +415,13 @@ class Run:
         """Where a system's verdicts lie."""
         return self.folder / f"fold-{fold}" / "verdicts" / f"{system}-{stage}.npz"
 
-    def _verifier(self, fold: int) -> Verifier:
+    def _verifier(self, fold: int) -> Verifier | None:
         """What verifies speakers in a fold."""
         how = self.evaluation.verifier
+        if not how:
+            return None
         if how.backend is None:
-            return ClassifierVerifier(str(self.verifier_fit(fold).checkpoint))
+            return ClassifierVerifier(str(self.verifier_fit(fold, how).checkpoint))
         spec = {"class_path": how.backend, "init_args": how.init_args}
         return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
 
@@ -430,7 +435,7 @@ class Run:
             inputs[f"manifest {one}"] = file_hash(self.manifest(fold, one))
         verifier = self.verifier(fold)
         settings = {
-            "inputs": inputs, "verifier": verifier.describe(), "version": __version__,
+            "inputs": inputs, "verifier": verifier and verifier.describe(), "version": __version__,
             "attackers": {m.name: self.evaluation.attackers[m.architecture].estimator for m in self.attackers_of(system)},
         }  # fmt: skip
         record = Record(self.verdict_path(fold, system).with_suffix(".json"), settings)

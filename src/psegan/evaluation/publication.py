@@ -99,6 +99,8 @@ def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -
         figures[f"An utterance: original and {system}"] = save_figure(figure, folder / f"speech_{system}.png")
     for system in systems[1:]:
         before, after = table.emotion_embeddings("original"), table.emotion_embeddings(system)
+        if before is None or after is None:
+            continue
         points, moved, kept = tsne_points(before, after, seed=0)
         figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
         title = f"t-SNE of emotion features: original and {system}"
@@ -125,6 +127,8 @@ def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -
 
 def _speaker_curves(table: Table, systems: list[str]) -> dict[str, tuple[Any, Any, float]]:
     """Every system's ROC of verification; none where a fold of one speaker has no impostors."""
+    if not table.evaluation.verifier:
+        return {}
     speaker = table.target["speaker"]
     curves = {}
     for system in systems:

@@ -61,6 +61,9 @@ class Verification(Trained):
     backend: str | None = None
     init_args: dict[str, Any] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return self.backend is not None or bool(self.config)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -79,7 +82,7 @@ class Evaluation:
             ``informed``, and ``strongest`` is the best of all.
         ladder: which attackers to build.
         judges: attribute to survive → how its classifier of original speech is trained.
-        verifier: what verifies speakers.
+        verifier: what verifies speakers; an empty one leaves verification out.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
         resamples: of the bootstrap.
         n_clips: utterances to listen to on the page.
@@ -95,8 +98,8 @@ class Evaluation:
     vocoder: dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
     attackers: dict[str, Architecture]
     ladder: list[str] = field(default_factory=lambda: list(LADDER))
-    judges: dict[str, Trained]
-    verifier: Verification
+    judges: dict[str, Trained] = field(default_factory=dict)
+    verifier: Verification = field(default_factory=Verification)
     passes: int = 1
     resamples: int = 10_000
     n_clips: int = 3
@@ -161,14 +164,11 @@ class Evaluation:
         for attribute in self.judges:
             if attribute not in JUDGES:
                 raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")
-        first = next(iter(self.attackers.values()))
-        if first.estimator is not None:
-            raise PseganError(f"{where}: the first of the attackers must be a network with 'config'")
         for name, one in self.attackers.items():
             if (one.estimator is None) == (not one.config) or not one.seeds:
                 raise PseganError(f"{where}: attackers.{name} needs seeds and either 'config' or 'estimator'")
-        if (self.verifier.backend is None) == (not self.verifier.config):
-            raise PseganError(f"{where}: verifier needs either 'config' or 'backend'")
+        if self.verifier.backend is not None and self.verifier.config:
+            raise PseganError(f"{where}: verifier needs either 'config' or 'backend', not both")
 
 
 def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:

@@ -202,6 +202,8 @@ class Table:
 
     def verification(self, system: str) -> dict[tuple[str, str], Resampled]:
         """Trials that enrol original speech, and trials among protected speech alone; none where a fold has one speaker."""
+        if not self.evaluation.verifier:
+            return {}
         before = self.embeddings("original")
         after = self.embeddings(system)
         found: dict[tuple[str, str], Resampled] = {}
@@ -218,9 +220,11 @@ class Table:
         """Of the verifier, ``(N, E)``."""
         return self.pooled(system, lambda v: v.embedding["verifier"])
 
-    def emotion_embeddings(self, system: str) -> Scores:
-        """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``."""
+    def emotion_embeddings(self, system: str) -> Scores | None:
+        """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``; None where it is no network."""
         first, one = next(iter(self.evaluation.attackers.items()))
+        if one.estimator is not None:
+            return None
         return self.pooled(system, lambda v: v.embedding[f"ignorant/{first}-{one.seeds[0]}"])
 
     # comparisons

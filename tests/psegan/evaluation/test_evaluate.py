@@ -201,10 +201,9 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
         ({"systms": {}}, "unknown key 'systms'; there are name, out"),
         ({"ladder": ["clever"]}, "ladder holds 'clever'; there are ignorant, vocoder-aware"),
         ({"attackers": {}}, "needs at least one attacker"),
-        ({"attackers": {"svm": {"estimator": "x.Y"}}}, "first of the attackers must be a network"),
         ({"attackers": {"cnn": {"config": []}}}, "attackers.cnn needs seeds and either 'config' or 'estimator'"),
         ({"judges": {"mood": {}}}, "judges holds 'mood'"),
-        ({"verifier": {}}, "verifier needs either 'config' or 'backend'"),
+        ({"verifier": {"config": ["x.yaml"], "backend": "y.Z"}}, "verifier needs either 'config' or 'backend'"),
         ({"systems": {"original": "a.ckpt"}}, "cannot be called original"),
         ({"systems": {"a/b": "a.ckpt"}}, "'a/b' cannot be a name"),
         ({"systems": {"noise-pass-1": "Identity"}}, "'noise-pass-1' cannot be a name"),
@@ -231,3 +230,16 @@ def test_arguments_are_checked(repository):
         cli.run(["evaluate", "--config", config, "--attackers", "clever"])
     with pytest.raises(PseganError, match="--workers is 0"):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
+
+
+def test_classical_attackers_alone(content, tmp_path, repository):
+    """No network is trained, nothing verified: attackers on original speech in a minute."""
+    svm = {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}
+    small = {key: value for key, value in content.items() if key not in ("judges", "verifier", "systems")}
+    file, out = tmp_path / "evaluation.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump({**small, "attackers": svm}))
+    assert cli.run(["evaluate", "--config", str(file), "--out", str(out), "--workers", "1"]) == 0
+    results = Results.from_json(out / "results.json")
+    assert {row.attribute for row in results.rows} == {"emotion", "speech"}
+    assert {row.attacker for row in results.select(system="original", attribute="emotion")} >= {*LADDER, SHUFFLED}
+    assert not (out / "fold-0" / "attackers").exists()
