@@ -64,6 +64,8 @@ def run(words: Sequence[str]) -> int:
 
 def main() -> int:
     """The console script: a user's error is one line on stderr and exit status 1."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds: a log file is no place for a moving bar
     try:
         return run(sys.argv[1:])
     except PseganError as error:

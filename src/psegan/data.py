@@ -95,9 +95,10 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.data_command == "protect":
         from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
+        from psegan.stages import cores
 
         stages = _STAGES if args.split == "all" else (args.split,)
-        workers = args.workers if args.workers is not None else os.cpu_count() or 1
+        workers = args.workers if args.workers is not None else cores()
         data = load_corpus(args.corpus, args.data_root)
         print(protect_corpus(data, parts_of(data, stages), args.protector, args.out, args.seed, workers))
         return 0

@@ -69,7 +69,8 @@ class Run:
         logger = WandbLogger(
             name=Path(self.dir).name,
             save_dir=self.dir,
-            id=self.wandb_id or self.identify(),
+            id=self.wandb_id
+            or (self.identify() if getattr(rank_zero_only, "rank", 0) == 0 else None),  # others log nothing
             project=self.project,
             group=self.group,
             tags=list(self.tags),

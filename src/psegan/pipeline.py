@@ -5,12 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
 from psegan.stages import Fit, planned, train
+
+if TYPE_CHECKING:  # heavy, and not needed for --help
+    from psegan.evaluation.specification import Evaluation
 
 
 @dataclass(frozen=True)
@@ -195,16 +198,29 @@ def evaluate_systems(
         PseganError: see :func:`psegan.evaluation.evaluate.evaluate`.
     """
     from psegan.evaluation.evaluate import evaluate
+
+    evaluation = read_evaluation(experiment, {name: str(path) for name, path in systems.items()}, attackers)
+    seed = experiment.seed if seed is None else seed
+    evaluate(replace(evaluation, out=str(folder), seed=seed), data_root, max_epochs, workers)
+
+
+def read_evaluation(experiment: Reproduction, systems: dict[str, str], attackers: list[str] | None) -> "Evaluation":
+    """An experiment's evaluation of these systems, on its corpus.
+
+    Args:
+        experiment: whose.
+        systems: name → checkpoint.
+        attackers: which to build, instead of the evaluation file's ladder.
+
+    Raises:
+        PseganError: the evaluation's file is broken, or a name or an attacker is none.
+    """
     from psegan.evaluation.specification import Evaluation
 
-    evaluation = Evaluation.read(experiment.evaluation, {name: str(path) for name, path in systems.items()}, attackers)
+    evaluation = Evaluation.read(experiment.evaluation, systems, attackers)
     prefix = "data.init_args."
     data = {key.removeprefix(prefix): value for key, value in experiment.set.items() if key.startswith(prefix)}
-    evaluation = replace(
-        evaluation, name=experiment.name, out=str(folder), corpus=experiment.corpus, data=evaluation.data | data,
-        seed=experiment.seed if seed is None else seed,
-    )  # fmt: skip
-    evaluate(evaluation, data_root, max_epochs, workers)
+    return replace(evaluation, name=experiment.name, corpus=experiment.corpus, data=evaluation.data | data)
 
 
 def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max_epochs: int | None) -> dict[str, Any]:

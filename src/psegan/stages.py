@@ -121,7 +121,7 @@ class Fit:
         return self.record.complete and self.checkpoint.is_file()
 
     def words(self) -> list[str]:
-        """The command behind ``psegan``; it continues what was interrupted."""
+        """The command behind ``psegan``; run again, it continues what was interrupted."""
         words = ["fit", *(word for config in self.configs for word in ("--config", config))]
         for key, value in self.values.items():
             text = value if isinstance(value, str) else json.dumps(value)
@@ -131,9 +131,7 @@ class Fit:
         words.append(f"--run.dir={self.run}")
         if self.group is not None:
             words.append(f"--run.group={self.group}")
-        if (self.run / "checkpoints" / "last.ckpt").is_file():
-            words.append("--ckpt_path=last")
-        return words
+        return [*words, "--ckpt_path=auto"]
 
     def finish(self) -> None:
         """Note that the training is complete.
@@ -189,8 +187,7 @@ def train(fit: Fit, progress: str = "") -> Path:
 def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     """Run trainings in processes of their own, ``workers`` at a time, each with its share of the cores and its log.
 
-    Complete ones are left alone. One that fails doesn't stop the others. With one worker this process does the work, and
-    there are no logs.
+    Complete ones are left alone. One that fails doesn't stop the others.
 
     Args:
         fits: in the order in which to begin.
@@ -201,21 +198,11 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
         PseganError: a training failed; the message names it, its log and the log's last line.
     """
     waiting = [fit for fit in fits if not fit.complete]
-    if workers == 1:
-        failures: dict[Fit, str] = {}
-        for number, fit in enumerate(waiting, len(fits) - len(waiting) + 1):
-            try:
-                train(fit, f"{label} [{number}/{len(fits)}]")
-            except PseganError as error:
-                failures[fit] = str(error)
-                print(f"{fit.name}: failed: {error}", flush=True)
-        _raise_failures(failures, len(fits))
-        return
     bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
     running: dict[Fit, subprocess.Popen[bytes]] = {}
     shown = ""
-    failures = {}
-    threads = str(max((os.cpu_count() or 1) // workers, 1))
+    failures: dict[Fit, str] = {}
+    threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     try:
         while waiting or running:
@@ -247,13 +234,14 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
         for process in running.values():
             process.wait()
         bar.close()
-    _raise_failures(failures, len(fits))
-
-
-def _raise_failures(failures: dict[Fit, str], total: int) -> None:
     if failures:
         fit, said = next(iter(failures.items()))
-        raise PseganError(f"{len(failures)} of {total} trainings failed, {fit.name} first: {said}")
+        raise PseganError(f"{len(failures)} of {len(fits)} trainings failed, {fit.name} first: {said}")
+
+
+def cores() -> int:
+    """Cores that this process may use, of those that the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _last_line(log: Path) -> str:
@@ -271,4 +259,4 @@ def log_path(fit: Fit) -> Path:
 def _end_with_parent() -> None:
     """On Linux, have the kernel end a training whose parent was killed, so that a second start finds its folder free."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; a checkpoint is whole or not there

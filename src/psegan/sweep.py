@@ -5,18 +5,20 @@ import contextlib
 import csv
 import fcntl
 import io
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
-from psegan.files import atomic_path, read_yaml
-from psegan.pipeline import Reproduction, evaluate_systems, train_stages
-from psegan.stages import Fit, Record, planned, train_all
+from psegan.files import atomic_path, read_yaml, write_text
+from psegan.pipeline import Reproduction, evaluate_systems, read_evaluation, train_stages
+from psegan.stages import Fit, Record, cores, planned, train_all
 from psegan.sweep_file import Sweep, Trial
 
 
@@ -45,36 +47,74 @@ def main(arguments: argparse.Namespace) -> int:
     require_positive(arguments, "workers", "max_epochs")
     sweep = Sweep.read(arguments.file)
     folder = Path(arguments.out or Path("runs") / "sweeps" / sweep.name)
+    experiment = find_experiment(sweep, arguments.experiment)
     trials = sweep.trials(arguments.seed)
+    stages = Path(experiment.out) if experiment is not None else folder
+    if experiment is not None and arguments.max_epochs is not None:
+        # stages cut short are not to be taken for the experiment's own
+        stages = folder / "stages"
+        trials = [moved(trial, experiment.out, stages, folder / "overlays") for trial in trials]
     fits = {trial.name: trial_fit(trial, sweep, folder, arguments.data_root, arguments.max_epochs) for trial in trials}
+    for fit in fits.values():
+        check(fit)
+    evaluated = experiment is not None and sweep.method == "grid" and not arguments.no_evaluation
+    if experiment is not None and evaluated:  # names and attackers that it refuses are told before hours of training
+        read_evaluation(experiment, {trial.system: "none.ckpt" for trial in trials}, arguments.attackers)
     if arguments.dry_run:
         for fit in fits.values():
             print(shlex.join(["psegan", *fit.words()]))
         return 0
-    for fit in fits.values():
-        check(fit)
-    workers = arguments.workers or os.cpu_count() or 1
-    with _only_one(folder, sweep):
-        experiment = find_experiment(sweep, arguments.experiment)
-        if experiment is not None:
-            stages = [stage for stage in experiment.stages if stage.name not in experiment.systems.values()]
-            out = Path(experiment.out)
-            train_stages(experiment, stages, out, arguments.data_root, arguments.max_epochs, len(stages))
-        failure = None
-        if all(_is_complete(fit) for fit in fits.values()):
-            print(f"{sweep.name}: all {len(fits)} trials are complete, nothing to train")
-        else:
-            try:
-                train_all([_with_files(fit) for fit in fits.values()], workers, f"sweep {sweep.name}")
-            except PseganError as error:  # those that are complete are worth their evaluation all the same
-                failure = error
+    with only_one(folder):
+        claim(folder, sweep, arguments.seed)
+        failure = run_trials(sweep, fits, experiment, stages, arguments)
         done = [trial for trial in trials if _is_complete(fits[trial.name])]
         list_trials(sweep, trials, fits, folder / "trials.csv")
-        if experiment is not None and done and sweep.method == "grid" and not arguments.no_evaluation:
-            evaluate_trials(experiment, done, fits, folder, arguments, workers)
+        if experiment is not None and evaluated and done:
+            evaluate_trials(experiment, done, fits, folder, arguments)
         if failure is not None:
             raise failure
     return 0
+
+
+def run_trials(
+    sweep: Sweep, fits: dict[str, Fit], experiment: Reproduction | None, folder: Path, arguments: argparse.Namespace,
+) -> PseganError | None:  # fmt: skip
+    """Train what is not complete, first what trials read.
+
+    Args:
+        sweep: whose trials.
+        fits: name → training.
+        experiment: whose stages come first.
+        folder: of the stages.
+        arguments: of the command line.
+
+    Returns:
+        What is to be said of failed trials, whom those that are complete don't have to suffer for.
+
+    Raises:
+        PseganError: a trial's folder holds one of other settings, or what trials read is missing.
+    """
+    if all(_is_complete(fit) for fit in fits.values()):
+        print(f"{sweep.name}: all {len(fits)} trials are complete, nothing to train")
+        return None
+    if experiment is not None and not all(_checkpoints_are_there(fit) for fit in fits.values()):
+        stages = [stage for stage in experiment.stages if stage.name not in experiment.systems.values()]
+        with only_one(folder):
+            train_stages(experiment, stages, folder, arguments.data_root, arguments.max_epochs, len(stages))
+    ready = [_with_files(fit) for fit in fits.values()]
+    devices = torch_devices()
+    try:
+        train_all(ready, arguments.workers or devices or cores(), f"sweep {sweep.name}")
+    except PseganError as error:
+        return error
+    return None
+
+
+def torch_devices() -> int:
+    """GPUs, of which every trial gets one for itself; 0 without any."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def trial_fit(trial: Trial, sweep: Sweep, folder: Path, data_root: str | None, max_epochs: int | None) -> Fit:
@@ -90,9 +130,34 @@ def trial_fit(trial: Trial, sweep: Sweep, folder: Path, data_root: str | None, m
     if data_root is not None:
         values["data.init_args.root"] = data_root
     if max_epochs is not None:
-        own = planned(trial.configs, values, "trainer.max_epochs", max_epochs)
-        values["trainer.max_epochs"] = min(max_epochs, int(own))
+        own = planned(trial.configs, values, "trainer.max_epochs", None)
+        values["trainer.max_epochs"] = max_epochs if own is None else min(max_epochs, int(own))
     return Fit(trial.name, folder / "trials" / trial.name, trial.configs, values, {}, sweep.name)
+
+
+def moved(trial: Trial, before: str, after: Path, overlays: Path) -> Trial:
+    """The trial with copies of the overlays that name files of one folder, which name those of another.
+
+    Args:
+        trial: which.
+        before, after: the folders.
+        overlays: folder of the copies.
+    """
+    configs = []
+    for config in trial.configs:
+        content = read_yaml(config)
+        changed = _with_prefix(content, f"{before.rstrip('/')}/", f"{after}/")
+        if changed != content:
+            config = str(overlays / Path(config).name)
+            write_text(config, yaml.safe_dump(changed, sort_keys=False))
+        configs.append(config)
+    return replace(trial, configs=tuple(configs))
+
+
+def _with_prefix(value: Any, before: str, after: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_prefix(one, before, after) for key, one in value.items()}
+    return after + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
 
 
 def check(fit: Fit) -> None:
@@ -111,40 +176,52 @@ def check(fit: Fit) -> None:
 
 
 def _with_files(fit: Fit) -> Fit:
-    """The same with the checkpoints that its overlays name, so that a trial of other ones is another trial.
+    """The same with the checkpoints that it reads, so that a trial of other ones is another trial.
 
     Raises:
         PseganError: one is missing.
     """
     files = {}
-    for config in fit.configs:
-        for path in _checkpoints(read_yaml(config)):
-            if not path.is_file():
-                raise PseganError(
-                    f"{config} names {path}, which is missing; train it first (psegan reproduce), or give --experiment"
-                )
-            files[f"checkpoint/{path}"] = path
+    for path in _checkpoints_of(fit):
+        if not path.is_file():
+            raise PseganError(
+                f"trial {fit.name} reads {path}, which is missing; train it first (psegan reproduce), or give --experiment"
+            )
+        files[f"checkpoint/{path}"] = path
     return Fit(fit.name, fit.run, fit.configs, fit.values, files, fit.group)
 
 
+def _checkpoints_are_there(fit: Fit) -> bool:
+    return all(path.is_file() for path in _checkpoints_of(fit))
+
+
+def _checkpoints_of(fit: Fit) -> list[Path]:
+    return list(_checkpoints([*(read_yaml(config) for config in fit.configs), fit.values]))
+
+
 def _checkpoints(value: Any) -> Iterator[Path]:
-    if isinstance(value, dict):
-        for one in value.values():
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
             yield from _checkpoints(one)
     elif isinstance(value, str) and value.endswith(".ckpt"):
         yield Path(value)
 
 
 def _is_complete(fit: Fit) -> bool:
-    return Record(fit.run / "stage.json", {}).complete and fit.checkpoint.is_file()
+    """Whether nothing is left to do.
+
+    Raises:
+        PseganError: the trial's folder holds one of other settings, or of other checkpoints.
+    """
+    return fit.run.is_dir() and _checkpoints_are_there(fit) and _with_files(fit).complete
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path, sweep: Sweep) -> Iterator[None]:
-    """Hold the sweep's folder for this process.
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process.
 
     Raises:
-        PseganError: another process holds it, or it is another sweep's.
+        PseganError: another process holds it, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,15 +231,22 @@ def _only_one(folder: Path, sweep: Sweep) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise PseganError(
-                f"{folder}: another psegan sweep is at work there; wait for it, or choose another --out"
-            ) from None
-        record = Record(folder / "sweep.json", {"name": sweep.name, "method": sweep.method})
-        if record.difference:
-            raise PseganError(f"{folder} holds another sweep ({record.difference}); choose another --out")
-        if not record.begun:
-            record.begin()
+            raise PseganError(f"{folder}: another psegan sweep is at work there; wait until it has ended") from None
         yield
+
+
+def claim(folder: Path, sweep: Sweep, seed: int) -> None:
+    """Note whose folder it is; trials may be added to one's own.
+
+    Raises:
+        PseganError: it is another sweep's.
+    """
+    settings = {"name": sweep.name, "method": sweep.method, "seed": seed if sweep.method == "random" else None}
+    record = Record(folder / "sweep.json", settings)
+    if record.difference:
+        raise PseganError(f"{folder} holds another sweep ({record.difference}); choose another --out")
+    if not record.begun:
+        record.begin()
 
 
 def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
@@ -228,7 +312,7 @@ def _last(metrics: Path, name: str) -> float | None:
 
 def evaluate_trials(
     experiment: Reproduction, trials: Sequence[Trial], fits: dict[str, Fit], folder: Path,
-    arguments: argparse.Namespace, workers: int,
+    arguments: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Evaluate trials, those of each seed beside one another, and write one report of all.
 
@@ -238,7 +322,6 @@ def evaluate_trials(
         fits: name → training.
         folder: of the sweep; gets ``evaluation-seed-N/`` and ``report.html``.
         arguments: of the command line.
-        workers: processes.
     """
     from psegan.evaluation.report import read_run, render_runs
 
@@ -252,7 +335,7 @@ def evaluate_trials(
             folders[-1],
             arguments.data_root,
             arguments.max_epochs,
-            workers,
+            arguments.workers,
             arguments.attackers,
             seed,
         )

@@ -75,18 +75,31 @@ class Sweep:
             raise PseganError(
                 f"{path}: method is {method!r}; psegan sweep knows grid and random, wandb agent the others"
             )
-        parameters = content.get("parameters")
-        if not isinstance(parameters, dict) or not parameters:
+        found = content.get("parameters")
+        if not isinstance(found, dict) or not found:
             raise PseganError(f"{path}: has no parameters, so there is nothing to sweep over")
-        for name, one in parameters.items():
-            _check_parameter(f"{path}: parameters.{name}", one, method)
+        parameters = {name: _checked(f"{path}: parameters.{name}", one, method) for name, one in found.items()}
         run_cap = content.get("run_cap")
-        if method == "random" and not (isinstance(run_cap, int) and run_cap > 0):
-            raise PseganError(f"{path}: a random sweep needs run_cap, the number of its trials")
+        if (method == "random" or run_cap is not None) and not (isinstance(run_cap, int) and run_cap > 0):
+            raise PseganError(
+                f"{path}: a random sweep needs run_cap, the number of its trials, a whole number from 1 on"
+            )
         metric = content.get("metric")
-        named = None if metric is None else (str(metric.get("name")), str(metric.get("goal", "minimize")))
-        configs, values = _parse_command(path, content.get("command"))
-        return cls(str(content.get("name") or Path(path).stem), method, named, configs, values, parameters, run_cap)
+        if metric is not None and not (isinstance(metric, dict) and isinstance(metric.get("name"), str)):
+            raise PseganError(f"{path}: metric is {metric!r}, but must be {{name: ..., goal: minimize or maximize}}")
+        named = None if metric is None else (metric["name"], str(metric.get("goal", "minimize")))
+        configs, values = _parse_command(path, content.get("command"), "config" in parameters)
+        if both := sorted(values.keys() & parameters.keys()):
+            raise PseganError(f"{path}: {both[0]} is a setting of the command and a parameter; keep one of them")
+        for seed in parameters.get("seed_everything", {}).get("values", []):
+            if not isinstance(seed, int):
+                raise PseganError(f"{path}: seed_everything has the value {seed!r}, but seeds are whole numbers")
+        name = str(content.get("name") or Path(path).stem)
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise PseganError(
+                f"{path}: name is {name!r}; a folder is called by it: use letters, digits, '_', '-' and '.'"
+            )
+        return cls(name, method, named, configs, values, parameters, run_cap)
 
     def trials(self, seed: int = 0) -> list[Trial]:
         """All trials, in the order of the file.
@@ -94,15 +107,11 @@ class Sweep:
         Args:
             seed: of a random sweep's draws.
         """
-        points = list(self._grid() if self.method == "grid" else self._random(seed))
-        varied = [
-            name for name, one in self.parameters.items() if self.method == "random" or len(one.get("values", [])) > 1
-        ]
-        trials = [self._trial(point, varied) for point in points]
+        points = itertools.islice(self._grid(), self.run_cap) if self.method == "grid" else self._random(seed)
+        trials = [self._trial(point) for point in points]
         counts = Counter(trial.name for trial in trials)
-        if self.method == "random" or max(counts.values()) > 1:
-            digits = len(str(len(trials)))
-            numbered = (f"{trial.system}-{i:0{digits}}" for i, trial in enumerate(trials, 1))
+        if self.method == "random" or max(counts.values()) > 1:  # names that stay when trials are added
+            numbered = (f"{self.name}-{i}" for i in range(1, len(trials) + 1))
             return [Trial(name, name, t.seed, t.configs, t.values) for name, t in zip(numbered, trials, strict=True)]
         return trials
 
@@ -119,7 +128,7 @@ class Sweep:
             draws = torch.rand(len(self.parameters), generator=random, dtype=torch.float64).tolist()
             yield {name: _drawn(one, u) for (name, one), u in zip(self.parameters.items(), draws, strict=True)}
 
-    def _trial(self, point: dict[str, Any], varied: list[str]) -> Trial:
+    def _trial(self, point: dict[str, Any]) -> Trial:
         values, configs = {**self.values, **point}, self.configs
         overlay = values.pop("config", None)
         words = []
@@ -129,11 +138,11 @@ class Sweep:
         words += [
             f"{name.rpartition('.')[2]}-{_clean(value)}"
             for name, value in point.items()
-            if name in varied and name not in ("config", "seed_everything")
+            if "values" in self.parameters[name] and name not in ("config", "seed_everything")
         ]
         system = "-".join(words) or self.name
         seed = int(values.get("seed_everything", 0))
-        several = "seed_everything" in varied
+        several = "values" in self.parameters.get("seed_everything", {})
         return Trial(f"{system}-seed-{seed}" if several else system, system, seed, configs, values)
 
     def _spoken(self, overlay: Path) -> str:
@@ -146,25 +155,32 @@ def _clean(value: Any) -> str:
     return re.sub(r"[^\w.-]+", "-", str(value)).strip("-")
 
 
-def _check_parameter(where: str, one: Any, method: str) -> None:
+def _checked(where: str, one: Any, method: str) -> dict[str, Any]:
+    """A parameter, with numbers for the ends of its range: YAML takes 1e-5 for text."""
     if not isinstance(one, dict):
         raise PseganError(f"{where} is {one!r}, but must be a mapping with 'value', 'values' or 'min' and 'max'")
     if "value" in one:
-        return
+        return one
     if "values" in one:
         if not isinstance(one["values"], list) or not one["values"]:
             raise PseganError(f"{where}.values is empty, so the sweep has no trial; list at least one value")
         if "probabilities" in one:
             raise PseganError(f"{where}: psegan sweep draws all values alike; remove probabilities, or use wandb agent")
-        return
+        return one
     if "min" not in one or "max" not in one:
         raise PseganError(f"{where}: needs 'value', 'values' or 'min' and 'max', under one flat dotted key")
     if method == "grid":
         raise PseganError(f"{where}: a grid needs 'values'; a range is for method: random")
     if one.get("distribution", "uniform") not in _DISTRIBUTIONS:
         raise PseganError(f"{where}.distribution is {one['distribution']!r}; there are {', '.join(_DISTRIBUTIONS)}")
+    try:
+        ends = {key: one[key] if isinstance(one[key], int) else float(one[key]) for key in ("min", "max")}
+    except (TypeError, ValueError):
+        raise PseganError(f"{where}: min {one['min']!r} and max {one['max']!r} must be numbers") from None
+    one = {**one, **ends}
     if not one["min"] <= one["max"] or (one.get("distribution") == "log_uniform_values" and one["min"] <= 0):
         raise PseganError(f"{where}: min {one['min']} and max {one['max']} are no range")
+    return one
 
 
 def _drawn(one: dict[str, Any], u: float) -> Any:
@@ -183,19 +199,31 @@ def _drawn(one: dict[str, Any], u: float) -> Any:
     return low + u * (high - low)
 
 
-def _parse_command(path: str, command: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The overlays and settings of ``[psegan, fit, ..., ${args}]``."""
-    words = [str(word) for word in command or [] if word != "${env}"]
+def _parse_command(path: str, command: Any, overlays: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The overlays and settings of ``[psegan, fit, ..., ${args}, ...]``.
+
+    Where ``overlays`` are swept, the command's own settings must follow them, as they do in ``psegan sweep``'s commands: the
+    agent's order is the file's, and the last word counts.
+    """
+    words = [str(word) for word in command if word != "${env}"] if isinstance(command, list) else []
     if words[:2] != ["psegan", "fit"] or ARGS not in words:
         raise PseganError(f"{path}: command must be [psegan, fit, ..., {ARGS}], so that every trial is a psegan fit")
     configs, values = [], {}
-    rest = iter(word for word in words[2:] if word != ARGS)
+    rest = iter(words[2:])
+    after = False
     for word in rest:
+        if word == ARGS:
+            after = True
+            continue
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or "$" in word:
             raise PseganError(f"{path}: the command's {word!r} is no option; write --key=value, and {ARGS} once")
         if not equals:
             value = next(rest, "")
+        if key == "config" and after:
+            raise PseganError(f"{path}: the command's --config={value} must come before {ARGS}")
+        if key != "config" and overlays and not after:
+            raise PseganError(f"{path}: the command's --{key} must come after {ARGS}, or an overlay may undo it")
         if key == "config":
             configs.append(value)
         else:

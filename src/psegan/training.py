@@ -1,6 +1,8 @@
 """The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
 
 import logging
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, NoReturn
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.base import CorpusDataModule
 from psegan.callbacks import BestCheckpoint, ExactResume, PredictionWriter, PrivacyMetrics, SaveConfig, SpeechSamples
@@ -97,6 +100,9 @@ class TrainingCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
+        if "WANDB_SWEEP_ID" in os.environ:  # wandb agent, whose trials must not meet in one folder
+            sweep, run = os.environ["WANDB_SWEEP_ID"], os.environ.get("WANDB_RUN_ID", "run")
+            parser.set_defaults({"run.dir": f"runs/sweeps/{sweep}/{run}", "run.wandb_id": run, "run.group": sweep})
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(PrivacyMetrics, "privacy")
         parser.add_lightning_class_args(SpeechSamples, "samples")
@@ -118,6 +124,8 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         run, checkpoints = Path(config.run.dir), Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
+        if config.ckpt_path == "auto":
+            config.ckpt_path = "last" if (checkpoints / "last.ckpt").is_file() else None
         if config.ckpt_path == "last" and not any("last" in path.name for path in found):
             raise PseganError(f"{checkpoints} holds no last.ckpt: correct --run.dir, or begin without --ckpt_path")
         if self.subcommand == "fit":
@@ -141,7 +149,8 @@ class TrainingCLI(LightningCLI):
             config.trainer.check_val_every_n_epoch = epochs  # a short training is still judged at its end
         if config.trainer.sync_batchnorm:
             raise PseganError("trainer.sync_batchnorm is true, but masked batch norm has no such form; set it to false")
-        if config.trainer.devices not in (1, "1") and config.trainer.strategy == "auto":
+        several = config.trainer.devices not in (1, "1") or config.trainer.num_nodes > 1
+        if several and config.trainer.strategy == "auto":
             # each phase of a GAN leaves the other's weights unused, which plain DDP takes for an error
             config.trainer.strategy = "ddp_find_unused_parameters_true"
 
@@ -187,6 +196,8 @@ def main(args: list[str]) -> TrainingCLI:
     try:
         cli = TrainingCLI(args)
         failed = False
+    except SIGTERMException:  # Lightning ends as if all were well
+        sys.exit(128 + signal.SIGTERM)
     except ValueError as error:  # what jsonargparse makes of an error in a constructor
         if (users := _user_error(error)) is not None:
             raise users from None

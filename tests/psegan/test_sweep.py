@@ -1,5 +1,6 @@
 """``psegan sweep`` on the tiny synthetic corpus: killed, continued, one report; failures stay alone."""
 
+import contextlib
 import csv
 import os
 import shlex
@@ -42,8 +43,8 @@ def files(from_repository, trained, tmp_path) -> dict[str, Path]:
             "name": "tiny", "method": "grid", "metric": {"name": "val/emotion_uar", "goal": "minimize"},
             "command": [
                 "psegan", "fit", "--config=experiments/psegan.yaml", "--config=experiments/corpora/synthetic.yaml",
-                f"--config={made['trained']}", "--run.loggers=[csv,wandb]",
-                *(f"--{key}={value}" for key, value in QUICK.items()), "${args}",
+                f"--config={made['trained']}", "${args}", "--run.loggers=[csv,wandb]",
+                *(f"--{key}={value}" for key, value in QUICK.items()),
             ],
             "parameters": {
                 "config": {
@@ -108,6 +109,47 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
         cli.run([*words({**files, "sweep": other}, out)])
 
 
+def test_trials_of_other_settings_are_not_taken_for_complete(files, tmp_path):
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    out = tmp_path / "out"
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    with pytest.raises(PseganError, match="was made with other settings .*max_epochs was 1, now 2"):
+        cli.run([*words(files, out, "--no-evaluation"), "--max-epochs", "2"])
+
+
+def test_a_terminated_trial_is_not_complete(files, tmp_path):
+    """Lightning ends a terminated training as if all were well."""
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "psegan.cli", *words(files, out, "--no-evaluation"), "--max-epochs", "500"]
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log)
+        first = out / "trials" / "gengan" / "checkpoints" / "last.ckpt"
+        until = time.monotonic() + 120
+        while not first.exists() and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        (child,) = subprocess.run(["pgrep", "-P", str(running.pid), "-f", "psegan.cli fit"], capture_output=True, text=True,
+                                  check=True).stdout.split()  # fmt: skip
+        os.kill(int(child), signal.SIGTERM)
+        assert running.wait(60) == 1, (tmp_path / "log").read_text()[-3000:]
+    assert '"complete": false' in (out / "trials" / "gengan" / "stage.json").read_text()
+
+
+def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
+    content = yaml.safe_load(files["experiment"].read_text())
+    content["stages"] = {"matcher": {"config": ["experiments/speaker_matcher.yaml"]}}
+    content["set"] |= QUICK | {"run.loggers": ["csv"]}
+    files["experiment"].write_text(yaml.safe_dump(content))
+    matcher = {"speaker_matcher_checkpoint": f"{tmp_path}/before/matcher/checkpoints/last.ckpt"}
+    files["trained"].write_text(yaml.safe_dump({"model": {"init_args": matcher}}))
+    change(files["sweep"], config={"values": ["experiments/psegan.yaml"]})
+    out = tmp_path / "out"
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    assert not (tmp_path / "before").exists()
+    read = yaml.safe_load((out / "trials" / "psegan" / "config.yaml").read_text())["model"]["init_args"]
+    assert read["speaker_matcher_checkpoint"] == str(out / "stages" / "matcher" / "checkpoints" / "last.ckpt")
+
+
 def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
     """An overlay that parses but cannot run: the other trial is trained and listed."""
     broken = tmp_path / "broken.yaml"
@@ -116,7 +158,7 @@ def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
     with pytest.raises(
         PseganError, match="1 of 2 trainings failed, broken first: PSEGAN needs a trained speaker matcher"
     ):
-        cli.run(words(files, tmp_path / "out", "--no-evaluation", "--workers", "2"))
+        cli.run(words(files, tmp_path / "out", "--no-evaluation"))
     printed = capsys.readouterr().out
     assert "gengan  complete  val/emotion_uar" in printed
     assert "broken  failed" in printed
@@ -147,5 +189,21 @@ def test_what_cannot_be_is_refused_before_anything_runs(files, tmp_path):
     with pytest.raises(PseganError, match="file/out: cannot be made"):
         cli.run(words(files, tmp_path / "file" / "out"))
     files["trained"].write_text("model: {init_args: {speaker_matcher_checkpoint: nowhere/last.ckpt}}")
-    with pytest.raises(PseganError, match=r"names nowhere/last.ckpt, which is missing; train it first"):
+    with pytest.raises(PseganError, match=r"reads nowhere/last.ckpt, which is missing; train it first"):
         cli.run(words(files, tmp_path / "out"))
+
+
+def test_the_wandb_agents_trials_do_not_meet(files, monkeypatch, capsys):
+    """What the agent's environment makes of one command, twice."""
+    content = yaml.safe_load(files["sweep"].read_text())
+    words = [word for word in content["command"][1:] if word != "${args}"]
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    folders = []
+    for run in ("run1", "run2"):
+        monkeypatch.setenv("WANDB_RUN_ID", run)
+        with contextlib.suppress(SystemExit):
+            training.main([*words, "--config=experiments/gengan.yaml", "--print_config"])
+        parsed = yaml.safe_load(capsys.readouterr().out)
+        assert parsed["run"]["wandb_id"] == run and parsed["run"]["group"] == "abc"
+        folders.append(parsed["run"]["dir"])
+    assert folders == ["runs/sweeps/abc/run1", "runs/sweeps/abc/run2"]

@@ -36,7 +36,7 @@ from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
 from psegan.random import stable_hash
-from psegan.stages import Fit, Record, planned, train_all
+from psegan.stages import Fit, Record, cores, planned, train_all
 from psegan.systems.classifier import load_classifier
 
 ORIGINAL = "original"
@@ -60,7 +60,7 @@ def evaluate(
         PseganError: the folder holds another evaluation, a protector has heard what it is tested on, or whatever a
             stage raises.
     """
-    Run(evaluation, data_root, max_epochs, workers or os.cpu_count() or 1).all()
+    Run(evaluation, data_root, max_epochs, workers or cores()).all()
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,22 @@ def _check(path: Path, name: str, corpus: CorpusDataModule, fold: int, attackers
     config = _config(path)
     class_path = str((read_yaml(config).get("data") or {}).get("class_path"))
     kind = find_class(CorpusDataModule, class_path, str(config), "datamodules")  # type: ignore[type-abstract]
-    if kind is not type(corpus):
-        return f"{name}: {kind.__name__}"
-    theirs = load_corpus(config, getattr(corpus, "root", None))
+    theirs = load_corpus(config, getattr(corpus, "root", None) if kind is type(corpus) else None)
     if theirs.corpus == corpus.corpus:
         _check_utterances(f"{name} ({path})", theirs, corpus, fold, attackers)
+    else:
+        _check_recordings(f"{name} ({path})", theirs, corpus, fold)
     return f"{name}: {theirs.corpus}, split {theirs.split}"
+
+
+def _check_recordings(name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int) -> None:
+    """Of a corpus that goes by another name: no file of the test set."""
+    tested = {file_hash(u.path): u.id for u in corpus.split_utterances("test") if u.path is not None}
+    for utterance in (u for stage in ("train", "validation") for u in theirs.split_utterances(stage)):
+        if utterance.path is not None and (same := tested.get(file_hash(utterance.path))) is not None:
+            raise PseganError(
+                f"{name} was trained on {utterance.path}, which is {same} of the test set of fold {fold}; train it on others"
+            )
 
 
 def _check_utterances(
@@ -113,22 +123,22 @@ def _check_utterances(
         )
     if corpus.shares_speakers:
         return
-    known = _speakers(u for u in theirs.utterances() if u.id in heard)
-    if strangers := sorted(known & _speakers(tested)):
+    known = _speakers(theirs, (u for u in theirs.utterances() if u.id in heard))
+    if strangers := sorted(known & _speakers(corpus, tested)):
         raise PseganError(
-            f"{name} was trained on speaker {corpus.speakers[strangers[0]]} of the test set of fold {fold}; "
+            f"{name} was trained on speaker {strangers[0]} of the test set of fold {fold}; "
             "train it with the same split, fold and split_seed"
         )
-    others = _speakers(u for stage in ("train", "validation") for u in corpus.split_utterances(stage))
+    others = _speakers(corpus, (u for stage in ("train", "validation") for u in corpus.split_utterances(stage)))
     if attackers and (shared := sorted(known & others)):
         raise PseganError(
-            f"{name} was trained on speaker {corpus.speakers[shared[0]]}, whom the attackers of fold {fold} learn "
+            f"{name} was trained on speaker {shared[0]}, whom the attackers of fold {fold} learn "
             "from too; train it with --data.init_args.speakers protector, and evaluate with data: {speakers: attacker}"
         )
 
 
-def _speakers(utterances: Iterable[Utterance]) -> set[int]:
-    return {utterance.speaker for utterance in utterances}
+def _speakers(corpus: CorpusDataModule, utterances: Iterable[Utterance]) -> set[str]:
+    return {corpus.speakers[utterance.speaker] for utterance in utterances}
 
 
 def check_manifest(manifest: Path, disjoint: bool) -> None:

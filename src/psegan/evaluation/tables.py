@@ -433,9 +433,9 @@ class _Scores:
         columns += [Column(measure) for measure in layout.kept]
 
         def shown(system: str) -> bool:
-            return not layout.ablations or is_control(system) or system == "psegan" or system.startswith("psegan-no-")
+            return not layout.ablations or is_control(system) or system == "psegan" or system.startswith("psegan-")
 
-        if layout.ablations and not any(key[1].startswith("psegan-no-") for key in self.rows):
+        if layout.ablations and not any(key[1].startswith("psegan-") for key in self.rows):
             return None
         lines = {
             corpus: [
