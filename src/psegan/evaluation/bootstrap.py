@@ -179,34 +179,41 @@ class Bootstrap:
 
         return self._over_seeds(predicted, of_run)
 
-    def dealt(self, predicted: Array, targets: Array, n_classes: int) -> dict[str, Resampled]:
+    def dealt(
+        self, predicted: Array, targets: Array, n_classes: int, group: Array | None = None
+    ) -> dict[str, Resampled]:
         """Accuracy and UAR of attackers whose training labels were dealt at random, with the deal's own uncertainty.
 
         What such an attacker calls an emotion was the deal's choice, so its answers under any other naming of the classes
         were as likely: all that varies is the naming, and speakers don't tell how far. The samples are the value minus
-        what drawn namings, one for each attacker, differ from their mean by; where the interval leaves out chance, the
-        attacker knows what no deal told it.
+        what drawn namings, one for each attacker and fold, differ from their mean by; where the interval leaves out
+        chance, the attacker knows what no deal told it.
 
         Args:
             predicted: verdicts, ``(N, K)`` or ``(S, N, K)``.
             targets: true classes ``(N,)``.
             n_classes: K.
+            group: fold of each utterance ``(N,)``, whose attackers are others; None for one fold.
         """
-        runs = to_numpy(predicted)
+        runs, wanted = to_numpy(predicted), to_numpy(targets)
         runs = runs[None] if runs.ndim == 2 else runs
-        confusion = np.stack([metrics.confusion_matrix(run, targets, n_classes) for run in runs]).astype(np.float64)
-        total = confusion.sum(2, keepdims=True)
-        generator = np.random.default_rng(self.seed)
-        named = generator.random((self.n_resamples, len(runs), n_classes)).argsort(2)
+        fold = np.zeros(len(wanted), dtype=np.int64) if group is None else to_numpy(group)
+        confusion = np.stack(  # attacker and fold, truth, answer
+            [
+                metrics.confusion_matrix(run[fold == k], wanted[fold == k], n_classes)
+                for run in runs
+                for k in np.unique(fold)
+            ]
+        ).astype(np.float64)
+        of_class = np.bincount(wanted, minlength=n_classes)[:, None] * len(runs)
+        namings = np.random.default_rng(self.seed).random((self.n_resamples, len(confusion), n_classes)).argsort(2)
         found = {}
-        for metric, weight in (
-            ("accuracy", total.sum(1, keepdims=True)),
-            ("uar", total * (total > 0).sum(1, keepdims=True)),
-        ):
-            share = _ratio(confusion, weight)
-            share = np.nan_to_num(share)
-            value = float(np.trace(share, axis1=1, axis2=2).mean())
-            null = np.take_along_axis(share[None], named[..., None], 3).sum((2, 3)).mean(1)
+        for metric, weight in (("accuracy", of_class.sum()), ("uar", of_class * (of_class > 0).sum())):
+            share = np.nan_to_num(_ratio(confusion, np.broadcast_to(weight, confusion.shape)))
+            null = np.zeros(self.n_resamples)
+            for one, naming in zip(share, namings.transpose(1, 0, 2), strict=True):
+                null += one[np.arange(n_classes), naming].sum(1)
+            value = float(np.trace(share, axis1=1, axis2=2).sum())
             found[metric] = Resampled(value, value - (null - null.mean()), self)
         return found
 

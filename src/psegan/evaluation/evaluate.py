@@ -303,8 +303,8 @@ class Run:
                     rows.append({**row, "id": name, "path": recording, "split": stage_of[row["id"]], **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
-        for member in self.members(SHUFFLED):  # every seed gets labels of its own
-            dealt = _shuffled(rows, self.evaluation.seed + member.seed)
+        for member in self.members(SHUFFLED):  # every seed and fold gets labels of its own
+            dealt = _shuffled(rows, self.evaluation.seed + member.seed + 1000 * fold)
             write_manifest(self.manifest(fold, member.corpora[0]), list(dealt))
 
     def opened(self, fold: int, heard: str) -> ManifestDataModule:

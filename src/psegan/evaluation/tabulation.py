@@ -165,7 +165,7 @@ class Table:
         """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
         wanted, scores, resamples = self.target["emotion"], attack.scores, self.bootstrap
         if attack.attacker == SHUFFLED:
-            return resamples.dealt(scores, wanted, self.data.n_classes["emotion"])
+            return resamples.dealt(scores, wanted, self.data.n_classes["emotion"], self.group)
         found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
         if "/" in attack.attacker:
             return found

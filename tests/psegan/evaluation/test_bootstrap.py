@@ -317,6 +317,26 @@ def test_dealt_labels_are_at_chance_as_often_as_they_say():
     assert 180 <= held <= 200
 
 
+def test_deals_of_several_folds_are_drawn_apart():
+    """Five folds of attackers, each with a naming of its own: the interval is narrower than one naming's and holds chance."""
+    generator = np.random.default_rng(1)
+    targets, fold = np.tile(np.arange(8), 25), np.repeat(np.arange(5), 40)
+    resamples = Bootstrap(np.arange(200) % 20, n_resamples=500)
+    held, width = 0, []
+    for _ in range(100):
+        names = np.stack([generator.permutation(8) for _ in range(5)])
+        found = np.where(generator.random(200) < 0.7, names[fold, targets], generator.integers(0, 8, 200))
+        apart = resamples.dealt(np.eye(8)[found], targets, 8, fold)["uar"].interval()
+        held += apart.low <= 1 / 8 <= apart.high
+        width.append(
+            (apart.high - apart.low) / np.ptp(resamples.dealt(np.eye(8)[names[0, targets]], targets, 8)["uar"].samples)
+        )
+    assert 88 <= held <= 100
+    assert np.mean(width) < 0.8
+    alone = resamples.dealt(np.eye(8)[found], targets, 8, fold)["accuracy"].value
+    assert np.isclose(alone, (found == targets).mean())
+
+
 def test_a_leak_is_not_at_chance():
     targets = np.repeat(np.arange(8), 15)
     resamples = Bootstrap(np.tile(np.arange(24), 5), n_resamples=500)
