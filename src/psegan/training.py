@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.base import CorpusDataModule
 from psegan.callbacks import BestCheckpoint, ExactResume, PredictionWriter, PrivacyMetrics, SaveConfig, SpeechSamples
-from psegan.checkpointing import AtomicCheckpointIO
+from psegan.checkpointing import AtomicCheckpointIO, read_checkpoint
 from psegan.errors import PseganError, readable
 from psegan.files import read_yaml
 from psegan.loggers import Run, finish_wandb
@@ -134,6 +134,10 @@ class TrainingCLI(LightningCLI):
                     f"{run} holds a trained run: continue it with --ckpt_path last, "
                     "or choose another folder with --run.dir"
                 )
+            if config.ckpt_path == "last" and config.trainer.max_epochs is not None:
+                trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
+                if trained >= config.trainer.max_epochs > 0:
+                    print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
             for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
         else:

@@ -74,11 +74,15 @@ def test_a_killed_run_continues_bit_identically(fit, tmp_path):
     assert rows(tmp_path / "whole" / "metrics.csv") == rows(tmp_path / "killed" / "metrics.csv")
 
 
-def test_a_finished_run_does_nothing(fit, tmp_path):
-    assert fit("run", "--trainer.max_epochs=1").returncode == 0
+def test_a_finished_run_says_so_and_does_nothing(fit, tmp_path):
+    """One command, from the beginning on."""
+    first = fit("run", "--trainer.max_epochs=1", "--ckpt_path=auto")
+    assert first.returncode == 0, first.stderr
+    assert "nothing to do" not in first.stdout
     before = checkpoint(tmp_path, "run")
-    again = fit("run", "--trainer.max_epochs=1", "--ckpt_path=last")
+    again = fit("run", "--trainer.max_epochs=1", "--ckpt_path=auto")
     assert again.returncode == 0, again.stderr
+    assert "complete, trained for 1 epoch(s): nothing to do" in again.stdout
     same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
 
 
