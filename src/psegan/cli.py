@@ -11,7 +11,7 @@ from psegan import __version__
 from psegan.errors import PseganError
 
 _TRAINING = {
-    "fit": "train a system (or continue: --ckpt_path last)",
+    "fit": "train a system (or continue: --ckpt_path auto)",
     "validate": "judge a checkpoint on the validation set",
     "test": "judge a checkpoint on the test set",
     "predict": "protect the test set: one FLAC file an utterance",
@@ -21,7 +21,7 @@ _OTHERS = {
     "evaluate": ("evaluation.command", "let attackers and judges listen to protected speech"),
     "report": ("reporting", "tables and figures of any runs on one page"),
     "reproduce": ("pipeline", "train and score everything that an experiment file lists"),
-    "sweep": ("sweep", "run the trials of a W&B sweep file without a server, and compare them"),
+    "sweep": ("sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → the module that has it, and what it does."""
 

@@ -62,7 +62,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise PseganError(f"{path}: cannot be read ({error.strerror}); run psegan from the project's folder") from None
+        remedy = "correct the name, or run psegan from the project's folder"
+        raise PseganError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PseganError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict | None):

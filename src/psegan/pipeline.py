@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.stages import Fit, planned, train
+from psegan.stages import Fit, only_one, planned, train
 
 if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
@@ -110,9 +110,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     require_positive(arguments, "max_epochs", "workers")
     experiment = Reproduction.read(arguments.config)
-    reproduce(
-        experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
-    )
+    with only_one(Path(arguments.out or experiment.out)):
+        reproduce(
+            experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
+        )
     return 0
 
 

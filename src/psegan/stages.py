@@ -1,6 +1,8 @@
 """Trainings as stages: each in a folder of its own, skipped when complete, continued when interrupted."""
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import shlex
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +67,25 @@ def difference(before: Any, after: Any, key: str = "") -> str:
     # a tuple has become a list on its way through the file
     same = json.loads(json.dumps(before)) == json.loads(json.dumps(after))
     return "" if same else textwrap.shorten(f"{key} was {before!r}, now {after!r}", 200)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process.
+
+    Raises:
+        PseganError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PseganError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PseganError(f"{folder}: another psegan is at work there; wait until it has ended") from None
+        yield
 
 
 @dataclass(frozen=True, eq=False)

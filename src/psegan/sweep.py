@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import csv
-import fcntl
 import io
 import shlex
 import sys
@@ -18,7 +17,7 @@ from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import atomic_path, read_yaml, write_text
 from psegan.pipeline import Reproduction, evaluate_systems, read_evaluation, train_stages
-from psegan.stages import Fit, Record, cores, planned, train_all
+from psegan.stages import Fit, Record, cores, only_one, planned, train_all
 from psegan.sweep_file import Sweep, Trial
 
 
@@ -214,25 +213,6 @@ def _is_complete(fit: Fit) -> bool:
         PseganError: the trial's folder holds one of other settings, or of other checkpoints.
     """
     return fit.run.is_dir() and _checkpoints_are_there(fit) and _with_files(fit).complete
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process.
-
-    Raises:
-        PseganError: another process holds it, or it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PseganError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PseganError(f"{folder}: another psegan sweep is at work there; wait until it has ended") from None
-        yield
 
 
 def claim(folder: Path, sweep: Sweep, seed: int) -> None:

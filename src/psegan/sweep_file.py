@@ -11,7 +11,6 @@ from typing import Any
 
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.random import seeded
 
 ARGS = "${args}"
 _IGNORED = ("program", "project", "entity", "description", "controller", "early_terminate")
@@ -121,7 +120,9 @@ class Sweep:
             yield dict(zip(self.parameters, chosen, strict=True))
 
     def _random(self, seed: int) -> Iterator[dict[str, Any]]:
-        import torch
+        import torch  # heavy, and only drawing needs it
+
+        from psegan.random import seeded
 
         for number in range(self.run_cap or 0):
             random = seeded(seed, "sweep", self.name, number)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -19,6 +20,7 @@ from psegan.checkpointing import AtomicCheckpointIO, read_checkpoint
 from psegan.errors import PseganError, readable
 from psegan.files import read_yaml
 from psegan.loggers import Run, finish_wandb
+from psegan.stages import difference
 from psegan.systems.base import System
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -33,7 +35,10 @@ class OneLineParser(LightningArgumentParser):
         reason = readable(message)
         if "arguments are required" in reason and ".data" in reason:
             raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
-        raise PseganError(f"{reason}; 'psegan fit ... --print_config' prints the keys there are")
+        if "File does not exist" in reason:
+            raise PseganError(f"{reason}; correct the name, or run psegan from the project's folder")
+        remedy = "'psegan fit ... --print_config' prints the keys there are"
+        raise PseganError(reason if remedy in reason else f"{reason}; {remedy}")
 
 
 class PlainProgressBar(TQDMProgressBar):
@@ -131,9 +136,11 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             if config.ckpt_path is None and found:
                 raise PseganError(
-                    f"{run} holds a trained run: continue it with --ckpt_path last, "
+                    f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
                     "or choose another folder with --run.dir"
                 )
+            if config.ckpt_path == "last":
+                self._check_same(run)
             if config.ckpt_path == "last" and config.trainer.max_epochs is not None:
                 trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
                 if trained >= config.trainer.max_epochs > 0:
@@ -158,6 +165,21 @@ class TrainingCLI(LightningCLI):
             # each phase of a GAN leaves the other's weights unused, which plain DDP takes for an error
             config.trainer.strategy = "ddp_find_unused_parameters_true"
 
+    def _check_same(self, run: Path) -> None:
+        """Refuse to continue a run as another one; its length, loggers and the place of the corpus may change."""
+        path = run / "config.yaml"
+        if not path.is_file():
+            return
+        parser = self._parser(self.subcommand)
+        now = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_none=False, skip_validation=True))
+        then = read_yaml(path)
+        for key in ("seed_everything", "model", "data"):
+            before, after = ({key: _without_root(found.get(key))} for found in (then, now))
+            if changed := difference(before, after):
+                raise PseganError(
+                    f"{run} was trained with other settings ({changed}); repeat those, or choose another --run.dir"
+                )
+
     def after_instantiate_classes(self) -> None:
         """Find out what is missing before a logger opens a run for it."""
         self.datamodule.setup(str(self.subcommand))
@@ -181,6 +203,14 @@ class TrainingCLI(LightningCLI):
         plugins = config.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+
+def _without_root(section: Any) -> Any:
+    """Settings of the model or the corpus, without what a machine decides."""
+    if not isinstance(section, dict):
+        return section
+    init_args = {key: value for key, value in (section.get("init_args") or {}).items() if key != "root"}
+    return {**section, "init_args": init_args}
 
 
 def checkpoint_dir(run_dir: str) -> str:

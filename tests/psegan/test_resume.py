@@ -83,6 +83,11 @@ def test_a_finished_run_says_so_and_does_nothing(fit, tmp_path):
     again = fit("run", "--trainer.max_epochs=1", "--ckpt_path=auto")
     assert again.returncode == 0, again.stderr
     assert "complete, trained for 1 epoch(s): nothing to do" in again.stdout
+    config = (tmp_path / "run" / "config.yaml").read_bytes()
+    other = fit("run", "--trainer.max_epochs=2", "--ckpt_path=auto", "--model.init_args.distortion_weight=9")
+    assert other.returncode == 1
+    assert "was trained with other settings (model.init_args.distortion_weight was 5.0, now 9.0)" in other.stderr
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == config, "and left as it is"
     same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
 
 

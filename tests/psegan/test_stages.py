@@ -5,7 +5,7 @@ import re
 import pytest
 
 from psegan.errors import PseganError
-from psegan.stages import Fit, log_path, train, train_all
+from psegan.stages import Fit, log_path, only_one, train, train_all
 
 VALUES = {
     "model.init_args.attribute": "gender", "trainer.max_epochs": 1, "trainer.limit_train_batches": 2,
@@ -57,3 +57,11 @@ def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tm
     fit = Fit("gender", tmp_path / "run", CONFIGS, VALUES, result="best.ckpt")
     with pytest.raises(PseganError, match=r"ended without writing .*best\.ckpt"):
         train(fit)
+
+
+def test_a_folder_has_one_master(tmp_path):
+    with only_one(tmp_path / "out"):
+        with pytest.raises(PseganError, match="another psegan is at work there"), only_one(tmp_path / "out"):
+            pass
+    with only_one(tmp_path / "out"):
+        pass

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
@@ -36,9 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
     # heavy, and not needed for --help
     from psegan.evaluation.evaluate import evaluate
     from psegan.evaluation.specification import Evaluation
+    from psegan.stages import only_one
 
     evaluation = Evaluation.read(arguments.config, systems, arguments.attackers)
     if arguments.out is not None:
         evaluation = replace(evaluation, out=arguments.out)
-    evaluate(evaluation, arguments.data_root, arguments.max_epochs, arguments.workers)
+    with only_one(Path(evaluation.out)):
+        evaluate(evaluation, arguments.data_root, arguments.max_epochs, arguments.workers)
     return 0
