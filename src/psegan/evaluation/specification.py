@@ -84,6 +84,7 @@ class Evaluation:
         judges: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
+        shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
         resamples: of the bootstrap.
         n_clips: utterances to listen to on the page.
         seed: of the protectors' draws and of shuffled labels.
@@ -101,6 +102,7 @@ class Evaluation:
     judges: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
     passes: int = 1
+    shuffles: int = 4
     resamples: int = 10_000
     n_clips: int = 3
     seed: int = 0
@@ -148,7 +150,7 @@ class Evaluation:
             raise PseganError(
                 f"{where}: an evaluation needs at least one attacker, one rung of the ladder and one fold"
             )
-        for key in ("passes", "resamples", "n_clips"):
+        for key in ("passes", "shuffles", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 raise PseganError(f"{where}: {key} is {getattr(self, key)}, but must be at least 1")
         for name in (self.name, *systems, *self.attackers):

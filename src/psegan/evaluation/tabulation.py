@@ -131,11 +131,12 @@ class Table:
                         scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
                         yield Attack(f"{rung}/{name}-{seed}", scores, seed)
         if system == "original":
-            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, first))
+            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, first, range(self.evaluation.shuffles)))
 
-    def seeds(self, system: str, heard: str, architecture: str) -> Scores:
-        """Posteriors ``(S, N, K)`` of one architecture's seeds."""
-        names = [f"{heard}/{architecture}-{seed}" for seed in self.evaluation.attackers[architecture].seeds]
+    def seeds(self, system: str, heard: str, architecture: str, seeds: Sequence[int] | None = None) -> Scores:
+        """Posteriors ``(S, N, K)`` of one architecture's seeds, its own if no others are given."""
+        seeds = self.evaluation.attackers[architecture].seeds if seeds is None else seeds
+        names = [f"{heard}/{architecture}-{seed}" for seed in seeds]
         return np.stack([self.pooled(system, lambda v, n=name: v.probability[n]) for name in names])  # type: ignore[misc]
 
     def strongest(self, system: str) -> Attack:

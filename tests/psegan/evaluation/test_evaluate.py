@@ -44,7 +44,7 @@ def content(repository) -> dict:
     content = yaml.safe_load((repository / "experiments" / "evaluate" / "demo.yaml").read_text())
     content["data"] = TINY
     content["systems"] = {**content["systems"], "identity": {"class_path": "psegan.protectors.Identity"}}
-    content["n_clips"], content["resamples"] = 2, 200
+    content["n_clips"], content["resamples"], content["shuffles"] = 2, 200, 1
     return content
 
 
