@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import yaml
@@ -84,7 +85,9 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     command = [sys.executable, "-m", "psegan.cli", "reproduce", "--config", str(experiment_file), "--workers=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    # a shell that runs pytest in the background lets its children ignore Ctrl-C
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     checkpoint = tmp_path / "out" / "emotion" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -100,7 +103,6 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-2000:]
     assert "emotion: continuing: psegan fit" in again.stdout
-    assert "continuing: psegan fit" in again.stdout
     assert (tmp_path / "out" / "report.html").exists()
 
 
