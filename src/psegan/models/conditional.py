@@ -36,8 +36,8 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         rows = N_MELS // 2 ** (len(widths) - 1)
-        self.noise_dim = noise_dim
-        self.residual = residual
+        self.n_labels, self.noise_dim, self.residual = n_labels, noise_dim, residual
+        self.widths, self.embedding_dim = tuple(widths), embedding_dim
         self.embedding = nn.Embedding(n_labels, embedding_dim) if n_labels else None
         self.project_label = nn.Linear(embedding_dim, rows) if n_labels else None
         self.project_noise = nn.Linear(noise_dim, rows) if noise_dim else None

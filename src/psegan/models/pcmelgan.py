@@ -26,3 +26,4 @@ class PCMelGANGenerator(ConditionalUNet):
 
     def __init__(self, n_emotions: int, noise_dim: int = 10, residual: bool = True) -> None:
         super().__init__(n_emotions, noise_dim, residual=residual)
+        self.n_emotions = n_emotions

@@ -29,3 +29,4 @@ class PSEGANGenerator(ConditionalUNet):
         rows = N_MELS // 2 ** (len(widths) - 1)
         grn = GatedResidualStack(widths[-1], rows, repeats=grn_repeats) if grn_repeats else None
         super().__init__(n_emotions, noise_dim, grn, residual, widths, embedding_dim)
+        self.n_emotions, self.grn_repeats = n_emotions, grn_repeats

@@ -1,45 +1,25 @@
-"""The manual GAN step, once: a system states its phases, this takes their steps in order."""
+"""What all protecting systems share: discriminators that warm up, protection, and how a trained one is loaded."""
 
 import importlib
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from psegan.batch import SpeechBatch, TensorRecord
 from psegan.checkpointing import read_checkpoint
 from psegan.errors import PseganError
 from psegan.losses import distortion, fake_loss
 from psegan.masking import MaskedBatchNorm2d
+from psegan.models.conversion import Conversion, Draws
 from psegan.random import seeded
-from psegan.systems.base import System
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One optimiser: what it owns and what it minimises.
-
-    Attributes:
-        name: prefix of its logged losses.
-        networks: names of the system's networks whose weights, and no others, it moves.
-        optimizer: made from their parameters.
-        loss: from the batch's context to named scalars; ``"total"`` is minimised, all are logged.
-        warms_up: whether it steps in the warm-up too, as a discriminator's does.
-    """
-
-    name: str
-    networks: tuple[str, ...]
-    optimizer: OptimizerCallable
-    loss: Callable[[Any], dict[str, Tensor]]
-    warms_up: bool = False
+from psegan.systems.gan import GANSystem
 
 
 @dataclass(frozen=True)
@@ -60,12 +40,8 @@ class Protected(TensorRecord):
     target: Tensor | None
 
 
-class AdversarialSystem(System):
-    """Trains networks against each other under manual optimisation.
-
-    Every batch is prepared once (features, draws, generated speech); then each active phase computes its loss with only
-    its own networks requiring gradients, and steps before the next phase's backward pass, as loss scaling in float16
-    requires. Works alike in precision 32, bf16-mixed and 16-mixed, and under DDP.
+class AdversarialSystem(GANSystem):
+    """Protects spectrograms by networks that are trained against discriminators of emotion.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
@@ -73,8 +49,7 @@ class AdversarialSystem(System):
         discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, to recognise
             emotion; afterwards their batch norm keeps the statistics of real speech. Without it a light discriminator
             learns to spot fakes first and never what emotion is (docs/paper.md).
-        gradient_clip: largest gradient norm of each phase, or None; applied after unscaling.
-        seed: of every draw.
+        gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
         PseganError: the warm-up is no such share.
@@ -88,8 +63,7 @@ class AdversarialSystem(System):
         gradient_clip: float | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, seed)
-        self.automatic_optimization = False
+        super().__init__(n_classes, gradient_clip, seed)
         self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
         if not 0 <= discriminator_warmup < 1:
             raise PseganError(
@@ -97,18 +71,12 @@ class AdversarialSystem(System):
             )
         self.discriminator_warmup = discriminator_warmup
         self._planned_warmup: int | None = None
-        self.gradient_clip = gradient_clip
-        self._gradient_norms: dict[str, Tensor] = {}
 
+    @property
     @abstractmethod
-    def phases(self) -> tuple[Phase, ...]:
-        """All phases, in the order of their steps."""
+    def conversion(self) -> Conversion:
+        """What the system's networks, as they are now, do to a spectrogram."""
 
-    @abstractmethod
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Any:
-        """What the phases' losses need of a batch: features, draws from ``random``, generated speech with its graph."""
-
-    @abstractmethod
     def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Protect spectrograms.
 
@@ -120,6 +88,12 @@ class AdversarialSystem(System):
         Returns:
             Protected ``(B, 80, N)`` on the same scale, and the target emotions ``(B,)`` or None.
         """
+        draws = self.draws(mel, random)
+        return self.conversion(mel, lengths, draws), draws.get("target")
+
+    def draws(self, mel: Tensor, random: torch.Generator) -> Draws:
+        """What protecting a batch ``(B, 80, N)`` draws, where the batch is."""
+        return {name: drawn.to(mel.device) for name, drawn in self.conversion.draw(len(mel), random).items()}
 
     def active_phases(self) -> tuple[str, ...]:
         """Names of the phases that step in this epoch: the discriminators' alone while they warm up."""
@@ -158,10 +132,6 @@ class AdversarialSystem(System):
                         if isinstance(module, MaskedBatchNorm2d):
                             module.eval()
 
-    def configure_optimizers(self) -> list[Optimizer]:
-        """One optimiser a phase."""
-        return [phase.optimizer(self._parameters_of(phase)) for phase in self.phases()]
-
     def emotion_or_fake(
         self, discriminator: nn.Module, real: Tensor, fake: Tensor, lengths: Tensor, emotion: Tensor
     ) -> dict[str, Tensor]:
@@ -180,25 +150,6 @@ class AdversarialSystem(System):
         of_fake = fake_loss(discriminator(fake.detach(), lengths))
         return {"total": of_real + of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
 
-    def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """One step of every active phase."""
-        context = self.prepare(batch, seeded(*self.occasion))
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list), "an adversarial system has at least two phases"
-        active = self.active_phases()
-        logged: dict[str, Tensor] = {}
-        for phase, optimizer in zip(self.phases(), optimizers, strict=True):
-            if phase.name not in active:
-                continue
-            with self.toggled_optimizer(optimizer):
-                losses = phase.loss(context)
-                optimizer.zero_grad()
-                self.manual_backward(losses["total"])
-                optimizer.step()
-            logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
-        # once and here: Lightning forgets what was logged before a hook between phases logs
-        self.log_dict(logged | self._gradient_norms, batch_size=len(batch), sync_dist=True)
-
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
         """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""
         return self._protect_batch(batch, "val", batch_idx)
@@ -211,13 +162,6 @@ class AdversarialSystem(System):
         """Protect the batch."""
         return self._protect_batch(batch, "predict", batch_idx)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip; Lightning calls this once gradients are unscaled."""
-        if self.gradient_clip is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            self._gradient_norms[f"train/{self._phase_of(optimizer)}/gradient_norm"] = norm
-
     def _protect_batch(self, batch: SpeechBatch, stage: str, batch_idx: int) -> Protected:
         original, lengths = self.features(batch)
         random = seeded(self.seed, stage, batch_idx, self.global_rank)
@@ -226,13 +170,6 @@ class AdversarialSystem(System):
             error = distortion(protected, original, lengths)
             self.log(f"{stage}/distortion", error, batch_size=len(batch), sync_dist=True)
         return Protected(batch.id, original, protected, lengths, target)
-
-    def _parameters_of(self, phase: Phase) -> list[nn.Parameter]:
-        return [p for name in phase.networks for p in self.get_submodule(name).parameters()]
-
-    def _phase_of(self, optimizer: Optimizer) -> str:
-        first = optimizer.param_groups[0]["params"][0]
-        return next(phase.name for phase in self.phases() if self._parameters_of(phase)[0] is first)
 
 
 def load_system(path: str | Path) -> AdversarialSystem:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from psegan.batch import SpeechBatch
 from psegan.losses import ambiguity, squared_distortion, three_deviations
+from psegan.models.conversion import ToAmbiguity
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.gengan import GenGANGenerator
-from psegan.systems.adversarial import AdversarialSystem, Phase
+from psegan.systems.adversarial import AdversarialSystem
+from psegan.systems.gan import Phase
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class GenGAN(AdversarialSystem):
     def __init__(
         self,
         n_classes: dict[str, int],
-        generator: Callable[[], nn.Module] = GenGANGenerator,
+        generator: Callable[[], GenGANGenerator] = GenGANGenerator,
         discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
         generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-4, betas=(0.5, 0.99)),
         discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-4, betas=(0.5, 0.99)),
@@ -74,11 +76,10 @@ class GenGAN(AdversarialSystem):
         fake = real if self.warming_up else self.protect(real, lengths, random)[0]
         return Context(real, fake, lengths, batch.emotion)
 
-    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, None]:
-        """Make the emotion ambiguous; see the base class."""
-        rows, frames = self.generator.rows, self.generator.noise_dim
-        noise = torch.randn(len(mel), rows, frames, generator=random).to(mel.device)  # type: ignore[call-overload]
-        return self.generator(mel, lengths, noise), None
+    @property
+    def conversion(self) -> ToAmbiguity:
+        """See the base class."""
+        return ToAmbiguity(self.generator)
 
     def generator_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_G``: stay near, leave the discriminator undecided."""

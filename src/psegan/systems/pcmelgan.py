@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
 from psegan.losses import certainty, pcgan_distortion, three_deviations
+from psegan.models.conversion import FilterThenEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
-from psegan.systems.adversarial import AdversarialSystem, Phase
+from psegan.systems.adversarial import AdversarialSystem
+from psegan.systems.gan import Phase
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class PCMelGAN(AdversarialSystem):
     def __init__(
         self,
         n_classes: dict[str, int],
-        filter: Callable[[], nn.Module] = PCMelGANFilter,
-        generator: Callable[[int], nn.Module] = PCMelGANGenerator,
+        filter: Callable[[], PCMelGANFilter] = PCMelGANFilter,
+        generator: Callable[[int], PCMelGANGenerator] = PCMelGANGenerator,
         filter_discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
         discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
         filter_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
@@ -112,24 +114,15 @@ class PCMelGAN(AdversarialSystem):
         other = (batch.emotion + step) % self.n_emotions
         if self.warming_up:
             return Context(real, real, real, unit, lengths, batch.emotion, batch.emotion, other)
-        filtered = self._filtered(real, lengths, random)
-        fake, target = self._generated(filtered.detach(), lengths, random)
-        return Context(real, filtered, fake, unit, lengths, batch.emotion, target, other)
+        conversion, draws = self.conversion, self.draws(real, random)
+        filtered = conversion.hide(real, lengths, draws)
+        fake = conversion.generate(filtered.detach(), lengths, draws)
+        return Context(real, filtered, fake, unit, lengths, batch.emotion, draws["target"], other)
 
-    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Filter, then move to emotions drawn uniformly from all classes; see the base class."""
-        return self._generated(self._filtered(mel, lengths, random), lengths, random)
-
-    def _filtered(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> Tensor:
-        return self.filter(mel, lengths, None, self._noise(self.filter, mel, random))
-
-    def _generated(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        target = torch.randint(self.n_emotions, (len(mel),), generator=random).to(mel.device)
-        return self.generator(mel, lengths, target, self._noise(self.generator, mel, random)), target
-
-    @staticmethod
-    def _noise(network: nn.Module, mel: Tensor, random: torch.Generator) -> Tensor:
-        return torch.randn(len(mel), network.noise_dim, generator=random).to(mel.device)  # type: ignore[call-overload]
+    @property
+    def conversion(self) -> FilterThenEmotion:
+        """See the base class."""
+        return FilterThenEmotion(self.filter, self.generator, self.n_emotions)
 
     def filter_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_F``: stay near, leave D_F nothing to go by."""

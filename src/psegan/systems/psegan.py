@@ -13,10 +13,13 @@ from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
 from psegan.losses import distortion, pcgan_distortion, speaker_consistency
 from psegan.models.classifier import SpeechEncoder
+from psegan.models.conditional import ConditionalUNet
+from psegan.models.conversion import ToEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
-from psegan.systems.adversarial import AdversarialSystem, Phase
+from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.base import load_checkpoint
+from psegan.systems.gan import Phase
 
 UNIFORM = "uniform"
 
@@ -63,7 +66,7 @@ class PSEGAN(AdversarialSystem):
     def __init__(
         self,
         n_classes: dict[str, int],
-        generator: Callable[[int], nn.Module] = PSEGANGenerator,
+        generator: Callable[[int], ConditionalUNet] = PSEGANGenerator,
         discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
         speaker_matcher: Callable[[], nn.Module] = SpeechEncoder,
         speaker_matcher_checkpoint: str | None = None,
@@ -114,15 +117,14 @@ class PSEGAN(AdversarialSystem):
         if self.warming_up:
             return Context(real, real, lengths, batch.emotion, batch.emotion)
         fake, target = self.protect(real, lengths, random)
+        assert target is not None
         return Context(real, fake, lengths, batch.emotion, target)
 
-    def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Move to emotions drawn uniformly from all classes, the true one included, or to the fixed one; see the base class."""
-        target = torch.randint(self.n_emotions, (len(mel),), generator=random).to(mel.device)
-        if self.target != UNIFORM:
-            target = torch.full_like(target, self.emotions.index(self.target))
-        noise = torch.randn(len(mel), self.generator.noise_dim, generator=random).to(mel.device)  # type: ignore[call-overload]
-        return self.generator(mel, lengths, target, noise), target
+    @property
+    def conversion(self) -> ToEmotion:
+        """See the base class."""
+        target = None if self.target == UNIFORM else self.emotions.index(self.target)
+        return ToEmotion(self.generator, self.n_emotions, target)
 
     def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_D``: true emotions on real speech, "fake" on generated speech."""
