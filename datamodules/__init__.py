@@ -5,6 +5,7 @@ Imports of psegan run one way: a corpus knows how audio is read and what a batch
 
 from datamodules.base import CorpusDataModule, SpeechDataset, Utterance
 from datamodules.emodb import EmoDBDataModule
+from datamodules.joint import JointDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.synthetic import SyntheticDataModule
@@ -12,6 +13,7 @@ from datamodules.synthetic import SyntheticDataModule
 __all__ = [
     "CorpusDataModule",
     "EmoDBDataModule",
+    "JointDataModule",
     "ManifestDataModule",
     "RAVDESSDataModule",
     "SpeechDataset",

@@ -70,6 +70,7 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         utterances: which, in this order.
         load: gives an utterance's waveform ``(T,)`` at 16 kHz.
         crop_samples: longest waveform; a longer one is cropped at a place drawn from (seed, epoch, index).
+        crop_draws: places that are drawn; the one with the most energy is taken.
         seed: of the crops.
         cache: holds decoded waveforms by id after the first read; None reads every time.
 
@@ -84,10 +85,12 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         crop_samples: int | None = None,
         seed: int = 0,
         cache: dict[str, Tensor] | None = None,
+        crop_draws: int = 1,
     ) -> None:
         self.utterances = list(utterances)
         self.load = load
         self.crop_samples = crop_samples
+        self.crop_draws = crop_draws
         self.seed = seed
         self.cache = cache
 
@@ -101,8 +104,9 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
         room = len(waveform) - (self.crop_samples or len(waveform))
         if room > 0:
             generator = seeded("crop", self.seed, epoch, index)
-            start = int(torch.randint(room + 1, (), generator=generator))
-            waveform = waveform[start : start + len(waveform) - room]
+            starts = torch.randint(room + 1, (self.crop_draws,), generator=generator).tolist()
+            crops = [waveform[start : start + len(waveform) - room] for start in starts]
+            waveform = max(crops, key=lambda crop: float(crop.square().sum())) if len(crops) > 1 else crops[0]
         return waveform, utterance
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Any]:
@@ -191,6 +195,7 @@ class CorpusDataModule(LightningDataModule):
         batch_size: utterances in a training batch (per process).
         eval_batch_size: utterances in any other batch.
         crop_seconds: longest training utterance, in seconds; None trains on whole utterances.
+        crop_draws: random places of a crop, of which the loudest is taken: recordings begin and end in silence.
         pad_seconds: pad every utterance of every stage to this length, in seconds (the article's 16.7);
             crop_seconds must be None then.
         num_workers: processes that read; 0 reads in the main process.
@@ -225,6 +230,7 @@ class CorpusDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 32,
         crop_seconds: float | None = 3.0,
+        crop_draws: int = 1,
         pad_seconds: float | None = None,
         num_workers: int = 0,
         in_memory: bool = True,
@@ -239,7 +245,7 @@ class CorpusDataModule(LightningDataModule):
                 f"speakers is {speakers!r}, but split {split!r} gives protector and attacker no speakers of their own; "
                 "use split 'speaker-disjoint', or set speakers to all"
             )
-        for key, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        for key, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("crop_draws", crop_draws)):
             if size < 1:
                 raise PseganError(f"{key} is {size}, but must be at least 1")
         for key, seconds in (("crop_seconds", crop_seconds), ("pad_seconds", pad_seconds)):
@@ -257,6 +263,7 @@ class CorpusDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.crop_seconds = crop_seconds
+        self.crop_draws = crop_draws
         self.pad_seconds = pad_seconds
         self.num_workers = num_workers
         self._cache: dict[str, Tensor] | None = {} if in_memory else None
@@ -282,6 +289,11 @@ class CorpusDataModule(LightningDataModule):
     def shares_speakers(self) -> bool:
         """Whether the test set's speakers are those of the training set, so that they can be classified."""
         return self.split == "paper"
+
+    @property
+    def members(self) -> "tuple[CorpusDataModule, ...]":
+        """The corpora that this one consists of: itself, but for a joint one."""
+        return (self,)
 
     @property
     def training_speakers(self) -> tuple[str, ...]:
@@ -418,7 +430,7 @@ class CorpusDataModule(LightningDataModule):
     def dataset(self, utterances: Sequence[Utterance], train: bool = False) -> SpeechDataset:
         """A dataset of these utterances: cropped as in training, or whole."""
         crop = round(self.crop_seconds * SAMPLE_RATE) if train and self.crop_seconds is not None else None
-        return SpeechDataset(utterances, self.loader(), crop, self.seed, self._cache)
+        return SpeechDataset(utterances, self.loader(), crop, self.seed, self._cache, self.crop_draws)
 
     def train_dataloader(self) -> SpeechLoader:
         """Shuffled crops of the training set."""

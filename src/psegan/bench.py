@@ -22,7 +22,7 @@ from datamodules.ravdess import RAVDESSDataModule
 from psegan import training
 from psegan.evaluation.bootstrap import Bootstrap
 from psegan.evaluation.functionals import functionals
-from psegan.evaluation.signal import mel_cepstral_distortion, stoi
+from psegan.evaluation.signal import measures
 from psegan.files import write_json
 from psegan.protectors import AdditiveNoise, CopySynthesis, McAdams, PitchShift
 from psegan.random import seeded
@@ -114,8 +114,7 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
 
     rates["score/classifier"] = seconds_per_1000(judge, 50)
     rates["score/functionals"] = seconds_per_1000(lambda u: functionals(noise(u)), 50)
-    rates["score/signal"] = seconds_per_1000(lambda u: (mel_cepstral_distortion(noise(u), noise(u) / 2),
-                                                        stoi(noise(u), noise(u) / 2)), 20)  # fmt: skip
+    rates["score/signal"] = seconds_per_1000(lambda u: measures(noise(u), noise(u) / 2), 20)
     found = {name: (value, "s/1000 utterances") for name, value in rates.items()}
     found["bootstrap"] = bootstrap_time(), "s for 10,000 resamples of a table of RAVDESS's size"
     return found

@@ -41,6 +41,26 @@ def instantiate(base: type[T], spec: Any, where: str, package: str | None = None
     return made
 
 
+def describe(thing: object) -> dict[str, Any]:
+    """The specification that :func:`instantiate` would make ``thing`` from, its constructor's arguments as plain values.
+
+    The class keeps every argument of its constructor as an attribute of the same name.
+    """
+    names = inspect.signature(type(thing)).parameters
+    return {
+        "class_path": f"{type(thing).__module__}.{type(thing).__qualname__}",
+        "init_args": {name: _plain(getattr(thing, name)) for name in names},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else describe(value)
+
+
 def find_class(base: type[T], class_path: str, where: str, package: str | None = None) -> type[T]:
     """The concrete subclass of ``base`` at a dotted path; see :func:`instantiate`.
 

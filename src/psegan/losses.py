@@ -1,12 +1,17 @@
 """The terms of the losses (article, section 4; docs/paper.md says which are stated and which are chosen)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from psegan.masking import mask_like, masked_mean
+from psegan.models.vocoder import Verdict
+
+STFT_RESOLUTIONS = (512, 1024, 2048)
+"""Windows of the multi-resolution STFT distance, in samples."""
 
 
 def distortion(generated: Tensor, original: Tensor, lengths: Tensor) -> Tensor:
@@ -57,3 +62,59 @@ def certainty(logits: Tensor) -> Tensor:
     log_probability = logits.float().log_softmax(-1)
     entropy = -(log_probability.exp() * log_probability).sum(-1)
     return (math.log(logits.shape[-1]) - entropy).mean()
+
+
+def spectral_convergence(generated: Tensor, original: Tensor) -> Tensor:
+    """Frobenius norm of the difference of magnitudes ``(B, F, N)`` over that of the original, mean over B, a scalar."""
+    difference = (generated - original).flatten(1).norm(dim=1)
+    return (difference / original.flatten(1).norm(dim=1).clamp(min=1e-3)).mean()
+
+
+def multi_resolution_stft(
+    generated: Tensor, original: Tensor, resolutions: Sequence[int] = STFT_RESOLUTIONS
+) -> tuple[Tensor, Tensor]:
+    """Multi-resolution STFT distance (Yamamoto, Song and Kim, Parallel WaveGAN, ICASSP 2020).
+
+    Args:
+        generated, original: waveforms ``(B, T)``, zero in padding.
+        resolutions: Hann windows in samples, the hop is a quarter; magnitudes below 1e-3 of a unit are silence.
+
+    Returns:
+        Means over resolutions of the spectral convergence and of the mean absolute difference of natural log-magnitudes.
+    """
+    convergence, log_distance = [], []
+    both = torch.cat([generated, original]).float()
+    for n_fft in resolutions:
+        window = torch.hann_window(n_fft, device=both.device)
+        spectrum = torch.stft(both, n_fft, n_fft // 4, window=window, pad_mode="constant", return_complex=True)
+        # the root of a sum, not abs(): its gradient is finite where the spectrum is zero
+        magnitude = (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-6).sqrt()
+        ours, theirs = magnitude.chunk(2)
+        convergence.append(spectral_convergence(ours, theirs))
+        log_distance.append((ours.log() - theirs.log()).abs().mean())
+    return torch.stack(convergence).mean(), torch.stack(log_distance).mean()
+
+
+def hinge_real(verdicts: Sequence[Verdict]) -> Tensor:
+    """Mean hinge loss of discriminators on real waveforms, a scalar (Lim and Ye, 2017)."""
+    return torch.stack([F.relu(1 - verdict.score.float()).mean() for verdict in verdicts]).mean()
+
+
+def hinge_fake(verdicts: Sequence[Verdict]) -> Tensor:
+    """Mean hinge loss of discriminators on generated waveforms, a scalar."""
+    return torch.stack([F.relu(1 + verdict.score.float()).mean() for verdict in verdicts]).mean()
+
+
+def be_taken_for_real(verdicts: Sequence[Verdict]) -> Tensor:
+    """Minus the mean score of generated waveforms, a scalar."""
+    return -torch.stack([verdict.score.float().mean() for verdict in verdicts]).mean()
+
+
+def feature_matching(generated: Sequence[Verdict], original: Sequence[Verdict]) -> Tensor:
+    """Mean absolute difference of discriminators' features, mean over layers and discriminators, a scalar (MelGAN)."""
+    pairs = [
+        (ours.float() - theirs.detach().float()).abs().mean()
+        for fake, real in zip(generated, original, strict=True)
+        for ours, theirs in zip(fake.features, real.features, strict=True)
+    ]
+    return torch.stack(pairs).mean()

@@ -38,12 +38,17 @@ def run(from_repository, tmp_path, trained):
     return run
 
 
-SYSTEMS = ["psegan.yaml", "gengan.yaml", "pcmelgan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml"]
+SYSTEMS = [
+    "psegan.yaml", "gengan.yaml", "pcmelgan.yaml", "classifier.yaml", "speaker_matcher.yaml", "verifier.yaml", "vocos.yaml",
+    "melgan.yaml",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("file", SYSTEMS)
 def test_systems(file, run, tiny):
-    assert run([file], tiny).trainer.global_step >= 1
+    # the whole MelGAN takes minutes a batch on a processor: its discriminators are for a GPU
+    small = ["--model.init_args.vocoder.init_args.width=4", "--model.init_args.discriminator.init_args.width=4"]
+    assert run([file], [*tiny, *small] if file == "melgan.yaml" else tiny).trainer.global_step >= 1
 
 
 def test_no_sm(run, tiny):
@@ -107,6 +112,12 @@ def test_corpora(corpus, run, corpora_root):
     root = [f"--config=experiments/corpora/{corpus}.yaml", f"--data.init_args.root={corpora_root / corpus}"]
     cli = run(["classifier.yaml"], root)
     assert cli.model.n_classes["emotion"] == {"ravdess": 8, "emodb": 7}[corpus]
+
+
+def test_both_corpora_as_one(run, corpora_root):
+    root = ["--config=experiments/corpora/ravdess_emodb.yaml", f"--data.init_args.root={corpora_root}"]
+    cli = run(["vocos.yaml"], [*root, "--model.init_args.vocoder.init_args.depth=1"])
+    assert len(cli.datamodule.split_utterances("train")) == 1300
 
 
 def print_config(arguments: list[str]) -> str:

@@ -23,14 +23,9 @@ from torchaudio import functional as AF
 from psegan.audio import HOP, MFCC, SAMPLE_RATE
 from psegan.errors import PseganError
 from psegan.evaluation import metrics
+from psegan.pitch import FRAME, VOICED, pitch_of_frames
 
-FRAME = 1024
-"""Samples that a descriptor looks at, 64 ms: three periods of the lowest pitch."""
 N_MFCC = 20
-PITCH_RANGE = (60.0, 500.0)
-"""Hz, of the fundamental."""
-VOICED = 0.5
-"""Normalised autocorrelation from which a frame counts as voiced."""
 ACTIVE_DB = 25.0
 """Frames this far below the loudest one are silence: corpora differ in what they leave around an utterance."""
 
@@ -107,16 +102,14 @@ def functionals(waveform: Tensor) -> Floats:
 
 
 @cache
-def _front_end() -> tuple[MFCC, Tensor, Tensor, Tensor]:
-    """MFCC; window ``(FRAME,)``, its normalised autocorrelation ``(FRAME,)``, and frequencies in Hz."""
-    window = torch.hann_window(FRAME)
-    correlation = torch.fft.irfft(torch.fft.rfft(window, 2 * FRAME).abs().square())[:FRAME]
-    return MFCC(N_MFCC), window, correlation / correlation[0], torch.linspace(0, SAMPLE_RATE / 2, FRAME // 2 + 1)
+def _front_end() -> tuple[MFCC, Tensor, Tensor]:
+    """MFCC; window ``(FRAME,)`` and frequencies in Hz."""
+    return MFCC(N_MFCC), torch.hann_window(FRAME), torch.linspace(0, SAMPLE_RATE / 2, FRAME // 2 + 1)
 
 
 def _timbre(waveform: Tensor, frames: Tensor) -> tuple[Floats, Floats]:
     """Descriptors ``(len(TIMBRE), N)`` and energy ``(N,)`` in dB of frames ``(N, FRAME)``."""
-    mfcc, window, _, frequency = _front_end()
+    mfcc, window, frequency = _front_end()
     cepstrum = mfcc(waveform.unsqueeze(0), torch.tensor([len(waveform)]))[0][0]
     frames = frames * window
     magnitude = torch.fft.rfft(frames).abs()
@@ -136,29 +129,9 @@ def _timbre(waveform: Tensor, frames: Tensor) -> tuple[Floats, Floats]:
 
 
 def _pitch(frames: Tensor) -> tuple[Floats, Floats]:
-    """Fundamental in semitones above 27.5 Hz and the autocorrelation in [0, 1] at its period, each ``(N,)``.
-
-    The autocorrelation of the windowed frame divided by that of the window (Boersma, 1993), the highest peak less
-    a small cost of long periods. torchaudio's detect_pitch_frequency says nothing about voicing.
-    """
-    _, window, window_correlation, _ = _front_end()
-    frames = frames * window
-    frames = frames - frames.sum(1, keepdim=True) / window.sum() * window
-    spectrum = torch.fft.rfft(frames, 2 * FRAME).abs().square()
-    correlation = torch.fft.irfft(spectrum)[:, :FRAME]
-    correlation = correlation / (correlation[:, :1] + 1e-8) / window_correlation
-    shortest, longest = int(SAMPLE_RATE / PITCH_RANGE[1]), int(SAMPLE_RATE / PITCH_RANGE[0])
-    near = correlation[:, shortest - 1 : longest + 2]
-    left, centre, right = near[:, :-2], near[:, 1:-1], near[:, 2:]
-    period = torch.arange(shortest, longest + 1)
-    merit = centre - 0.02 * torch.log2(period / shortest)
-    merit = merit.masked_fill((centre < left) | (centre <= right), -torch.inf)
-    best = merit.argmax(1, keepdim=True)
-    before, peak, after = (curve.gather(1, best).squeeze(1) for curve in (left, centre, right))
-    bend = before - 2 * peak + after  # the peak lies between samples: a parabola through three of them
-    offset = torch.where(bend < -1e-6, 0.5 * (before - after) / bend, 0.0).clamp(-0.5, 0.5)
-    pitch = 12 * torch.log2(SAMPLE_RATE / (period[best.squeeze(1)] + offset) / 27.5)
-    return pitch.double().numpy(), peak.clamp(0, 1).double().numpy()
+    """Fundamental in semitones above 27.5 Hz and the autocorrelation in [0, 1] at its period, each ``(N,)``."""
+    found = pitch_of_frames(frames)
+    return (12 * torch.log2(found.frequency / 27.5)).double().numpy(), found.periodicity.double().numpy()
 
 
 def _deltas(curves: Floats) -> Floats:

@@ -1,9 +1,10 @@
 """What a protector does to the signal: distances between an utterance and what became of it, sample by sample.
 
-Both take waveforms at 16 kHz of one utterance, of equal length and aligned in time, as numpy arrays, torch tensors or
+All take waveforms at 16 kHz of one utterance, of equal length and aligned in time, as numpy arrays, torch tensors or
 lists. They measure how much was changed, not whether that was needed: hiding an emotion changes the signal too.
 """
 
+import importlib.util
 import math
 import warnings
 from functools import cache
@@ -16,12 +17,110 @@ from torch.nn import functional as F
 
 from psegan.audio import HOP, MFCC, SAMPLE_RATE
 from psegan.evaluation.metrics import Array, as_scores
+from psegan.losses import multi_resolution_stft
+from psegan.pitch import VOICED, track_pitch
 
 N_CEPSTRA = 24
 """Mel-cepstral coefficients 1 to this one are compared."""
 SPEECH_RANGE = 40
 """dB below the loudest frame of the original that still count as speech, as in STOI."""
 _FRAME = 1024  # samples, of MFCC
+
+
+def measures(original: Array, processed: Array) -> dict[str, float]:
+    """All distances of this module by their names in results, NaN where one is not defined.
+
+    ``mcd`` in dB; ``stft_convergence`` and ``log_stft``, see :func:`stft_distance`; ``stoi``; ``pesq``, where the package of
+    that name is installed; ``f0_correlation`` and ``voicing_error``, see :func:`pitch_agreement`.
+    """
+    convergence, log_distance = stft_distance(original, processed)
+    correlation, voicing_error = pitch_agreement(original, processed)
+    found = {
+        "mcd": mel_cepstral_distortion(original, processed),
+        "stft_convergence": convergence,
+        "log_stft": log_distance,
+        "stoi": stoi(original, processed),
+        "f0_correlation": correlation,
+        "voicing_error": voicing_error,
+    }
+    if importlib.util.find_spec("pesq") is not None:
+        found["pesq"] = pesq(original, processed)
+    return found
+
+
+def stft_distance(original: Array, processed: Array) -> tuple[float, float]:
+    """Multi-resolution STFT distance (Yamamoto et al., 2020), see :func:`psegan.losses.multi_resolution_stft`.
+
+    Args:
+        original, processed: waveforms ``(T,)`` at 16 kHz.
+
+    Returns:
+        Spectral convergence, and mean absolute difference of natural log-magnitudes; 0 and 0 for equal waveforms, NaN if
+        the original is silent.
+
+    Raises:
+        ValueError: shapes differ, or a sample is not finite.
+    """
+    first, second = _pair(original, processed)
+    if not first.any():
+        return math.nan, math.nan
+    ours, theirs = (torch.from_numpy(waveform).float().unsqueeze(0) for waveform in (second, first))
+    convergence, log_distance = multi_resolution_stft(ours, theirs)
+    return float(convergence), float(log_distance)
+
+
+def pesq(original: Array, processed: Array) -> float:
+    """Wide-band PESQ (ITU-T P.862.2), the mean opinion score that listeners would give, by the package pesq.
+
+    Args:
+        original, processed: waveforms ``(T,)`` at 16 kHz.
+
+    Returns:
+        1 to 4.64; NaN where there is less than a quarter of a second, or no speech is found.
+
+    Raises:
+        ValueError: shapes differ, or a sample is not finite.
+    """
+    import pesq as package  # optional: it is compiled where it is installed
+
+    first, second = _pair(original, processed)
+    if len(first) < SAMPLE_RATE // 4 or not second.any():
+        return math.nan
+    try:
+        return float(package.pesq(SAMPLE_RATE, first.astype(np.float32), second.astype(np.float32), "wb"))
+    except package.NoUtterancesError:
+        return math.nan
+
+
+def pitch_agreement(original: Array, processed: Array) -> tuple[float, float]:
+    """How well the pitch was kept, by :func:`psegan.pitch.track_pitch`.
+
+    A frame is voiced where it is periodic and within 40 dB of the loudest.
+
+    Args:
+        original, processed: waveforms ``(T,)`` at 16 kHz.
+
+    Returns:
+        Correlation of the fundamentals in Hz over frames that are voiced in both, NaN for fewer than three or where one of
+        them stands still; and the share of frames that are voiced in one only.
+
+    Raises:
+        ValueError: shapes differ, or a sample is not finite.
+    """
+    pitch, voiced = zip(*map(_pitch, _pair(original, processed)), strict=True)
+    both = voiced[0] & voiced[1]
+    error = float((voiced[0] != voiced[1]).mean())
+    if both.sum() < 3 or min(curve[both].std() for curve in pitch) < 1e-3:
+        return math.nan, error
+    return float(np.corrcoef(pitch[0][both], pitch[1][both])[0, 1]), error
+
+
+def _pitch(waveform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    signal = torch.from_numpy(waveform).float()
+    found = track_pitch(signal)
+    energy = _frames(signal).square().sum(1)
+    voiced = (found.periodicity > VOICED) & (energy > energy.max() * 10 ** (-SPEECH_RANGE / 10))
+    return found.frequency.double().numpy(), voiced.numpy()
 
 
 def mel_cepstral_distortion(original: Array, processed: Array) -> float:
@@ -48,8 +147,7 @@ def mel_cepstral_distortion(original: Array, processed: Array) -> float:
     first, second = _pair(original, processed)
     waveforms = torch.from_numpy(np.stack([first, second])).float()
     cepstra, _ = _mfcc()(waveforms, torch.full((2,), len(first)))
-    frames = F.pad(waveforms[0], (_FRAME // 2, _FRAME // 2)).unfold(0, _FRAME, HOP)
-    energy = (frames * torch.hann_window(_FRAME)).square().sum(1)
+    energy = _frames(waveforms[0]).square().sum(1)
     if energy.max() == 0:
         return math.nan
     speech = energy >= energy.max() * 10 ** (-SPEECH_RANGE / 10)
@@ -84,6 +182,11 @@ def stoi(original: Array, processed: Array) -> float:
             return float(pystoi.stoi(first, second, SAMPLE_RATE))
         except RuntimeWarning:
             return math.nan
+
+
+def _frames(waveform: torch.Tensor) -> torch.Tensor:
+    """Windowed frames ``(N, 1024)``, centred as those of MFCC and pitch."""
+    return F.pad(waveform, (_FRAME // 2, _FRAME // 2)).unfold(0, _FRAME, HOP) * torch.hann_window(_FRAME)
 
 
 @cache

@@ -94,11 +94,17 @@ MIN_DCF_PROTECTED = Measure("speaker", "min_dcf_protected", "minDCF p→p", "↓
 GENDER = Measure("gender", "accuracy", "acc", "↑")
 CONTENT = Measure("content", "accuracy", "acc", "↑")
 MCD = Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2)
+CONVERGENCE = Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3)
+LOG_STFT = Measure("speech", "log_stft", "log STFT", "↓", 1, 3)
 STOI = Measure("speech", "stoi", "STOI", "↑", 1, 3)
+PESQ = Measure("speech", "pesq", "PESQ", "↑", 1, 2)
+F0 = Measure("speech", "f0_correlation", "F0 corr.", "↑", 1, 3)
+VOICING = Measure("speech", "voicing_error", "voicing err.", "↓")
 WER = Measure("speech", "wer", "WER", "↓")
 
+_SIGNAL = (MCD, CONVERGENCE, LOG_STFT, STOI, PESQ, F0, VOICING, WER)
 _EMOTION = (ACCURACY, UAR, AUC, EER, RESIDUAL)
-_KEPT = (SPEAKER, SPEAKER_EER, SPEAKER_EER_PROTECTED, MIN_DCF, MIN_DCF_PROTECTED, GENDER, CONTENT, MCD, STOI, WER)
+_KEPT = (SPEAKER, SPEAKER_EER, SPEAKER_EER_PROTECTED, MIN_DCF, MIN_DCF_PROTECTED, GENDER, CONTENT, *_SIGNAL)
 
 
 class Layout(NamedTuple):
@@ -135,7 +141,7 @@ LAYOUTS = (
         ablations=True,
     ),
     Layout("Table 4", "emotion by all metrics", _EMOTION, ()),
-    Layout("Table 5", "what the signal lost", (), (MCD, STOI, WER)),
+    Layout("Table 5", "what the signal lost", (), _SIGNAL),
 )
 SUMMARY = Layout(
     "Summary", "emotion UAR by attacker, and what is kept", (UAR,), (SPEAKER, SPEAKER_EER, GENDER, CONTENT)

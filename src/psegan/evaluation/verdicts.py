@@ -13,7 +13,7 @@ from tqdm import tqdm
 from datamodules.manifest import ManifestDataModule
 from psegan.batch import ATTRIBUTES
 from psegan.evaluation.judgement import Judge, Judgement
-from psegan.evaluation.signal import mel_cepstral_distortion, stoi
+from psegan.evaluation.signal import measures
 from psegan.evaluation.verifiers import Verifier
 from psegan.files import atomic_path
 from psegan.systems.classifier import Classifier
@@ -113,10 +113,10 @@ def listen(
 
 def _measures(corpus: ManifestDataModule, original: ManifestDataModule, stage: str) -> dict[str, NDArray[np.float64]]:
     before = {utterance.id: utterance for utterance in original.split_utterances(stage)}
-    values: dict[str, list[float]] = {"mcd": [], "stoi": []}
+    values: dict[str, list[float]] = {}
     load_before, load_after = original.loader(), corpus.loader()
     for utterance in corpus.split_utterances(stage):
         pair = load_before(before[utterance.id]), load_after(utterance)
-        values["mcd"].append(mel_cepstral_distortion(*pair))
-        values["stoi"].append(stoi(*pair))
+        for name, value in measures(*pair).items():
+            values.setdefault(name, []).append(value)
     return {name: np.array(found) for name, found in values.items()}

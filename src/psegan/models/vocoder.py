@@ -1,19 +1,40 @@
 """Vocoders: log-mel in, waveform out. The interface, and Griffin-Lim behind it."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio import functional as AF
 
 from psegan.audio import HOP, LogMel
+from psegan.masking import mask_like
 
 
 class Vocoder(nn.Module):
-    """The interface: ``log_mel (B, 80, N)`` and frames ``(B,)`` → waveform ``(B, N · 256)`` at 16 kHz, zero in padding."""
+    """The interface: ``log_mel (B, 80, N)`` and frames ``(B,)`` → waveform ``(B, N · 256)`` at 16 kHz, zero in padding.
+
+    A padded utterance gives the same waveform as alone.
+    """
+
+    context: int | None = None
+    """Frames on either side that a sample depends on; None if the whole utterance is one piece."""
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """See the class."""
         raise NotImplementedError
+
+
+class Verdict(NamedTuple):
+    """What a discriminator of waveforms says.
+
+    Attributes:
+        score: any shape; high for real speech.
+        features: what its layers saw, for feature matching.
+    """
+
+    score: Tensor
+    features: list[Tensor]
 
 
 class GriffinLim(Vocoder):
@@ -49,3 +70,30 @@ class GriffinLim(Vocoder):
             )[: frames * HOP]
             row[: len(inverted)] = inverted
         return waveform
+
+
+def overlap_add(frames: Tensor, window: Tensor, lengths: Tensor) -> Tensor:
+    """The inverse of the STFT of :class:`psegan.audio.LogMel`, its windows divided out.
+
+    Args:
+        frames: ``(B, 1024, N)``, windowed; frame ``n`` is centred on sample ``256 n``.
+        window: ``(1024,)`` that they were windowed with.
+        lengths: ``(B,)`` frames, others are left out.
+
+    Returns:
+        ``(B, N · 256)``, zero from ``lengths · 256`` on.
+    """
+    pieces = window.numel() // HOP
+    mask = mask_like(lengths, frames)
+
+    def add(windows: Tensor) -> Tensor:  # (B, pieces * HOP, N) → (B, (N + pieces - 1) * HOP)
+        rows = windows.unflatten(1, (pieces, HOP))
+        summed = rows.new_zeros(len(rows), HOP, windows.shape[2] + pieces - 1)
+        for piece in range(pieces):
+            summed[..., piece : piece + windows.shape[2]] += rows[:, piece]
+        return summed.transpose(1, 2).flatten(1)
+
+    start, samples = window.numel() // 2, frames.shape[2] * HOP
+    signal = add(frames * mask)[:, start : start + samples]
+    envelope = add(window.square().unsqueeze(1) * mask)[:, start : start + samples]
+    return signal / envelope.clamp(min=1e-3) * mask_like(lengths * HOP, signal)

@@ -4,5 +4,6 @@ from psegan.systems.classifier import Classifier
 from psegan.systems.gengan import GenGAN
 from psegan.systems.pcmelgan import PCMelGAN
 from psegan.systems.psegan import PSEGAN
+from psegan.systems.vocoder import VocoderGAN
 
-__all__ = ["PSEGAN", "Classifier", "GenGAN", "PCMelGAN"]
+__all__ = ["PSEGAN", "Classifier", "GenGAN", "PCMelGAN", "VocoderGAN"]

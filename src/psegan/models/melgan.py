@@ -1,0 +1,138 @@
+"""MelGAN: transposed convolutions from frames to samples, judged at three rates (Kumar et al., NeurIPS 2019)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from psegan.audio import HOP, N_MELS
+from psegan.errors import PseganError
+from psegan.masking import mask_like
+from psegan.models.vocoder import Verdict, Vocoder
+
+SLOPE = 0.2
+"""Of the leaky ReLUs."""
+
+
+class ResidualLayer(nn.Module):
+    """Dilated convolution of kernel 3 and a pointwise one, beside a pointwise shortcut."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.dilated = weight_norm(nn.Conv1d(channels, channels, 3, dilation=dilation, padding=dilation))
+        self.pointwise = weight_norm(nn.Conv1d(channels, channels, 1))
+        self.shortcut = weight_norm(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x (B, C, T)`` and mask ``(B, 1, T)`` → ``(B, C, T)``, zero in the padding."""
+        h = F.leaky_relu(self.dilated(F.leaky_relu(x, SLOPE)), SLOPE)
+        return (self.shortcut(x) + self.pointwise(h)) * mask
+
+
+class MelGAN(Vocoder):
+    """The article's vocoder, in the mel convention of this project.
+
+    Edges and padding are zeros where the paper reflects, so that an utterance sounds the same in a padded batch.
+
+    Args:
+        ratios: upsampling of each stage; their product is the hop, 256.
+        width: channels of the last stage; each stage before has twice as many.
+        dilations: of the residual layers of a stage.
+    """
+
+    def __init__(
+        self, ratios: Sequence[int] = (8, 8, 2, 2), width: int = 32, dilations: Sequence[int] = (1, 3, 9)
+    ) -> None:
+        super().__init__()
+        if torch.tensor(ratios).prod() != HOP:
+            raise PseganError(f"MelGAN's ratios are {list(ratios)}, but their product must be the hop, {HOP}")
+        self.ratios, self.width, self.dilations = tuple(ratios), width, tuple(dilations)
+        channels = width * 2 ** len(ratios)
+        self.embed = weight_norm(nn.Conv1d(N_MELS, channels, 7, padding=3))
+        self.upsample, self.residual = nn.ModuleList(), nn.ModuleList()
+        for ratio in ratios:
+            self.upsample.append(
+                weight_norm(
+                    nn.ConvTranspose1d(
+                        channels, channels // 2, 2 * ratio, ratio, ratio // 2 + ratio % 2, output_padding=ratio % 2
+                    )
+                )
+            )
+            channels //= 2
+            self.residual.append(nn.ModuleList(ResidualLayer(channels, dilation) for dilation in dilations))
+        self.output = weight_norm(nn.Conv1d(channels, 1, 7, padding=3))
+        self.context = self._context()
+
+    def _context(self) -> int:
+        """Frames on either side that a sample depends on."""
+        reach, step = 3.0, 1.0  # in frames, and frames a position
+        for ratio in self.ratios:
+            reach += step
+            step /= ratio
+            reach += sum(self.dilations) * step
+        return int(reach + 3 * step) + 1
+
+    def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`psegan.models.vocoder.Vocoder`."""
+        mask = mask_like(lengths, log_mel)
+        x = self.embed(log_mel * mask) * mask
+        for upsample, layers, ratio in zip(self.upsample, self.residual, self.ratios, strict=True):
+            x = upsample(F.leaky_relu(x, SLOPE))
+            lengths = lengths * ratio
+            mask = mask_like(lengths, x)
+            x = x * mask
+            for layer in layers:  # type: ignore[attr-defined]
+                x = layer(x, mask)
+        return torch.tanh(self.output(F.leaky_relu(x, SLOPE))).squeeze(1).float() * mask.squeeze(1)
+
+
+class ScaleDiscriminator(nn.Module):
+    """Strided, grouped convolutions over samples.
+
+    Args:
+        width: channels of the first layer, four times as many after each of the next, up to 64 times.
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([weight_norm(nn.Conv1d(1, width, 15, padding=7))])
+        channels = width
+        for _ in range(4):
+            wider = min(channels * 4, 64 * width)
+            self.layers.append(weight_norm(nn.Conv1d(channels, wider, 41, 4, 20, groups=channels // 4)))
+            channels = wider
+        self.layers.append(weight_norm(nn.Conv1d(channels, channels, 5, padding=2)))
+        self.verdict = weight_norm(nn.Conv1d(channels, 1, 3, padding=1))
+
+    def forward(self, waveform: Tensor) -> Verdict:
+        """``(B, 1, T)`` → scores and features."""
+        features = []
+        for layer in self.layers:
+            waveform = F.leaky_relu(layer(waveform), SLOPE)
+            features.append(waveform)
+        return Verdict(self.verdict(waveform), features)
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """Three discriminators on the waveform and on its averages at a half and a quarter of the rate.
+
+    Args:
+        width: see :class:`ScaleDiscriminator`; 16 is the paper's.
+        scales: discriminators.
+    """
+
+    def __init__(self, width: int = 16, scales: int = 3) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(ScaleDiscriminator(width) for _ in range(scales))
+
+    def forward(self, waveform: Tensor) -> list[Verdict]:
+        """``(B, T)`` → a verdict of each."""
+        x = waveform.unsqueeze(1)
+        verdicts = []
+        for index, discriminator in enumerate(self.scales):
+            if index:
+                x = F.avg_pool1d(x, 4, 2, 1, count_include_pad=False)
+            verdicts.append(discriminator(x))
+        return verdicts

@@ -1,0 +1,107 @@
+"""Light discriminators of waveforms: by period (Kong et al., HiFi-GAN, 2020) and by resolution (Jang et al., UnivNet, 2021)."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from psegan.masking import pad_to_multiple
+from psegan.models.vocoder import Verdict
+
+SLOPE = 0.1
+"""Of the leaky ReLUs."""
+
+
+class _Convolutions(nn.Module):
+    """A row of convolutions and the verdict after them."""
+
+    def __init__(self, layers: Sequence[nn.Conv2d]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
+        self.verdict = weight_norm(nn.Conv2d(layers[-1].out_channels, 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Verdict:
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            features.append(x)
+        return Verdict(self.verdict(x), features)
+
+
+class PeriodDiscriminator(_Convolutions):
+    """Looks at every ``period``-th sample, as periodic speech should be looked at.
+
+    Args:
+        period: samples.
+        width: channels of the first layer.
+    """
+
+    def __init__(self, period: int, width: int) -> None:
+        widths = [1, width, 2 * width, 4 * width, 8 * width]
+        super().__init__([nn.Conv2d(i, o, (5, 1), (3, 1), padding=(2, 0)) for i, o in itertools.pairwise(widths)])
+        self.period = period
+
+    def forward(self, waveform: Tensor) -> Verdict:
+        """``(B, T)`` → scores and features."""
+        return super().forward(pad_to_multiple(waveform, self.period).unflatten(1, (-1, self.period)).unsqueeze(1))
+
+
+class ResolutionDiscriminator(_Convolutions):
+    """Looks at a compressed magnitude spectrogram.
+
+    Args:
+        n_fft: samples of its window; the hop is a quarter.
+        width: channels of the first layer.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int, width: int) -> None:
+        widths = [1, width, 2 * width, 4 * width]
+        layers = [
+            nn.Conv2d(i, o, (7, 3), (2, 1 if i == 1 else 2), padding=(3, 1)) for i, o in itertools.pairwise(widths)
+        ]
+        super().__init__([*layers, nn.Conv2d(widths[-1], widths[-1], 3, padding=1)])
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Verdict:
+        """``(B, T)`` → scores and features."""
+        n_fft = len(self.window)
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(
+                waveform.float(), n_fft, n_fft // 4, window=self.window, pad_mode="constant", return_complex=True
+            )
+            # a power law has a finite gradient at silence where the epsilon is, and an ear's loudness
+            magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-6).pow(0.15)
+        return super().forward(magnitude.unsqueeze(1))
+
+
+class SpectralDiscriminator(nn.Module):
+    """Period and resolution discriminators together, in sizes that a processor can train.
+
+    Args:
+        periods: samples, primes, one discriminator each.
+        resolutions: windows in samples, one discriminator each.
+        width: channels of their first layers; HiFi-GAN's and UnivNet's is 32.
+    """
+
+    def __init__(
+        self,
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        resolutions: Sequence[int] = (512, 1024, 256),
+        width: int = 8,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(
+            [
+                *(PeriodDiscriminator(period, width) for period in periods),
+                *(ResolutionDiscriminator(n_fft, width) for n_fft in resolutions),
+            ]
+        )
+
+    def forward(self, waveform: Tensor) -> list[Verdict]:
+        """``(B, T)`` → a verdict of each."""
+        return [member(waveform) for member in self.members]

@@ -1,0 +1,85 @@
+"""A vocoder that works frame by frame and leaves the samples to an inverse STFT (Siuzdak, Vocos, ICLR 2024)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from psegan.audio import HOP, N_MELS, LogMel
+from psegan.masking import mask_like
+from psegan.models.vocoder import Vocoder, overlap_add
+
+FFT = 1024
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then two pointwise layers (Liu et al., CVPR 2022), scaled and residual.
+
+    Args:
+        width: channels.
+        hidden: channels between the pointwise layers.
+        kernel_size: frames, odd.
+        scale: initial size of what the block adds.
+    """
+
+    def __init__(self, width: int, hidden: int, kernel_size: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x (B, C, N)`` and mask ``(B, 1, N)`` → ``(B, C, N)``, zero in the padding."""
+        h = self.norm(self.depthwise(x).transpose(1, 2))
+        h = self.narrow(F.gelu(self.widen(h), approximate="tanh")) * self.scale
+        return (x + h.transpose(1, 2)) * mask
+
+
+class Vocos(Vocoder):
+    """ConvNeXt blocks at the frame rate predict magnitude and phase of an STFT; its inverse is the waveform.
+
+    Everything heavy happens 62.5 times a second rather than 16,000 times, which is what makes it fast. The magnitude is
+    predicted as a correction, in log units, of the pseudo-inverse of the mel filters, so that training begins near the
+    right spectrum and spends its steps on the phase; that is ours, the rest is the paper's, smaller.
+
+    Args:
+        width: channels of the residual path.
+        hidden: channels inside the blocks.
+        depth: blocks.
+        kernel_size: frames that a block sees, odd.
+    """
+
+    window: Tensor
+    inverse_bank: Tensor
+
+    def __init__(self, width: int = 256, hidden: int = 768, depth: int = 8, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.width, self.hidden, self.depth, self.kernel_size = width, hidden, depth, kernel_size
+        self.context = (kernel_size // 2) * (depth + 1) + FFT // HOP // 2
+        front_end = LogMel()
+        self.register_buffer("window", front_end.window, persistent=False)
+        self.register_buffer("inverse_bank", torch.linalg.pinv(front_end.bank), persistent=False)
+        self.embed = nn.Conv1d(N_MELS, width, kernel_size, padding=kernel_size // 2)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, kernel_size, 1 / depth) for _ in range(depth))
+        self.last_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 2 * (FFT // 2 + 1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """See :class:`psegan.models.vocoder.Vocoder`."""
+        mask = mask_like(lengths, log_mel)
+        x = self.embed(log_mel * mask)
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2) * mask
+        for block in self.blocks:
+            x = block(x, mask)
+        correction, phase = self.head(self.last_norm(x.transpose(1, 2))).float().transpose(1, 2).chunk(2, dim=1)
+        with torch.autocast(log_mel.device.type, enabled=False):  # half-precision phases are audible
+            prior = (self.inverse_bank @ log_mel.float().clamp(max=10.0).exp()).clamp(min=1e-5)
+            spectrum = torch.polar(prior * correction.clamp(max=10.0).exp(), phase)
+            frames = torch.fft.irfft(spectrum, FFT, dim=1) * self.window.unsqueeze(1)
+            return overlap_add(frames, self.window, lengths)

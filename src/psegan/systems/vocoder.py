@@ -1,0 +1,205 @@
+"""Training of vocoders: spectral distances, discriminators of waveforms, averaged weights."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from psegan.batch import SpeechBatch
+from psegan.errors import PseganError
+from psegan.losses import (
+    be_taken_for_real,
+    feature_matching,
+    hinge_fake,
+    hinge_real,
+    masked_mean,
+    multi_resolution_stft,
+)
+from psegan.masking import mask_like
+from psegan.models.spectral_discriminator import SpectralDiscriminator
+from psegan.models.vocoder import Vocoder
+from psegan.models.vocos import Vocos
+from psegan.systems.base import load_checkpoint
+from psegan.systems.gan import GANSystem, Phase
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prepared batch: waveforms ``(B, T)``, log-mels of the real ones ``(B, 80, N)``, samples and frames ``(B,)``."""
+
+    real: Tensor
+    fake: Tensor
+    log_mel: Tensor
+    samples: Tensor
+    frames: Tensor
+
+
+class VocoderGAN(GANSystem):
+    """Trains a vocoder on segments of speech.
+
+    ``L_G = mel_weight · |mel(G) - mel| + stft_weight · (SC + log-magnitude) - adversarial_weight · D(G) +
+    feature_weight · FM``, ``L_D`` the hinge loss of both; docs/paper.md names the source of each choice. Labels play no part.
+
+    Args:
+        n_classes: number of classes of each attribute, unused; the command line fills it in.
+        vocoder: makes the vocoder.
+        discriminator: makes the discriminators: waveform ``(B, T)`` → a :class:`~psegan.models.vocoder.Verdict` each.
+        vocoder_optimizer, discriminator_optimizer: MelGAN's are Adam, 1e-4, betas (0.5, 0.9).
+        mel_weight: of the distance of log-mels.
+        stft_weight: of the multi-resolution STFT distance.
+        adversarial_weight: of the discriminators' verdict.
+        feature_weight: of the feature matching.
+        spectral_epochs: epochs in which only the distances count, before discriminators join.
+        final_learning_rate: share of the learning rates that a cosine over the epochs ends at; 1 keeps them.
+        gain: range of the random gain of each segment, in dB; the vocoder is to know quiet and loud speech.
+        average: decay of the exponential moving average of the weights, which is what is judged and kept.
+        emotions, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`; emotions play no part.
+
+    Raises:
+        PseganError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        n_classes: dict[str, int],
+        vocoder: Callable[[], Vocoder] = Vocos,
+        discriminator: Callable[[], nn.Module] = SpectralDiscriminator,
+        vocoder_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
+        discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
+        mel_weight: float = 0.0,
+        stft_weight: float = 1.0,
+        adversarial_weight: float = 1.0,
+        feature_weight: float = 10.0,
+        spectral_epochs: int = 0,
+        final_learning_rate: float = 1.0,
+        gain: tuple[float, float] = (-12.0, 3.0),
+        average: float = 0.999,
+        emotions: tuple[str, ...] = (),
+        gradient_clip: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_classes, gradient_clip, seed)
+        self.save_hyperparameters(logger=False)
+        if not 0 <= average < 1:
+            raise PseganError(f"model.init_args.average is {average}, but is a decay: 0 to below 1")
+        if not 0 < final_learning_rate <= 1:
+            raise PseganError(
+                f"model.init_args.final_learning_rate is {final_learning_rate}, but is a share: above 0, up to 1"
+            )
+        if not gain[0] <= gain[1]:
+            raise PseganError(f"model.init_args.gain is {list(gain)}, but is a range in dB: [low, high]")
+        self.vocoder, self.discriminator = vocoder(), discriminator()
+        self.averaged = AveragedModel(self.vocoder, multi_avg_fn=get_ema_multi_avg_fn(average)).requires_grad_(False)
+        self.vocoder_optimizer, self.discriminator_optimizer = vocoder_optimizer, discriminator_optimizer
+        self.mel_weight, self.stft_weight = mel_weight, stft_weight
+        self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
+        self.spectral_epochs, self.final_learning_rate, self.gain = spectral_epochs, final_learning_rate, gain
+
+    @property
+    def spectral_only(self) -> bool:
+        """Whether discriminators have no say yet."""
+        return self.current_epoch < self.spectral_epochs
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Discriminators, then vocoder."""
+        return (
+            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss),
+            Phase("vocoder", ("vocoder",), self.vocoder_optimizer, self.vocoder_loss),
+        )
+
+    def active_phases(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("vocoder",) if self.spectral_only else super().active_phases()
+
+    def on_train_epoch_start(self) -> None:
+        """Learning rates of this epoch, on a cosine; both optimisers follow it, whether they step or not."""
+        progress = self.current_epoch / max(self.trainer.max_epochs or 1, 1)
+        share = self.final_learning_rate + (1 - self.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+        """Louder or quieter speech, its log-mel, and what the vocoder makes of that."""
+        low, high = self.gain
+        decibels = low + (high - low) * torch.rand(len(batch), 1, generator=random)
+        peak = batch.waveform.abs().amax(1, keepdim=True).clamp(min=1e-4)
+        gain = torch.minimum((10 ** (decibels / 20)).to(peak.device), 1 / peak)  # nothing is clipped
+        real = batch.waveform * gain
+        with torch.no_grad():
+            log_mel, frames = self.front_end.log_mel(real, batch.length)
+        fake = cut(self.vocoder(log_mel, frames), batch.length, real)
+        return Context(real, fake, log_mel, batch.length, frames)
+
+    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_D``."""
+        real = hinge_real(self.discriminator(context.real))
+        fake = hinge_fake(self.discriminator(context.fake.detach()))
+        return {"total": real + fake, "real": real, "fake": fake}
+
+    def vocoder_loss(self, context: Context) -> dict[str, Tensor]:
+        """``L_G``."""
+        losses = self._distances(context)
+        total = self.mel_weight * losses["mel"] + self.stft_weight * (losses["convergence"] + losses["log_stft"])
+        if not self.spectral_only:
+            with torch.no_grad():
+                real = self.discriminator(context.real)
+            fake = self.discriminator(context.fake)
+            losses |= {"adversarial": be_taken_for_real(fake), "features": feature_matching(fake, real)}
+            total = total + self.adversarial_weight * losses["adversarial"] + self.feature_weight * losses["features"]
+        return {"total": total, **losses}
+
+    def _distances(self, context: Context) -> dict[str, Tensor]:
+        generated, _ = self.front_end.log_mel(context.fake, context.samples)
+        mel = masked_mean((generated - context.log_mel).abs(), context.frames)
+        convergence, log_stft = multi_resolution_stft(context.fake, context.real)
+        return {"mel": mel, "convergence": convergence, "log_stft": log_stft}
+
+    def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
+        """See the base class; then average the weights."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.averaged.update_parameters(self.vocoder)
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Log the distances of copies by the averaged weights."""
+        self._judge(batch, "val")
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Log the distances of copies by the averaged weights."""
+        self._judge(batch, "test")
+
+    def _judge(self, batch: SpeechBatch, stage: str) -> None:
+        log_mel, frames = self.front_end.log_mel(batch.waveform, batch.length)
+        fake = cut(self.averaged(log_mel, frames), batch.length, batch.waveform)
+        found = self._distances(Context(batch.waveform, fake, log_mel, batch.length, frames))
+        found["total"] = found["mel"] + found["convergence"] + found["log_stft"]
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in found.items()}, batch_size=len(batch), sync_dist=True
+        )
+
+
+def cut(waveform: Tensor, samples: Tensor, like: Tensor) -> Tensor:
+    """A vocoder's whole frames ``(B, N · 256)``, cut to the true ``samples (B,)`` and the shape of ``like (B, T)``."""
+    waveform = waveform[:, : like.shape[1]]
+    return waveform * mask_like(samples, waveform)
+
+
+def load_trained(path: str | Path) -> Vocoder:
+    """The averaged vocoder of a checkpoint.
+
+    Raises:
+        PseganError: the file is missing, or holds something else.
+    """
+    load_checkpoint(str(path), VocoderGAN.__name__)
+    system = VocoderGAN.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    vocoder = system.averaged.module.eval()
+    assert isinstance(vocoder, Vocoder)
+    return vocoder

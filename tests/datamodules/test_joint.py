@@ -1,0 +1,79 @@
+"""Two corpora as one: splits of each, ids and classes apart, loaders of each."""
+
+import pytest
+import soundfile
+import torch
+
+from datamodules import EmoDBDataModule, JointDataModule, RAVDESSDataModule
+from datamodules.splits import STAGES
+from psegan.errors import PseganError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Both corpora, complete in name, a tenth of a second each."""
+    root = tmp_path_factory.mktemp("both")
+    for name, corpus in (("ravdess", RAVDESSDataModule), ("emodb", EmoDBDataModule)):
+        for i, id in enumerate(corpus.complete_ids()):
+            path = root / name / f"{id}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, torch.full((1_600,), (i + 1) / 2_000).numpy(), 16_000)
+    return str(root)
+
+
+def test_parts_are_those_of_both(root):
+    joint = JointDataModule(root=root)
+    assert joint.corpus == "ravdess+emodb"
+    for stage in STAGES:
+        members = [member.split_utterances(stage) for member in joint.members]
+        found = joint.split_utterances(stage)
+        assert len(found) == sum(map(len, members))
+        assert {u.id for u in found} == {
+            f"{m.corpus}/{u.id}" for m, part in zip(joint.members, members, strict=True) for u in part
+        }
+    assert joint.n_classes == {"emotion": 15, "speaker": 34, "gender": 2, "content": 12}
+
+
+def test_labels_and_recordings_are_those_of_the_corpus(root):
+    joint = JointDataModule(root=root, batch_size=7, crop_seconds=0.05)
+    for utterance in joint.utterances()[::400]:
+        member = {m.corpus: m for m in joint.members}[utterance.id.partition("/")[0]]
+        (own,) = [u for u in member.utterances() if f"{member.corpus}/{u.id}" == utterance.id]
+        for attribute in ("emotion", "speaker", "content"):
+            name = member.classes[attribute][own.label(attribute)]
+            assert joint.classes[attribute][utterance.label(attribute)] == f"{member.corpus}/{name}"
+        assert joint.genders[utterance.gender] == member.genders[own.gender]
+        assert torch.equal(joint.loader()(utterance), member.loader()(own))
+    batch = next(iter(joint.train_dataloader()))
+    assert batch.waveform.shape == (7, 800)
+
+
+def test_speakers_can_be_kept_apart(root):
+    joint = JointDataModule(root=root, split="speaker-disjoint", fold=2)
+    speakers = [{u.speaker for u in joint.split_utterances(stage)} for stage in STAGES]
+    assert not speakers[0] & speakers[2] and not speakers[1] & speakers[2]
+    assert joint.n_folds == 6
+    with pytest.raises(PseganError, match="fold 0 to 5 only"):
+        JointDataModule(root=root, split="speaker-disjoint", fold=6).setup()
+
+
+@pytest.mark.parametrize(
+    ("corpora", "message"),
+    [(["ravdess"], "two or more"), (["ravdess", "ravdess"], "two or more"), (["ravdess", "timit"], "'timit'")],
+)
+def test_what_is_no_joint_corpus(corpora, message):
+    with pytest.raises(PseganError, match=message):
+        JointDataModule(root="nowhere", corpora=corpora)
+
+
+def test_the_loudest_of_several_crops_is_taken(root):
+    from datamodules.base import SpeechDataset
+
+    waveform = torch.cat([torch.zeros(8_000), torch.ones(2_000), torch.zeros(8_000)])
+    utterances = JointDataModule(root=root).utterances()[:1]
+
+    def loudness(draws: int) -> float:
+        dataset = SpeechDataset(utterances, lambda _: waveform, 2_000, crop_draws=draws)
+        return sum(float(dataset[epoch, 0][0].sum()) for epoch in range(50))
+
+    assert loudness(4) > 2 * loudness(1) > 0
