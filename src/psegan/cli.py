@@ -19,6 +19,8 @@ _TRAINING = {
 _OTHERS = {
     "data": ("data", "download, check or protect a corpus"),
     "evaluate": ("evaluation.command", "let attackers and judges listen to protected speech"),
+    "export": ("export", "turn a checkpoint into weights that ship"),
+    "protect": ("protect_command", "protect recordings, or folders of them"),
     "report": ("reporting", "tables and figures of any runs on one page"),
     "reproduce": ("pipeline", "train and score everything that an experiment file lists"),
     "sweep": ("sweep", "run the trials of a W&B sweep file, and compare them"),

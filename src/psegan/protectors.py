@@ -5,7 +5,6 @@ draws depend on nothing but the generator that it is given, so that an utterance
 order or process it is protected.
 """
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from fractions import Fraction
@@ -14,17 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchaudio import functional as AF
 
 from psegan.audio import LogMel, resample
 from psegan.checkpointing import weights_hash
 from psegan.errors import PseganError
-from psegan.files import file_hash, read_yaml
-from psegan.instantiate import find_class, instantiate
+from psegan.export import load_protector_of
+from psegan.files import read_yaml
+from psegan.instantiate import describe, find_class, instantiate
 from psegan.models.vocoder import GriffinLim, Vocoder
-from psegan.systems.adversarial import load_system
+from psegan.pretrained import is_shipped
+from psegan.protect import Recording
+from psegan.vocoders import load_vocoder
 
 Range = tuple[float, float]
 
@@ -41,7 +43,7 @@ class Protection(NamedTuple):
     target: int | None = None
 
 
-class Protector(ABC):
+class UtteranceProtector(ABC):
     """Waveform to waveform. A subclass keeps every argument of its constructor as an attribute of the same name."""
 
     weights: str | None = None
@@ -75,27 +77,28 @@ class Protector(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Identity in plain values: class, settings and the hash of the weights. Equal ones give equal speech."""
-        return {**_describe(self), "weights": self.weights}
+        return {**describe(self), "weights": self.weights}
 
     def __str__(self) -> str:
         return _spell(self.describe())
 
 
-class Identity(Protector):
+class Identity(UtteranceProtector):
     """Original speech."""
 
     def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
         return Protection(waveform)
 
 
-class CopySynthesis(Protector):
+class CopySynthesis(UtteranceProtector):
     """What the vocoder alone does to speech: the control that separates privacy from damage.
 
     Args:
-        vocoder: turns log-mels into waveforms; Griffin-Lim by default.
+        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); Griffin-Lim by
+            default.
     """
 
-    def __init__(self, vocoder: Vocoder | None = None) -> None:
+    def __init__(self, vocoder: Vocoder | str | None = None) -> None:
         self.vocoder = _ready(vocoder)
         self.weights = weights_hash(self.vocoder)
         self._front_end = LogMel()
@@ -105,42 +108,43 @@ class CopySynthesis(Protector):
         return Protection(_speak(self.vocoder, log_mel, frames, len(waveform)))
 
 
-class TrainedSystem(Protector):
-    """A trained system of psegan, heard through a vocoder.
+class TrainedSystem(UtteranceProtector):
+    """A trained system of psegan, heard through a vocoder: what :class:`psegan.Protector` makes of speech.
 
     Args:
-        checkpoint: that ``psegan fit`` wrote.
-        vocoder: turns log-mels into waveforms; Griffin-Lim by default.
+        checkpoint: that ``psegan fit`` wrote; or name or folder of shipped weights.
+        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); by default the one
+            that was shipped with the weights, Griffin-Lim for a checkpoint.
 
     Raises:
-        PseganError: the checkpoint is missing, damaged, or holds no protecting system.
+        PseganError: the weights are missing, damaged, or hold no protecting system.
     """
 
-    def __init__(self, checkpoint: str, vocoder: Vocoder | None = None) -> None:
+    def __init__(self, checkpoint: str, vocoder: Vocoder | str | None = None) -> None:
         self.checkpoint = checkpoint
-        self.vocoder = _ready(vocoder)
-        self._system = load_system(checkpoint)
-        self.weights = file_hash(checkpoint)
-        self.n_targets = self._system.n_classes["emotion"]
+        self._protector = load_protector_of(checkpoint, vocoder)
+        self.vocoder = self._protector.vocoder
+        self.weights = weights_hash(self._protector)
+        self.n_targets = getattr(self._protector.conversion, "n_emotions", None)
 
     def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        front_end = self._system.front_end
-        mel, frames = front_end(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
-        protected, target = self._system.protect(mel, frames, random)
-        log_mel = front_end.scaler.inverse(protected)
-        return Protection(
-            _speak(self.vocoder, log_mel, frames, len(waveform)), None if target is None else int(target[0])
-        )
+        draws = self._protector.draw(random)
+        heard: list[Tensor] = []
+        (recording,) = self._protector.protect([Recording([waveform], draws, heard.append)])
+        if recording.error is not None:
+            raise recording.error
+        target = draws.get("target")
+        return Protection(torch.cat(heard), None if target is None else int(target[0]))
 
     def describe(self) -> dict[str, Any]:
-        """See the base class; a checkpoint is known by its contents, wherever it lies."""
+        """See the base class; weights are known by their contents, wherever they lie."""
         about = super().describe()
-        del about["init_args"]["checkpoint"]
-        about["init_args"] = {"system": type(self._system).__name__, **about["init_args"]}
+        system = self._protector.about.get("system")
+        about["init_args"] = {"system": system, "vocoder": about["init_args"]["vocoder"]}
         return about
 
 
-class AdditiveNoise(Protector):
+class AdditiveNoise(UtteranceProtector):
     """White Gaussian noise. Digital silence stays silent.
 
     Args:
@@ -158,7 +162,7 @@ class AdditiveNoise(Protector):
         return Protection(waveform + scale * noise)
 
 
-class McAdams(Protector):
+class McAdams(UtteranceProtector):
     """McAdams coefficient: formants move, pitch and timing stay (Patino et al., Interspeech 2021).
 
     The baseline B2 of the VoicePrivacy challenges. See :func:`mcadams`.
@@ -176,7 +180,7 @@ class McAdams(Protector):
         return Protection(mcadams(waveform, _draw(self.alpha, random)))
 
 
-class PitchShift(Protector):
+class PitchShift(UtteranceProtector):
     """Pitch and formants move together, as on a tape played faster; timing stays. See :func:`shift_pitch`.
 
     Args:
@@ -192,7 +196,7 @@ class PitchShift(Protector):
         return Protection(shift_pitch(waveform, _draw(self.semitones, random)))
 
 
-def load_protector(spec: dict[str, Any] | str) -> Protector:
+def load_protector(spec: dict[str, Any] | str) -> UtteranceProtector:
     """The protector that a word or a mapping describes.
 
     Args:
@@ -203,7 +207,7 @@ def load_protector(spec: dict[str, Any] | str) -> Protector:
         PseganError: no such file or class, or arguments that the class does not take.
     """
     where = spec if isinstance(spec, str) else "protector"
-    return instantiate(Protector, spelt_out(spec), where, package=__name__)  # type: ignore[type-abstract]
+    return instantiate(UtteranceProtector, spelt_out(spec), where, package=__name__)  # type: ignore[type-abstract]
 
 
 def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(spec, dict):
         return spec
     suffix = Path(spec).suffix
-    if suffix == ".ckpt":
+    if suffix == ".ckpt" or is_shipped(spec):
         return {"class_path": f"{__name__}.{TrainedSystem.__name__}", "init_args": {"checkpoint": spec}}
     return read_yaml(spec) if suffix in (".yaml", ".yml") else {"class_path": spec}
 
@@ -229,7 +233,7 @@ def is_trained(spec: dict[str, Any] | str) -> bool:
     class_path = spelt_out(spec).get("class_path")
     if not isinstance(class_path, str):
         raise PseganError(f"protector {spec}: has no class_path; give one, or a checkpoint that ends in .ckpt")
-    return issubclass(find_class(Protector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
+    return issubclass(find_class(UtteranceProtector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
 
 
 def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) -> Tensor:
@@ -352,8 +356,8 @@ def _polynomial(roots: Tensor) -> Tensor:
     return product.real.contiguous()
 
 
-def _ready(vocoder: Vocoder | None) -> Vocoder:
-    return (vocoder or GriffinLim()).eval()
+def _ready(vocoder: Vocoder | str | None) -> Vocoder:
+    return load_vocoder(vocoder) if isinstance(vocoder, str) else (vocoder or GriffinLim()).eval()
 
 
 def _speak(vocoder: Vocoder, log_mel: Tensor, frames: Tensor, samples: int) -> Tensor:
@@ -380,19 +384,6 @@ def _draw(value: float | Range, random: torch.Generator) -> float:
     """The value itself, or one drawn uniformly from its range."""
     low, high = _ends(value)
     return low if low == high else low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))
-
-
-def _describe(thing: Any) -> dict[str, Any]:
-    return {
-        "class_path": f"{type(thing).__module__}.{type(thing).__qualname__}",
-        "init_args": {name: _plain(getattr(thing, name)) for name in inspect.signature(type(thing)).parameters},
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, nn.Module):
-        return {**_describe(value), "weights": weights_hash(value)}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _spell(about: dict[str, Any]) -> str:

@@ -20,8 +20,8 @@ from psegan.protectors import (
     McAdams,
     PitchShift,
     Protection,
-    Protector,
     TrainedSystem,
+    UtteranceProtector,
     load_protector,
     mcadams,
     shift_pitch,
@@ -223,7 +223,7 @@ def test_a_trained_system(psegan_arguments, from_repository, tmp_path):
 
 
 def test_a_broken_system_is_told_of():
-    class Broken(Protector):
+    class Broken(UtteranceProtector):
         def transform(self, waveform, random):
             return Protection(waveform / 0)
 
@@ -271,10 +271,10 @@ def test_a_protector_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("Mcadams", "Mcadams is no Protector; psegan.protectors has AdditiveNoise, .*McAdams"),
-        ("Protector", "Protector is no Protector|abstract"),
+        ("Mcadams", "Mcadams is no UtteranceProtector; psegan.protectors has AdditiveNoise, .*McAdams"),
+        ("UtteranceProtector", "UtteranceProtector is no UtteranceProtector|abstract"),
         ("nowhere.Thing", "nowhere.Thing cannot be imported .*correct class_path"),
-        ("psegan.models.vocoder.GriffinLim", "is no Protector"),
+        ("psegan.models.vocoder.GriffinLim", "is no UtteranceProtector"),
         ("AdditiveNoise", "required: init_args.snr_db"),
         ("missing.ckpt", "missing.ckpt: no such checkpoint"),
         ("missing.yaml", "missing.yaml: cannot be read"),

@@ -2,10 +2,10 @@
 
 import torch
 
-from psegan.protectors import Protection, Protector
+from psegan.protectors import Protection, UtteranceProtector
 
 
-class Draws(Protector):
+class Draws(UtteranceProtector):
     """Targets among five emotions."""
 
     n_targets = 5

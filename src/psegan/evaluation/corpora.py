@@ -21,7 +21,7 @@ from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
 from psegan.processes import one_thread, unordered, worth_starting
-from psegan.protectors import Protector, load_protector
+from psegan.protectors import UtteranceProtector, load_protector
 from psegan.random import seeded
 from psegan.stages import difference
 
@@ -209,7 +209,7 @@ class Job(NamedTuple):
 
     spec: dict[str, Any] | str
     described: dict[str, Any]
-    protector: Protector | None
+    protector: UtteranceProtector | None
     load: Callable[[Utterance], Tensor]
     folder: Path
     seed: int
@@ -275,7 +275,7 @@ def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
 
 
 def _row(
-    data: CorpusDataModule, stage: str, utterance: Utterance, protector: Protector, journal: Journal, seed: int
+    data: CorpusDataModule, stage: str, utterance: Utterance, protector: UtteranceProtector, journal: Journal, seed: int
 ) -> dict[str, str]:
     target = journal.targets[utterance.id]
     # a system that was trained on another corpus may know other emotions

@@ -225,7 +225,7 @@ class Run:
             wanted["verifier"] = self.evaluation.verifier
         starts = {name: start for name, how in wanted.items() if (start := _start_of(how)) is not None}
         independence.check_starts(starts, self.corpora)
-        return independence.check_systems(self.evaluation.systems, self.corpora)
+        return independence.check_systems(self.evaluation.systems, self.corpora, self.evaluation.vocoder)
 
     def check_folder(self) -> None:
         """Refuse a folder of another evaluation; systems, attackers and judges may be added to one's own."""

@@ -1,31 +1,59 @@
 """Whether a measurement may be believed at all: nobody is tested on what anybody learnt from."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import CorpusDataModule, Utterance
+from datamodules.base import CorpusDataModule, FolderDataModule, Utterance
+from datamodules.joint import JointDataModule
 from datamodules.manifest import read_manifest
 from psegan.errors import PseganError
-from psegan.evaluation.corpora import load_corpus
 from psegan.files import file_hash, read_yaml
-from psegan.instantiate import find_class
+from psegan.instantiate import find_class, instantiate
+from psegan.pretrained import is_shipped, read_about
 from psegan.protectors import is_trained
 
 Corpora = Mapping[int, CorpusDataModule]
 """Fold → the corpus, split for the attackers."""
+VOCODER = "the vocoder"
+"""Its role in messages."""
 
 
-def check_systems(systems: Mapping[str, Any], corpora: Corpora) -> dict[str, str]:
+@dataclass(frozen=True)
+class Heard:
+    """What one network has learnt from.
+
+    Attributes:
+        role: of the network, for messages.
+        source: its file or folder.
+        data: ``class_path`` and ``init_args`` of its corpus.
+    """
+
+    role: str
+    source: str
+    data: dict[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """For the configuration of weights that ship: without the places of this machine."""
+        return {"role": self.role, "data": _without_roots(self.data)}
+
+
+def check_systems(
+    systems: Mapping[str, Any], corpora: Corpora, vocoder: dict[str, Any] | str | None = None
+) -> dict[str, str]:
     """Make sure that trained systems have heard neither the test set nor, where speakers are disjoint, anybody else's speakers.
 
     What a system has heard is read from the ``config.yaml`` beside its checkpoint, and so is what the networks have heard
-    that it was trained with, such as its speaker matcher. One of another corpus has heard nothing of this one.
+    that it was trained with, such as its speaker matcher; weights that ship say it themselves. One of another corpus has
+    heard nothing of this one. A vocoder knows no labels, and copy-synthesis hears what it learnt: what it has in common with
+    the test set is stated, not refused.
 
     Args:
         systems: name → protector's specification, with ``{fold}`` where it differs.
         corpora: fold → the corpus.
+        vocoder: that copy-synthesis and the systems speak through.
 
     Returns:
         Name of each trained system → what is known of its training, for the header of the results.
@@ -40,10 +68,20 @@ def check_systems(systems: Mapping[str, Any], corpora: Corpora) -> dict[str, str
         checkpoint = str((spec.get("init_args") or {}).get("checkpoint"))
         found: dict[str, None] = {}  # a set that keeps its order
         for fold, corpus in corpora.items():
-            path = Path(checkpoint.replace("{fold}", str(fold)))
-            for each, role in _family(path, name):
-                found[_check(each, role, corpus, fold, attackers=True)] = None
+            for heard in ancestry(checkpoint.replace("{fold}", str(fold)), name):
+                if not heard.role.startswith(VOCODER):
+                    found[_check(heard, corpus, fold, attackers=True)] = None
         known[name] = "; ".join(found)
+    if isinstance(vocoder, str):
+        found = {}
+        for fold, corpus in corpora.items():
+            for heard in ancestry(vocoder, VOCODER):
+                try:
+                    found[_check(heard, corpus, fold, attackers=True)] = None
+                except PseganError as error:
+                    found[str(error).split(";")[0]] = None
+        if found:
+            known[VOCODER] = "; ".join(found)
     return known
 
 
@@ -59,12 +97,27 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
     """
     for name, checkpoint in starts.items():
         for fold, corpus in corpora.items():
-            for path, role in _family(Path(checkpoint), name):
-                _check(path, role, corpus, fold, attackers=False)
+            for heard in ancestry(checkpoint, name):
+                _check(heard, corpus, fold, attackers=False)
 
 
-def _family(path: Path, role: str) -> Iterator[tuple[Path, str]]:
-    """A checkpoint, those that its training read, and so on, each with its role in messages."""
+def ancestry(source: str, role: str) -> list[Heard]:
+    """What a network has heard, and those that its training read, and so on; nothing for what is public.
+
+    Args:
+        source: checkpoint, or name or folder of shipped weights.
+        role: of the network, for messages.
+
+    Raises:
+        PseganError: there is no such network, or nothing is known of what it has heard.
+    """
+    if is_shipped(source):
+        return [
+            Heard(found["role"].replace("itself", role), source, found["data"]) for found in read_about(source)["heard"]
+        ]
+    path = Path(source)
+    if path.suffix != ".ckpt":
+        return []
     if not path.is_file():
         raise PseganError(f"{path}: no such checkpoint of {role}; train it first (psegan fit) or correct the path")
     config = _config(path)
@@ -73,32 +126,51 @@ def _family(path: Path, role: str) -> Iterator[tuple[Path, str]]:
             f"{path}: what {role} has heard is not known, since {config} is missing; leave the checkpoint in the folder "
             "of its run"
         )
-    yield path, role
-    init_args = (read_yaml(config).get("model") or {}).get("init_args") or {}
-    for key, value in init_args.items():
+    content = read_yaml(config)
+    family = [Heard(role, source, content.get("data") or {})]
+    for key, value in ((content.get("model") or {}).get("init_args") or {}).items():
         if key.endswith("_checkpoint") and value:
             member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
-            if _config(Path(value)).is_file() and Path(value).is_file():
-                yield from _family(Path(value), member)
+            if is_shipped(value) or (_config(Path(value)).is_file() and Path(value).is_file()):
+                family += ancestry(value, member)
             else:
                 print(f"psegan: warning: {value} is gone, so what {member} has heard is not known", file=sys.stderr)
+    return family
 
 
 def _config(checkpoint: Path) -> Path:
     return checkpoint.parent.parent / "config.yaml"
 
 
-def _check(path: Path, name: str, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
-    """Check one checkpoint and say what it has heard."""
-    config = _config(path)
-    class_path = str((read_yaml(config).get("data") or {}).get("class_path"))
-    kind = find_class(CorpusDataModule, class_path, str(config), "datamodules")  # type: ignore[type-abstract]
-    theirs = load_corpus(config, getattr(corpus, "root", None) if kind is type(corpus) else None)
-    if theirs.corpus == corpus.corpus:
-        _check_utterances(f"{name} ({path})", theirs, corpus, fold, attackers)
-    else:
-        _check_recordings(f"{name} ({path})", theirs, corpus, fold)
-    return f"{name}: {theirs.corpus}, split {theirs.split}"
+def _without_roots(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_roots(one) for key, one in value.items() if key != "root"}
+    return [_without_roots(one) for one in value] if isinstance(value, list) else value
+
+
+def _check(heard: Heard, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
+    """Check one network and say what it has heard."""
+    theirs = _corpus(heard, corpus)
+    name = f"{heard.role} ({heard.source})"
+    for member in theirs.members:
+        if member.corpus == corpus.corpus:
+            _check_utterances(name, member, corpus, fold, attackers)
+        elif not (isinstance(member, FolderDataModule) and isinstance(corpus, FolderDataModule)):
+            _check_recordings(name, member, corpus, fold)  # published corpora have none in common
+    return f"{heard.role}: {theirs.corpus}, split {theirs.members[0].split}"
+
+
+def _corpus(heard: Heard, like: CorpusDataModule) -> CorpusDataModule:
+    """A corpus by its configuration; the part of it that is the corpus ``like`` is looked for where that lies."""
+    spec = {**heard.data, "init_args": {**(heard.data.get("init_args") or {})}}
+    kind = find_class(CorpusDataModule, str(spec.get("class_path")), heard.source, "datamodules")  # type: ignore[type-abstract]
+    if issubclass(kind, FolderDataModule | JointDataModule):  # weights that ship don't say where theirs lay
+        spec["init_args"].setdefault("root", "data")
+    corpus = instantiate(CorpusDataModule, spec, heard.source)  # type: ignore[type-abstract]
+    for member in corpus.members:
+        if isinstance(member, FolderDataModule) and isinstance(like, FolderDataModule) and member.corpus == like.corpus:
+            member.root = like.root
+    return corpus
 
 
 def _check_recordings(name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int) -> None:

@@ -77,7 +77,7 @@ class Evaluation:
         folds: of the split; scores are pooled over them.
         systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protectors`), or a trained system's
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
-        vocoder: of copy-synthesis and of the trained systems.
+        vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.vocoders.load_vocoder`.
         attackers: architectures of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and
             ``informed``, and ``strongest`` is the best of all.
         ladder: which attackers to build.
@@ -96,7 +96,7 @@ class Evaluation:
     data: dict[str, Any] = field(default_factory=dict)
     folds: list[int] = field(default_factory=lambda: [0])
     systems: dict[str, dict[str, Any] | str] = field(default_factory=dict)
-    vocoder: dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
+    vocoder: str | dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
     attackers: dict[str, Architecture]
     ladder: list[str] = field(default_factory=lambda: list(LADDER))
     judges: dict[str, Trained] = field(default_factory=dict)

@@ -1,0 +1,32 @@
+"""A small protector with weights that do something, for tests of everything around it."""
+
+import torch
+
+from psegan.models.conversion import ToEmotion
+from psegan.models.psegan import PSEGANGenerator
+from psegan.models.vocos import Vocos
+from psegan.protect import Protector
+
+EMOTIONS = ("neutral", "happy", "sad")
+
+
+def small_protector(grn_repeats: int = 0, seed: int = 0) -> Protector:
+    """PSEGAN's generator and a Vocos of two blocks, random but audible."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = PSEGANGenerator(len(EMOTIONS), noise_dim=4, grn_repeats=grn_repeats)
+        torch.nn.init.normal_(generator.unet.output.weight, std=0.3)
+        vocoder = Vocos(width=32, hidden=64, depth=2)
+    about = {"emotions": list(EMOTIONS), "heard": []}
+    return Protector.assemble({"conversion": ToEmotion(generator, len(EMOTIONS)), "vocoder": vocoder}, about)
+
+
+def speech(seconds: float, seed: int = 0, rate: int = 16_000) -> torch.Tensor:
+    """Something with the rhythm of speech: a buzz and noise that come and go, ``(T,)``."""
+    random = torch.Generator().manual_seed(seed)
+    time = torch.arange(round(seconds * rate)) / rate
+    pitch = 120 + 20 * torch.sin(2 * torch.pi * 0.7 * time)
+    phase = (pitch / rate).cumsum(0)
+    buzz = sum(torch.sin(2 * torch.pi * h * phase) / h for h in range(1, 20))
+    syllables = torch.sin(2 * torch.pi * 2.3 * time).clamp(min=0)
+    return 0.1 * syllables * buzz + 0.01 * torch.randn(len(time), generator=random)
