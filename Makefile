@@ -8,6 +8,7 @@ STAMP := $(VENV)/installed
 
 demo: $(STAMP)
 	$(RUN)/psegan reproduce --config experiments/reproduce/demo.yaml
+	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav -o runs/demo/protected --existing overwrite
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2

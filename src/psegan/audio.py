@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 """Endings that the corpora come in."""
 
 
+SOUNDFILE_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError)
+"""What soundfile raises for files that it cannot read or write."""
+UNKNOWN_LENGTH = 1 << 60
+"""Samples from which a header is taken to say nothing of the length, as of FLAC from a pipe."""
+LOSSY, LOSSY_FRAMES = ("MPEG", "MP3", "OGG"), 4_096
+"""Formats whose headers may count padding as well, and how many samples of it."""
 BLOCK_SECONDS = 30
 """Recordings are read and resampled in pieces of this length, so that hours fit into memory."""
 
@@ -39,7 +46,7 @@ BLOCK_SECONDS = 30
 class AudioReader:
     """A recording, read block by block as mono float32 at one rate.
 
-    Channels are averaged; other rates are brought to ``sample_rate`` by Kaiser-windowed sinc interpolation.
+    Channels are averaged; other rates are brought to ``sample_rate`` by :class:`Resampler`.
 
     Args:
         path: of a file in any format that soundfile reads.
@@ -47,13 +54,13 @@ class AudioReader:
 
     Attributes:
         rate, format, subtype: of the file, as soundfile names them.
-        seconds: its length, as its header has it.
+        seconds: its length, as its header has it; 0 where it has none.
         read: samples so far, at the file's rate.
         clipped: how many of them were at or beyond full scale.
 
     Raises:
-        PseganError: the file is missing, unreadable, empty, or of an unusual rate; reading also raises it where
-            samples are not finite.
+        PseganError: the file is missing, unreadable, empty, or of a rate that is none of speech; reading also raises it
+            where it is cut short or samples are not finite.
     """
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
@@ -63,25 +70,23 @@ class AudioReader:
         if self.path.is_dir():
             raise PseganError(f"{self.path}: is a folder, not a recording")
         with self._telling():
-            about = soundfile.info(str(self.path))
+            about = soundfile.info(os.fsencode(self.path))
         self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype
-        self.seconds = about.frames / self.rate
+        self._frames = about.frames if about.frames < UNKNOWN_LENGTH else None
+        self.seconds = (self._frames or 0) / self.rate
         self.read = self.clipped = 0
-        if about.frames == 0:
+        if self._frames == 0:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
-        if not 4_000 <= self.rate <= 384_000 or self.rate // math.gcd(self.rate, sample_rate) > 1_000:
-            # an exact filter for 44101 Hz would have as many phases, gigabytes of them
-            raise PseganError(
-                f"{self.path}: has a rate of {self.rate} Hz, which is none of speech; convert it to {sample_rate} Hz first"
-            )
+        check_rate(self.rate, f"{self.path}: has")
 
     def blocks(self) -> Iterator[Tensor]:
         """The recording in blocks ``(T,)`` of up to half a minute; their samples don't depend on where blocks end."""
         return (block for block in resample_blocks(self._read(), self.rate, self.sample_rate) if len(block))
 
     def _read(self) -> Iterator[Tensor]:
-        with self._telling(), soundfile.SoundFile(str(self.path)) as file:
-            for samples in file.blocks(BLOCK_SECONDS * self.rate, dtype="float32", always_2d=True):
+        with self._telling(), soundfile.SoundFile(os.fsencode(self.path)) as file:
+            # not file.blocks(), which takes whatever memory holds for samples that a torn file lacks
+            while len(samples := file.read(BLOCK_SECONDS * self.rate, "float32", always_2d=True)):
                 waveform = torch.from_numpy(samples).mean(1)
                 if not torch.isfinite(waveform).all():
                     raise PseganError(
@@ -90,13 +95,19 @@ class AudioReader:
                 self.read += len(waveform)
                 self.clipped += int((abs(samples) >= 32767 / 32768).any(1).sum())
                 yield waveform
+        if self._frames is not None and self.read < self._frames - LOSSY_FRAMES * (self.format in LOSSY):
+            raise PseganError(
+                f"{self.path}: is cut short ({self.read} of {self._frames} samples are there); replace it by an intact copy"
+            )
+        if self.read == 0:
+            raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
         """Errors of soundfile as one line."""
         try:
             yield
-        except (soundfile.LibsndfileError, OSError) as error:
+        except SOUNDFILE_ERRORS as error:
             raise PseganError(
                 f"{self.path}: cannot be read as audio ({_reason(error)}); replace it by an intact recording, "
                 "such as a WAV or FLAC file"
@@ -104,15 +115,16 @@ class AudioReader:
 
 
 class AudioWriter:
-    """A mono recording, written block by block; it appears only when it is whole.
+    """A mono recording, written block by block; it appears only when it is whole and has been read back.
 
     Args:
         path: of the file.
         sample_rate: in Hz.
         format, subtype: as soundfile names them; by default 16-bit PCM in the format that the ending names.
+        replace: whether it may take the place of a file that is there by then.
 
     Raises:
-        PseganError: the format cannot be written like this, or the file cannot be written at all.
+        PseganError: the format cannot be written like this, the file cannot be written at all, or one is there.
     """
 
     def __init__(
@@ -121,43 +133,76 @@ class AudioWriter:
         sample_rate: int = SAMPLE_RATE,
         format: str | None = None,
         subtype: str | None = "PCM_16",
+        replace: bool = True,
     ) -> None:
         self.path, self.sample_rate, self.format, self.subtype = Path(path), sample_rate, format, subtype
+        self.replace = replace
         self._stack = ExitStack()
+        self._written = 0
 
     def __enter__(self) -> "AudioWriter":
-        try:
-            with self._telling():
-                temporary = self._stack.enter_context(atomic_path(self.path))
-                self._file = self._stack.enter_context(
-                    soundfile.SoundFile(str(temporary), "w", self.sample_rate, 1, self.subtype, format=self.format)
-                )
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
+        with self._telling(), ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_path(self.path, self.replace))
+            self._file = soundfile.SoundFile(
+                os.fsencode(self._temporary), "w", self.sample_rate, 1, self.subtype, format=self.format
+            )
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         with self._telling():
-            self._stack.__exit__(*raised)
+            try:
+                self._file.close()
+                if kind is None:
+                    self._read_back()
+            except BaseException as error:
+                self._stack.__exit__(type(error), error, error.__traceback__)
+                raise
+            self._stack.__exit__(kind, *raised)
 
     def write(self, waveform: Tensor) -> None:
         """Append samples ``(T,)``, clamped to [-1, 1]."""
         with self._telling():
-            self._file.write(waveform.detach().cpu().float().clamp(-1, 1).numpy())
+            for part in waveform.detach().cpu().float().clamp(-1, 1).split(1 << 16):  # libsndfile's OGG dies of more
+                self._file.write(part.numpy())
+        self._written += len(waveform)
+
+    def _read_back(self) -> None:
+        """Make sure that the file is what was written: libsndfile says nothing of a disk that is full as it closes."""
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        about = soundfile.info(os.fsencode(self._temporary))
+        if about.samplerate != self.sample_rate:
+            raise ValueError(f"{about.format} {about.subtype} has no rate of {self.sample_rate} Hz")
+        if about.frames < self._written:  # compressed formats may pad
+            raise ValueError(f"{about.frames} of {self._written} samples arrived")
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except (soundfile.LibsndfileError, OSError, ValueError) as error:
-            raise PseganError(f"{self.path}: cannot be written ({_reason(error)})") from None
+        except FileExistsError:
+            raise PseganError(f"{self.path}: exists already; name another folder, or allow it to be replaced") from None
+        except SOUNDFILE_ERRORS as error:
+            raise PseganError(
+                f"{self.path}: cannot be written ({_reason(error)}); make room, or choose another folder or format"
+            ) from None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, soundfile.LibsndfileError):
         return str(error.error_string).strip().rstrip(".")
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def check_rate(rate: float, what: str) -> None:
+    """Refuse a sampling rate that is no whole number of Hz, or none of speech.
+
+    Raises:
+        PseganError: it is one; the message begins with ``what``.
+    """
+    if rate != int(rate) or not 4_000 <= rate <= 384_000:
+        raise PseganError(f"{what} a rate of {rate} Hz, which is none of speech; convert it to {SAMPLE_RATE} Hz first")
 
 
 def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> Tensor:
@@ -185,6 +230,8 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     """Resample ``(..., T)`` from ``rate`` to ``new_rate`` Hz by Kaiser-windowed sinc interpolation.
 
+    A ratio of numbers above 1000, as of 44101 Hz, is replaced by the nearest simpler one, off by less than 1 in 30,000.
+
     Raises:
         PseganError: a rate is not positive.
     """
@@ -192,15 +239,27 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
         raise PseganError(f"sampling rates are positive numbers of Hz: cannot resample from {rate} to {new_rate}")
     if rate == new_rate:
         return waveform
+    return _resample(waveform, *_ratio(rate, new_rate))
+
+
+def _resample(waveform: Tensor, period: int, new_period: int) -> Tensor:
     return AF.resample(
         waveform,
-        rate,
-        new_rate,
+        period,
+        new_period,
         lowpass_filter_width=FILTER_WIDTH,
         rolloff=ROLLOFF,
         resampling_method="sinc_interp_kaiser",
         beta=14.769656459379492,
     )
+
+
+def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
+    """Two numbers in the ratio of the rates, or one close to it: an exact filter for 44101 Hz would take gigabytes."""
+    ratio = Fraction(rate, new_rate)
+    if max(ratio.numerator, ratio.denominator) > 1_000:
+        ratio = ratio.limit_denominator(1_000) if rate > new_rate else 1 / (1 / ratio).limit_denominator(1_000)
+    return ratio.numerator, ratio.denominator
 
 
 def resample_blocks(blocks: Iterable[Tensor], rate: int, new_rate: int) -> Iterator[Tensor]:
@@ -220,8 +279,7 @@ class Resampler:
 
     def __init__(self, rate: int, new_rate: int) -> None:
         self.rate, self.new_rate = rate, new_rate
-        common = math.gcd(rate, new_rate)
-        self._period, self._new_period = rate // common, new_rate // common
+        self._period, self._new_period = _ratio(rate, new_rate) if rate != new_rate else (1, 1)
         # the filter's reach, in periods, at whose ends both rates have a sample in one place
         self._reach = math.ceil(FILTER_WIDTH / (min(self._period, self._new_period) * ROLLOFF)) + 1
         self._waiting = torch.zeros(0)
@@ -235,7 +293,7 @@ class Resampler:
         end = len(self._waiting) // self._period - self._reach
         if end <= self._behind:
             return block[:0]
-        done = resample(self._waiting, self.rate, self.new_rate)
+        done = _resample(self._waiting, self._period, self._new_period)
         done = done[self._behind * self._new_period : end * self._new_period]
         keep = min(self._reach, end)
         self._waiting, self._behind = self._waiting[(end - keep) * self._period :], keep
@@ -245,7 +303,7 @@ class Resampler:
         """What is left, ``(T',)``."""
         if len(self._waiting) <= self._behind * self._period:
             return self._waiting[:0]
-        return resample(self._waiting, self.rate, self.new_rate)[self._behind * self._new_period :]
+        return _resample(self._waiting, self._period, self._new_period)[self._behind * self._new_period :]
 
 
 def frame_lengths(lengths: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""``make bench``: how fast training and evaluation are, printed and written to runs/bench.json.
+"""``make bench``: how fast training, evaluation and protection are, printed and written to runs/bench.json.
 
 Training is measured on the experiment files themselves, through the command that users run; all is on noise of
 RAVDESS-like lengths.
 """
 
+import itertools
 import platform
 import statistics
 import tempfile
@@ -20,6 +21,7 @@ from torch import Tensor
 from datamodules.base import Utterance
 from datamodules.ravdess import RAVDESSDataModule
 from psegan import training
+from psegan.bench_speech import speech_out
 from psegan.evaluation.bootstrap import Bootstrap
 from psegan.evaluation.functionals import functionals
 from psegan.evaluation.signal import measures
@@ -103,7 +105,7 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
     """Protecting, judging and bootstrapping: name → value and unit."""
     classifier = Classifier(NoiseDataModule().n_classes).eval()
     rates = {
-        f"protect/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
+        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
         for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis())
     }
 
@@ -149,10 +151,10 @@ def main() -> None:
             training.main(_words(Path(folder) / "matcher", ["experiments/speaker_matcher.yaml", str(corpus)], 2))
             value = training_throughput(Path(folder), ["experiments/psegan.yaml", str(corpus), *overlays], batches)
         values[name] = {"value": round(value, 3), "unit": "utterances/s", "machine": machine}
-        print(f"{name:22} {value:8.2f} utterances/s", flush=True)
-    for name, (value, unit) in evaluation_times().items():
+        print(f"{name:24} {value:8.2f} utterances/s", flush=True)
+    for name, (value, unit) in itertools.chain(evaluation_times().items(), speech_out()):
         values[name] = {"value": round(value, 3), "unit": unit, "machine": machine}
-        print(f"{name:22} {value:8.2f} {unit}", flush=True)
+        print(f"{name:24} {value:8.2f} {unit}", flush=True)
     write_json(OUT, values)
     print(f"{machine}\nwritten to {OUT}")
 

@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     from psegan.models.vocoder import Vocoder
     from psegan.protect import Protector
 
+DEFAULT_VOCODER = "vocos"
+"""What a checkpoint speaks through, where nothing else is said."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``psegan export``."""
     parser.add_argument("checkpoint", help="that psegan fit wrote: of a protecting system, a vocoder or a classifier")
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="new folder for the weights")
     parser.add_argument(
-        "--vocoder", metavar="SPEC", help="of a protecting system: name, folder or checkpoint (default: vocos)"
+        "--vocoder",
+        metavar="SPEC",
+        help=f"of a protecting system: name, folder or checkpoint (default: {DEFAULT_VOCODER})",
     )
     parser.add_argument("--half", action="store_true", help="store 16-bit floats, at half the size")
     parser.add_argument("--card", metavar="FILE", help="text of the card (README.md)")
@@ -28,8 +33,10 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         PseganError: the checkpoint is missing or holds nothing that ships, or the folder exists.
     """
+    from datamodules.base import CorpusDataModule
     from psegan.checkpointing import read_checkpoint, weights_hash
     from psegan.evaluation.independence import VOCODER, ancestry
+    from psegan.instantiate import find_class
     from psegan.pretrained import Shipped
 
     path = Path(args.checkpoint)
@@ -52,9 +59,12 @@ def main(args: argparse.Namespace) -> int:
         about["attribute"] = read_checkpoint(path)["hyper_parameters"]["attribute"]
         shipped = Shipped.assemble({"encoder": load_classifier(path, about["attribute"]).encoder}, about)
     else:
-        spec = args.vocoder or "vocos"
+        spec = args.vocoder or DEFAULT_VOCODER
         shipped = load_protector_of(str(path), spec)
         shipped.about.update(about)
+        if not shipped.about["emotions"]:  # of a training before systems knew their names
+            kind = find_class(CorpusDataModule, about["heard"][0]["data"]["class_path"], str(path), "datamodules")  # type: ignore[type-abstract]
+            shipped.about["emotions"] = list(getattr(kind, "emotions", ()))
         shipped.about["heard"] += [heard.plain() for heard in ancestry(spec, VOCODER)]
     shipped.save_pretrained(args.out, card, args.half)
     written = Shipped.from_pretrained(args.out)

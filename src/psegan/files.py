@@ -15,8 +15,10 @@ from psegan.errors import PseganError
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds and vanishes otherwise.
+
+    Without ``replace`` a file that is there by then stays, and :class:`FileExistsError` is raised.
 
     The temporary file keeps the suffix, since writers such as matplotlib and soundfile choose the format by it,
     and lies in the same folder, since a rename is only atomic within one file system.
@@ -31,6 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        if not replace:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # takes the name, or fails if somebody has it
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

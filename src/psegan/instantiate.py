@@ -44,9 +44,15 @@ def instantiate(base: type[T], spec: Any, where: str, package: str | None = None
 def describe(thing: object) -> dict[str, Any]:
     """The specification that :func:`instantiate` would make ``thing`` from, its constructor's arguments as plain values.
 
-    The class keeps every argument of its constructor as an attribute of the same name.
+    Raises:
+        PseganError: the class does not keep every argument of its constructor as an attribute of the same name.
     """
     names = inspect.signature(type(thing)).parameters
+    if lacking := [name for name in names if not hasattr(thing, name)]:
+        raise PseganError(
+            f"{type(thing).__name__} keeps no attribute {lacking[0]!r}, so what it was made from cannot be written down; "
+            "let its constructor keep its arguments under their own names"
+        )
     return {
         "class_path": f"{type(thing).__module__}.{type(thing).__qualname__}",
         "init_args": {name: _plain(getattr(thing, name)) for name in names},

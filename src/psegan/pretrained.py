@@ -5,20 +5,20 @@ Nothing in such a folder is code: no pickles are read, and a configuration names
 
 import contextlib
 import copy
+import importlib
 import io
 import json
+import re
 import tempfile
-from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import nn
 from torch.nn.utils import parametrize
 
 from psegan.errors import PseganError
-from psegan.instantiate import describe, instantiate
+from psegan.instantiate import describe
 
 MODELS = "psegan.models"
 
@@ -38,9 +38,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         super().__init__()
         self.about = about
         for name, spec in parts.items():
-            _check_origin(spec)
-            module = instantiate(nn.Module, spec, name)
-            self.add_module(name, fold_weight_norm(module))
+            self.add_module(name, fold_weight_norm(build(spec)))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -81,7 +79,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         raise PseganError("holds no model.safetensors, and pickles are not read")
 
     def save_pretrained(  # type: ignore[override]
-        self, folder: str | Path, card: str | None = None, half: bool = False
+        self, folder: str | Path, card: str | None = None, half: bool = False, **kwargs: Any
     ) -> None:
         """Write ``model.safetensors``, ``config.json`` and ``README.md`` into a new folder, all or nothing.
 
@@ -89,6 +87,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             folder: that does not exist yet, or is empty.
             card: text of the README; a short one by default.
             half: store 16-bit floats, at half the size; they are loaded as 32-bit ones.
+            kwargs: of :meth:`huggingface_hub.ModelHubMixin.save_pretrained`, which ``push_to_hub`` passes on.
 
         Raises:
             PseganError: the folder holds files already.
@@ -100,15 +99,34 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
-            if card is not None:
-                (made / "README.md").write_text(card, encoding="utf-8")
+            (made / "README.md").write_text(self.default_card() if card is None else card, encoding="utf-8")
             shipped = copy.deepcopy(self).half() if half else self
-            super(Shipped, shipped).save_pretrained(made)
+            super(Shipped, shipped).save_pretrained(made, **kwargs)
             for path in made.iterdir():
                 path.chmod(0o644)
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)
+
+    def default_card(self) -> str:
+        """What is known of the weights without anybody writing it."""
+        parts = "\n".join(f"- {name}: `{type(module).__name__}`" for name, module in self.named_children())
+        heard = "\n".join(
+            f"- {one['role']}: `{one['data'].get('class_path')}`, split {one['data'].get('init_args', {}).get('split', '?')}"
+            for one in self.about.get("heard", [])
+        )
+        return f"""# {self.about.get("system", type(self).__name__)}
+
+Weights of psegan, speech attribute privacy.
+
+## Parts
+{parts}
+
+## Trained on
+{heard or "- not said"}
+
+The weights may be under the licence of that speech. How well they protect, nobody has written down here: evaluate them.
+"""
 
 
 def load_part(name: str | Path, part: str) -> nn.Module:
@@ -125,16 +143,21 @@ def load_part(name: str | Path, part: str) -> nn.Module:
 
 
 def read_about(name: str | Path) -> dict[str, Any]:
-    """What a shipped folder says of itself, without its weights.
+    """What shipped weights say of themselves, in a folder or on the hub, without loading them.
 
     Raises:
-        PseganError: the folder has no readable configuration.
+        PseganError: they have no readable configuration.
     """
-    path = Path(find(name)) / "config.json"
     try:
+        folder = Path(find(name))
+        path = folder / "config.json" if folder.is_dir() else Path(hf_hub_download(str(name), "config.json"))
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["about"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PseganError(f"{path}: cannot be read ({error}); name a folder that psegan export wrote") from None
+        assert isinstance(about, dict)
+    except Exception as error:  # of the hub's client, of the file, or of what it holds
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PseganError(
+            f"{name}: has no readable configuration ({reason}); name weights that psegan export wrote"
+        ) from None
     return about
 
 
@@ -150,10 +173,9 @@ def find(name: str | Path) -> str:
 
 def released() -> dict[str, str]:
     """Name → folder of the weights that come with psegan."""
-    with contextlib.suppress(ModuleNotFoundError):
-        root = Path(str(resources.files("psegan.released")))
-        return {path.parent.name: str(path.parent) for path in sorted(root.glob("*/config.json"))}
-    return {}
+    here = Path(__file__)
+    roots = here.with_name("released"), here.parents[2] / "checkpoints" / "released"  # installed, or a checkout
+    return {path.parent.name: str(path.parent) for root in roots for path in sorted(root.glob("*/config.json"))}
 
 
 def fold_weight_norm(module: nn.Module) -> nn.Module:
@@ -164,16 +186,26 @@ def fold_weight_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _check_origin(spec: Any) -> None:
-    """Refuse classes from anywhere else, at any depth: constructing one runs its code."""
-    for class_path in _class_paths(spec):
-        if not str(class_path).startswith(f"{MODELS}."):
-            raise PseganError(f"{class_path} is no module of {MODELS}; the configuration is not psegan's")
+def build(spec: Any) -> nn.Module:
+    """The module that a configuration describes: classes of :mod:`psegan.models`, and plain values for their arguments.
 
+    Constructing a class runs its code, and a configuration may come from anybody; so nothing else is looked up, and no text is
+    taken for a class or a file.
 
-def _class_paths(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        if "class_path" in value:
-            yield value["class_path"]
-        for one in value.values():
-            yield from _class_paths(one)
+    Raises:
+        PseganError: it describes anything else, or arguments that the class does not take.
+    """
+    if not isinstance(spec, dict) or spec.keys() - {"class_path", "init_args"} or "class_path" not in spec:
+        raise PseganError("a part of the configuration is no class_path with init_args; it is not psegan's")
+    module, _, name = str(spec["class_path"]).rpartition(".")
+    found: Any = None
+    if re.fullmatch(rf"{re.escape(MODELS)}\.[a-z_]+", module):
+        with contextlib.suppress(ImportError):
+            found = vars(importlib.import_module(module)).get(name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
+        raise PseganError(f"{spec['class_path']} is no module of {MODELS}; the configuration is not psegan's")
+    init_args = spec.get("init_args") or {}
+    try:
+        return found(**{key: build(one) if isinstance(one, dict) else one for key, one in init_args.items()})
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise PseganError(f"{name} cannot be made of these arguments ({error})") from None

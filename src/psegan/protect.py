@@ -1,6 +1,5 @@
 """The product: a recording goes in and comes out with another emotion, whatever its rate and length."""
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psegan.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, resample
+from psegan.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
 from psegan.errors import PseganError
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.vocoder import Vocoder
 from psegan.pretrained import Shipped
-from psegan.random import seeded
+from psegan.random import secret, seeded
 from psegan.streaming import Piece, Slicer, Stitcher, Window, batched, mel_blocks, windows
 
 
@@ -65,6 +64,8 @@ class Protector(Shipped):
                 f"a protector has a conversion and a vocoder, not {', '.join(sorted(parts)) or 'nothing'}"
             )
         super().__init__(parts, about)
+        if not isinstance(self.conversion, Conversion) or not isinstance(self.vocoder, Vocoder):
+            raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
         self.front_end, self.scaler = LogMel(), UnitScaler()
 
     @property
@@ -95,7 +96,7 @@ class Protector(Shipped):
         """Protect one recording.
 
         Args:
-            waveform: ``(T,)`` or ``(C, T)`` in [-1, 1]; channels are averaged.
+            waveform: ``(T,)`` or ``(C, T)``, floating point in [-1, 1]; channels are averaged.
             sample_rate: in Hz.
             seed: of target and noise; drawn from the operating system's secure source by default, as it should be where
                 privacy counts: whoever knows it knows the target.
@@ -105,14 +106,20 @@ class Protector(Shipped):
             ``(T',)`` at 16 kHz, as long as the recording, in [-1, 1], on the CPU.
 
         Raises:
-            PseganError: there are no samples, some are not finite, the rate is not positive, or the emotion is unknown.
+            PseganError: there are no samples, some are not finite or no floats, the rate is none of speech, or the emotion is
+                unknown.
         """
+        if not waveform.is_floating_point() or waveform.dim() not in (1, 2):
+            raise PseganError("the waveform must be (T,) or (C, T) floating point samples in [-1, 1]")
+        if waveform.dim() == 2 and waveform.shape[0] > max(waveform.shape[1], 1):
+            raise PseganError(f"the waveform is {tuple(waveform.shape)}, but must be (C, T): transpose it")
+        check_rate(sample_rate, "the waveform has")
         mono = (waveform.mean(0) if waveform.dim() == 2 else waveform).float().cpu()
-        if mono.dim() != 1 or len(mono) == 0 or not torch.isfinite(mono).all():
+        if len(mono) == 0 or not torch.isfinite(mono).all():
             raise PseganError("the waveform must be (T,) or (C, T) samples, at least one, none of them NaN or infinite")
-        random = seeded("protect", secrets.randbits(64) if seed is None else seed)
+        random = secret() if seed is None else seeded("protect", seed)
         heard: list[Tensor] = []
-        recording = Recording([resample(mono, sample_rate, SAMPLE_RATE)], self.draw(random, target), heard.append)
+        recording = Recording([resample(mono, int(sample_rate), SAMPLE_RATE)], self.draw(random, target), heard.append)
         for done in self.protect([recording]):
             if done.error is not None:
                 raise done.error

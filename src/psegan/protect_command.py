@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +73,12 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def fail(self, job: Job, error: Exception) -> None:
+    def fail(self, reason: str, job: Job | None = None) -> None:
         """Note a failure and say so at once, in one line that names the file."""
-        reason = str(error)
-        where = str(job.source)
-        self.failed.append(reason if where in reason or str(job.out) in reason else f"{where}: {reason}")
-        _say(f"psegan: error: {self.failed[-1]}")
+        if job is not None and str(job.source) not in reason and str(job.out) not in reason:
+            reason = f"{job.source}: {reason}"
+        self.failed.append(reason)
+        _say(f"psegan: error: {reason}")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -84,8 +87,27 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         PseganError: nothing can be protected at all: no such model, device, source or folder.
     """
+    summary, elapsed = protect_all(args)
+    print(_told(summary, elapsed))
+    return 1 if summary.failed else 0
+
+
+def build_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the command, from its words."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
+    """Protect everything; what became of it, and the seconds that it took once the model was there.
+
+    Raises:
+        PseganError: see :func:`main`.
+    """
     import time
 
+    import torch
     from tqdm import tqdm
 
     if args.batch < 1:
@@ -93,37 +115,66 @@ def main(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
-    jobs = list(plan([Path(source) for source in args.sources], out))
+    summary = Summary()
+    jobs = plan([Path(source) for source in args.sources], out, summary)
     protector = load(args.model, args.vocoder, args.device)
     if args.target is not None:  # before any recording fails for it
-        import torch
-
         protector.draw(torch.Generator(), args.target)
-    summary = Summary()
     started = time.perf_counter()
-    with tqdm(total=sum(job.seconds for job in jobs), disable=None, bar_format=_BAR) as bar:
-        for recording in protector.protect(_recordings(jobs, protector, args, summary, bar), args.batch):
-            _finish(recording, summary)
-    elapsed = time.perf_counter() - started
-    print(_told(summary, len(jobs), elapsed))
-    return 1 if summary.failed else 0
+    sinks: list[Sink] = []
+    with (
+        _ending_like_an_interrupt(),
+        tqdm(total=sum(job.seconds for job in jobs), disable=None, bar_format=_BAR) as bar,
+    ):
+        try:
+            for recording in protector.protect(_recordings(jobs, protector, args, summary, bar, sinks), args.batch):
+                _finish(recording, summary)
+                sinks.remove(recording.name)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+            raise PseganError(f"out of memory ({reason}); lower --batch, then go on with --existing skip") from None
+        finally:
+            for sink in sinks:  # an interrupt leaves nothing half written
+                sink.abandon()
+    return summary, time.perf_counter() - started
 
 
-_BAR = "{desc}{percentage:3.0f}% of {total:.0f} s of speech |{bar}| {elapsed} elapsed, {remaining} to go"
+_BAR = "{desc}{percentage:3.0f}% of {total_fmt} s of speech |{bar}| {elapsed} elapsed, {remaining} to go"
 
 
-def plan(sources: Sequence[Path], out: Path) -> Iterator[Job]:
+@contextmanager
+def _ending_like_an_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl-C does, cleaning up."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
     """What goes where: a file into the folder ``out`` itself, the recordings below a folder to the same places below it.
 
+    What cannot be looked into is noted in ``summary``.
+
     Raises:
-        PseganError: a source is missing or holds no recordings, lies inside ``out``, or two would go to one place.
+        PseganError: a source is missing or holds no recordings, two would go to one place, or one to the place of a
+            recording that is to be protected.
     """
     taken: dict[Path, Path] = {}
     for source in sources:
-        found: Iterable[tuple[Path, Path]]
+        found: Sequence[tuple[Path, Path]]
         if source.is_dir():
-            found = list(_below(source, out))
-            if not found:
+            known = len(summary.failed)
+            found = list(_below(source, out, summary))
+            if not found and len(summary.failed) == known:
                 raise PseganError(
                     f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder"
                 )
@@ -135,14 +186,29 @@ def plan(sources: Sequence[Path], out: Path) -> Iterator[Job]:
             if place in taken:
                 raise PseganError(f"{path} and {taken[place]} would both become {out / place}; protect them separately")
             taken[place] = path
-            yield Job(path, place, out / place, _seconds(path))
+    originals = {path.resolve(): path for path in taken.values()}
+    for place in taken:
+        if (replaced := originals.get((out / place).resolve())) is not None:
+            raise PseganError(f"{replaced}: would be replaced by a protected recording; name another folder with -o")
+    return [Job(path, place, out / place, _seconds(path)) for place, path in taken.items()]
 
 
-def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+def _below(folder: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
     """Recordings below a folder and their places; what is none, and what was protected before, is left out."""
-    others = []
-    for root, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if (Path(root) / name).resolve() != out.resolve())
+    others: list[Path] = []
+    seen = {out.resolve()}  # links may lead around in circles
+
+    def failed(error: OSError) -> None:
+        summary.fail(f"{error.filename}: cannot be read ({error.strerror}); allow it, or leave it out")
+
+    for root, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        fresh = {}
+        for name in sorted(folders):
+            place = (Path(root) / name).resolve()
+            if place not in seen and not name.startswith("."):
+                seen.add(place)
+                fresh[name] = place
+        folders[:] = list(fresh)
         for name in sorted(names):
             path = Path(root) / name
             if name.startswith("."):
@@ -156,25 +222,21 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _seconds(path: Path) -> float:
-    import soundfile
+    from psegan.audio import AudioReader
 
     try:
-        about = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError):
+        return AudioReader(path).seconds
+    except PseganError:
         return 0.0  # it will be told of when its turn comes
-    return float(about.frames / about.samplerate) if about.samplerate else 0.0
 
 
-def _raise(error: OSError) -> None:
-    raise PseganError(f"{error.filename}: cannot be read ({error.strerror})")
-
-
-def _suffixes() -> set[str]:
+@cache
+def _suffixes() -> frozenset[str]:
     """Endings of what soundfile reads and has an ending of its own."""
     import soundfile
 
     known = {f".{name.lower()}" for name in soundfile.available_formats() if name not in ("RAW", "PVF", "MAT4", "MAT5")}
-    return known | {".aif", ".oga", ".opus"}
+    return frozenset(known | {".aif", ".aifc", ".oga", ".opus", ".sph", ".snd", ".wave"})
 
 
 def load(model: str, vocoder: str | None, device: str) -> "Protector":
@@ -183,9 +245,10 @@ def load(model: str, vocoder: str | None, device: str) -> "Protector":
     Raises:
         PseganError: there is no such model, vocoder or device.
     """
-    from psegan.export import load_protector_of
+    from psegan.export import DEFAULT_VOCODER, load_protector_of
 
-    protector = load_protector_of(model, vocoder)
+    # weights that ship have a vocoder of their own
+    protector = load_protector_of(model, vocoder or (DEFAULT_VOCODER if model.endswith(".ckpt") else None))
     try:
         return protector.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -194,41 +257,31 @@ def load(model: str, vocoder: str | None, device: str) -> "Protector":
 
 
 def _recordings(
-    jobs: Sequence[Job], protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
-) -> "Iterator[Recording]":
-    """Every recording that can be begun, opened when its turn comes."""
-    import secrets
-
+    jobs: Sequence[Job], protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]",
+    sinks: "list[Sink]",
+) -> "Iterator[Recording]":  # fmt: skip
+    """Every recording that can be begun, opened when its turn comes; ``sinks`` are those that are under way."""
     from psegan.protect import Recording
-    from psegan.random import seeded
+    from psegan.random import secret, seeded
 
-    seed = secrets.randbits(128) if args.seed is None else args.seed
     for job in jobs:
         try:
-            if job.out.exists() and not _may_replace(job, args.existing):
+            if job.out.exists() and args.existing != "overwrite":
+                if args.existing == "refuse":
+                    raise PseganError(
+                        f"{job.out}: exists already; name another folder, or say --existing skip or overwrite"
+                    )
                 summary.skipped += 1
                 bar.total -= job.seconds
                 continue
-            sink = Sink(job, args.keep_rate, bar)
-            draws = protector.draw(seeded("protect", seed, job.place.as_posix()), args.target)
+            sink = Sink(job, args.keep_rate, args.existing == "overwrite", bar)
         except PseganError as error:
-            summary.fail(job, error)
+            summary.fail(str(error), job)
             bar.total -= job.seconds
             continue
-        yield Recording(sink.reader.blocks(), draws, sink.write, name=sink)
-
-
-def _may_replace(job: Job, existing: str) -> bool:
-    """Whether to write over a file that is there; if not, it is left as it is.
-
-    Raises:
-        PseganError: nobody said what to do, or it is the recording itself.
-    """
-    if job.out.samefile(job.source):
-        raise PseganError(f"{job.source}: would be overwritten by its protected copy; name another folder with -o")
-    if existing == "refuse":
-        raise PseganError(f"{job.out}: exists already; name another folder, or say --existing skip or overwrite")
-    return existing == "overwrite"
+        random = secret() if args.seed is None else seeded("protect", args.seed, job.place.as_posix())
+        sinks.append(sink)
+        yield Recording(sink.reader.blocks(), protector.draw(random, args.target), sink.write, name=sink)
 
 
 class Sink:
@@ -237,29 +290,30 @@ class Sink:
     Args:
         job: the recording.
         keep_rate: write at its own rate, not at 16 kHz.
+        replace: whether a file that is there is to be replaced.
         bar: counts the seconds that were read.
 
     Raises:
         PseganError: it cannot be read.
     """
 
-    def __init__(self, job: Job, keep_rate: bool, bar: "tqdm[None]") -> None:
+    def __init__(self, job: Job, keep_rate: bool, replace: bool, bar: "tqdm[None]") -> None:
         from psegan.audio import SAMPLE_RATE, AudioReader, AudioWriter, Resampler
 
         self.job, self.bar = job, bar
         self.reader: AudioReader = AudioReader(job.source)
         self.rate = self.reader.rate if keep_rate else SAMPLE_RATE
         self.resampler = Resampler(SAMPLE_RATE, self.rate)
-        self.writer = AudioWriter(job.out, self.rate, self.reader.format, self.reader.subtype)
+        self.writer = AudioWriter(job.out, self.rate, self.reader.format, self.reader.subtype, replace)
         self._open: AudioWriter | None = None
         self._stack = ExitStack()
         self.seconds, self.written = 0.0, 0
 
     def write(self, waveform: "Tensor") -> None:
         """Take protected samples at 16 kHz."""
-        self._append(self.resampler.push(waveform))
         from psegan.audio import SAMPLE_RATE
 
+        self._append(self.resampler.push(waveform))
         self.seconds += len(waveform) / SAMPLE_RATE
         self.bar.update(len(waveform) / SAMPLE_RATE)
 
@@ -269,33 +323,41 @@ class Sink:
         self._open.write(samples)
         self.written += len(samples)
 
-    def close(self, error: Exception | None) -> None:
-        """Let the file appear, or vanish if there was an error.
+    def close(self) -> None:
+        """Let the file appear.
 
         Raises:
             PseganError: it cannot be written.
         """
+        rest = self.resampler.finish()
+        # going to 16 kHz and back rounds up twice
+        wanted = self.reader.read if self.rate == self.reader.rate else self.written + len(rest)
         try:
-            if error is None:
-                rest = self.resampler.finish()
-                # going to 16 kHz and back rounds up twice
-                wanted = self.reader.read if self.rate == self.reader.rate else self.written + len(rest)
-                self._append(rest[: wanted - self.written])
-        except PseganError as failure:
-            self._stack.__exit__(type(failure), failure, None)
+            self._append(rest[: wanted - self.written])
+        except PseganError:
+            self.abandon()
             raise
-        self._stack.__exit__(*((type(error), error, None) if error else (None, None, None)))
+        self._stack.close()
+
+    def abandon(self) -> None:
+        """Let nothing appear."""
+        given_up = PseganError("given up")
+        with suppress(PseganError):
+            self._stack.__exit__(PseganError, given_up, None)
 
 
 def _finish(recording: "Recording", summary: Summary) -> None:
     sink: Sink = recording.name
     error = recording.error
-    try:
-        sink.close(error)
-    except PseganError as failure:
-        error = error or failure
+    if error is None:
+        try:
+            sink.close()
+        except PseganError as failure:
+            error = failure
+    else:
+        sink.abandon()
     if error is not None:
-        summary.fail(sink.job, error)
+        summary.fail(str(error), sink.job)
         return
     summary.done += 1
     summary.seconds += sink.seconds
@@ -304,8 +366,9 @@ def _finish(recording: "Recording", summary: Summary) -> None:
         _say(f"psegan: warning: {sink.job.source}: clipped ({share:.1%} of its samples), and so was what is protected")
 
 
-def _told(summary: Summary, jobs: int, elapsed: float) -> str:
+def _told(summary: Summary, elapsed: float) -> str:
     """The line at the end."""
+    jobs = summary.done + summary.skipped + len(summary.failed)
     speed = f"{summary.seconds / elapsed:.0f} times real time" if summary.seconds else "no speech"
     told = (
         f"protected {summary.done} of {jobs} recordings: {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"

@@ -69,16 +69,21 @@ def windows(mels: Iterable[Tensor]) -> Iterator[Window]:
 
 
 class Stitcher:
-    """Joins the converted windows of one recording: each fades into the next in the middle of what they share."""
+    """Joins the converted windows of one recording: each fades into the next in the middle of what they share.
 
-    def __init__(self) -> None:
+    Args:
+        fade: frames that it takes.
+    """
+
+    def __init__(self, fade: int = FADE) -> None:
+        self.fade = fade
         self._tail: Tensor | None = None
 
     def join(self, window: Window) -> Tensor:
         """Frames ``(80, n)`` that the window completes; they follow those of the window before."""
         mel = window.mel
         if self._tail is not None:
-            rise = (torch.arange(OVERLAP, device=mel.device) - (OVERLAP - FADE) / 2 + 0.5) / FADE
+            rise = (torch.arange(OVERLAP, device=mel.device) - (OVERLAP - self.fade) / 2 + 0.5) / self.fade
             rise = rise.clamp(0, 1)
             mixed = self._tail * (1 - rise) + mel[:, :OVERLAP] * rise
             mel = torch.cat([mixed, mel[:, OVERLAP:]], 1)

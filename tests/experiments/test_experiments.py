@@ -162,7 +162,7 @@ def test_no_file_is_forgotten():
           ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target")),
         "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py
         "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
-        "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
+        "corpora/ravdess_emodb.yaml", "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
         *(file for file in FILES if file.startswith(("reproduce/", "evaluate/"))),
     }  # fmt: skip
     assert set(FILES) == exercised

@@ -9,7 +9,17 @@ import torch
 import torchaudio
 from torch.nn import functional as F
 
-from psegan.audio import MFCC, LogMel, UnitScaler, frame_lengths, read_audio, resample, write_audio
+from psegan.audio import (
+    MFCC,
+    AudioWriter,
+    LogMel,
+    UnitScaler,
+    frame_lengths,
+    read_audio,
+    resample,
+    resample_blocks,
+    write_audio,
+)
 from psegan.errors import PseganError
 
 
@@ -121,8 +131,8 @@ def test_bad_recordings_are_named(tmp_path):
     (tmp_path / "text.wav").write_text("no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1)), 16000)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
-    soundfile.write(tmp_path / "odd.wav", np.zeros(10), 44101)
-    reasons = {"text": "cannot be read", "empty": "no samples", "nan": "NaN", "none": "no such", "odd": "44101 Hz"}
+    soundfile.write(tmp_path / "odd.wav", np.zeros(10), 500)
+    reasons = {"text": "cannot be read", "empty": "no samples", "nan": "NaN", "none": "no such", "odd": "500 Hz"}
     for name, reason in reasons.items():
         with pytest.raises(PseganError, match=reason) as caught:
             read_audio(tmp_path / f"{name}.wav")
@@ -136,3 +146,29 @@ def test_the_published_format_and_the_copies_agree(corpora_root):
     for path in published:
         copy = read_audio((corpora_root / "ravdess" / path.parent.name / path.stem).with_suffix(".flac"))
         torch.testing.assert_close(read_audio(path), copy, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "rates", [(8_000, 16_000), (44_100, 16_000), (16_000, 44_100), (48_000, 16_000), (11_127, 16_000)]
+)
+@pytest.mark.parametrize("block", [37, 1_000, 30_000])
+def test_resampling_in_blocks_is_resampling(rates, block):
+    rate, new_rate = rates
+    waveform = torch.randn(2 * rate + 17, generator=torch.Generator().manual_seed(0)) * 0.1
+    whole = resample(waveform, rate, new_rate)
+    pieces = torch.cat(list(resample_blocks(waveform.split(block), rate, new_rate)))
+    assert pieces.shape == whole.shape
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-6)
+
+
+def test_a_rate_without_a_simple_ratio_is_taken_for_a_near_one():
+    assert abs(len(resample(torch.zeros(441_010), 44_101, 16_000)) - 160_000) <= 5
+
+
+def test_a_format_that_has_no_such_rate_is_refused(tmp_path):
+    with (
+        pytest.raises(PseganError, match="cannot be written .*no rate of 16000 Hz"),
+        AudioWriter(tmp_path / "x.wve", 16_000, "WVE", "ALAW") as file,
+    ):
+        file.write(torch.zeros(16_000))
+    assert list(tmp_path.iterdir()) == []

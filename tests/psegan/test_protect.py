@@ -1,6 +1,7 @@
 """The Protector: any length and rate in, as much speech out, the same in pieces, batches and after a round trip to disk."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from psegan.audio import SAMPLE_RATE
 from psegan.errors import PseganError
 from psegan.pretrained import load_part, read_about
 from psegan.protect import Protector, Recording
-from psegan.random import seeded
+from psegan.random import secret, seeded
+from psegan.streaming import Stitcher, Window, windows
 from tests.support.protectors import EMOTIONS, small_protector, speech
 
 
@@ -83,18 +85,32 @@ def test_gated_layers_see_further_than_a_window_but_no_seam_is_heard():
     protector = small_protector(grn_repeats=2)
     with torch.no_grad():
         torch.nn.init.normal_(protector.conversion.generator.unet.bottleneck.unfold.weight, std=0.02)
-    waveform, heard = speech(45.0), []
+    waveform = speech(45.0)
     draws = protector.draw(seeded(0))
-    list(protector.protect([Recording([waveform], draws, heard.append)]))
     with torch.inference_mode():
-        difference = torch.cat(heard) - whole(protector, waveform, draws)
-    power = difference.unfold(0, 4_096, 4_096).square().mean(1)
-    loudness = torch.cat(heard).square().mean()
-    assert power.max() < 0.05 * loudness
-    jumps = torch.cat(heard).diff().abs()
-    seams = [(768 * k + 128) * 256 for k in range(1, 3)]
-    for seam in seams:  # a click would be a step between samples
-        assert jumps[seam - 512 : seam + 512].max() <= jumps.max() * 1.01 and jumps[seam - 512 : seam + 512].max() < 0.5
+        mel, frames = protector.front_end(waveform[None], torch.tensor([len(waveform)]))
+        one_piece = protector.conversion(protector.scaler(mel), frames, draws)[0]
+
+        def joined(fade: int) -> torch.Tensor:
+            stitcher, mels = Stitcher(fade), []
+            for window in windows([protector.scaler(mel[0])]):
+                length = torch.tensor([window.mel.shape[1]])
+                mels.append(
+                    stitcher.join(Window(protector.conversion(window.mel[None], length, draws)[0], window.last))
+                )
+            return torch.cat(mels, 1)
+
+    soft, hard = joined(32), joined(1)
+    assert (soft - one_piece).abs().mean() < 0.01
+    seams = [768 * k + 128 for k in range(1, 4)]
+
+    def step(made: torch.Tensor, seam: int) -> float:
+        """What windows add to the change from frame to frame around a seam, at worst."""
+        return float((made - one_piece).diff(dim=1)[:, seam - 20 : seam + 20].abs().mean(0).max())
+
+    elsewhere = (soft - one_piece).diff(dim=1).abs().mean(0).quantile(0.99)
+    assert max(step(soft, seam) for seam in seams) < max(3 * elsewhere, 2e-3)
+    assert max(step(hard, seam) for seam in seams) > 4 * max(step(soft, seam) for seam in seams), "a cut would show"
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
@@ -143,11 +159,25 @@ def test_a_recording_that_fails_leaves_the_others_alone(protector):
 
 
 @pytest.mark.parametrize(
-    "waveform", [torch.zeros(0), torch.tensor([0.0, torch.nan]), torch.tensor([torch.inf])], ids=["empty", "nan", "inf"]
+    ("waveform", "rate", "message"),
+    [
+        (torch.zeros(0), 16_000, "at least one, none of them NaN or infinite"),
+        (torch.tensor([0.0, torch.nan]), 16_000, "none of them NaN or infinite"),
+        (torch.tensor([torch.inf]), 16_000, "none of them NaN or infinite"),
+        (torch.zeros(100, dtype=torch.int16), 16_000, "floating point"),
+        (torch.zeros(1, 1, 100), 16_000, "floating point"),
+        (torch.zeros(100, 2), 16_000, "transpose it"),
+        (torch.zeros(100), 22_050.5, "a rate of 22050.5 Hz"),
+        (torch.zeros(100), 0, "a rate of 0 Hz"),
+    ],
 )
-def test_what_is_no_speech_is_refused(protector, waveform):
-    with pytest.raises(PseganError, match="at least one, none of them NaN or infinite"):
-        protector(waveform, SAMPLE_RATE)
+def test_what_is_no_speech_is_refused(protector, waveform, rate, message):
+    with pytest.raises(PseganError, match=message):
+        protector(waveform, rate)
+
+
+def test_an_odd_rate_is_taken_for_the_nearest_simple_one(protector):
+    assert abs(len(protector(speech(1.0, rate=44_101), 44_101, seed=0)) - SAMPLE_RATE) <= 1
 
 
 def test_broken_weights_are_told(protector):
@@ -210,8 +240,27 @@ def test_damaged_folders_are_told_in_one_line(folder, tmp_path):
     assert "cannot be loaded" in damage("model.safetensors", None)
     assert "cannot be loaded" in damage("config.json", None)
     assert "cannot be loaded" in damage("config.json", b"{")
-    config["parts"]["vocoder"] = {"class_path": "os.system", "init_args": {"command": "true"}}
-    assert "os.system is no module of psegan.models" in damage("config.json", json.dumps(config).encode())
+    parts = config["parts"]
+    for name, spec, reason in (
+        (
+            "vocoder",
+            {"class_path": "os.system", "init_args": {"command": "true"}},
+            "os.system is no module of psegan.models",
+        ),
+        ("vocoder", {"class_path": "psegan.models.melgan.nn.Linear"}, "is no module of psegan.models"),
+        ("vocoder", {"class_path": "psegan.models.vocos.FFT"}, "is no module of psegan.models"),
+        ("vocoder", "psegan.models.vocos.Vocos", "is no class_path with init_args"),
+        ("vocoder", {"class_path": "psegan.models.vocos.Vocos", "init_args": "/etc/passwd"}, "cannot be loaded"),
+        (
+            "vocoder",
+            {"class_path": "psegan.models.vocos.Vocos", "init_args": {"breadth": 3}},
+            "cannot be made of these",
+        ),
+        ("vocoder", parts["conversion"], "these parts are others"),
+        ("conversion", {**parts["conversion"], "init_args": {"generator": "os.path", "n_emotions": 3}}, "cannot be"),
+    ):
+        changed = {**config, "parts": {**parts, name: spec}}
+        assert reason in damage("config.json", json.dumps(changed).encode())
     del config["parts"]["vocoder"]
     assert "a protector has a conversion and a vocoder" in damage("config.json", json.dumps(config).encode())
 
@@ -244,3 +293,63 @@ def test_pickles_are_not_read(folder, tmp_path, monkeypatch):
     (snapshot / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     found = Protector.from_pretrained("somebody/theirs", cache_dir=cache, local_files_only=True)
     assert found.emotions == EMOTIONS
+
+
+def test_the_hub_gets_what_a_folder_would(protector, folder, monkeypatch):
+    from huggingface_hub import HfApi
+
+    uploaded = {}
+
+    def create_repo(self, repo_id, **kwargs):
+        return type("Url", (), {"repo_id": repo_id})()
+
+    def upload_folder(self, *, folder_path, **kwargs):
+        uploaded.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    protector.push_to_hub("somebody/ours")
+    assert uploaded["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert json.loads(uploaded["config.json"]) == json.loads((folder / "config.json").read_text())
+    assert b"ToEmotion" in uploaded["README.md"]
+
+
+def test_secret_draws_are_those_of_no_seed():
+    """torch keeps 32 bits of a seed; the secret generator's state is all of it from the operating system."""
+    first, second = secret(), secret()
+    words = [generator.get_state()[24 : 24 + 8 * 624].view(torch.int64) for generator in (first, second)]
+    assert not torch.equal(*words) and all(0 <= int(w.min()) and int(w.max()) < 2**32 for w in words)
+    drawn = torch.rand(100_000, generator=first)
+    assert drawn.mean() == pytest.approx(0.5, abs=0.01) and drawn.std() == pytest.approx(12**-0.5, abs=0.01)
+    assert torch.randint(8, (8_000,), generator=second).bincount(minlength=8).min() > 850
+
+
+RELEASED = ("psegan-ravdess", "psegan-emodb", "vocos", "speaker-matcher-ravdess", "speaker-matcher-emodb")
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_weights_load_and_have_a_card(name):
+    from psegan.checkpointing import weights_hash
+    from psegan.pretrained import Shipped, find, released
+
+    assert set(released()) == set(RELEASED)
+    card = (Path(find(name)) / "README.md").read_text()
+    for heading in ("Data", "Licence", "Protocol", "Results", "Limits", "Hash"):
+        assert f"## {heading}" in card
+    assert str(weights_hash(Shipped.from_pretrained(name))) in card
+    assert read_about(name)["heard"]
+
+
+def test_released_weights_are_small():
+    from psegan.pretrained import released
+
+    assert sum(path.stat().st_size for folder in released().values() for path in Path(folder).iterdir()) < 40e6
+
+
+@pytest.mark.parametrize("name", ["psegan-ravdess", "psegan-emodb"])
+def test_released_protectors_protect(name):
+    protector = Protector.from_pretrained(name)
+    waveform = speech(2.0)
+    protected = protector(waveform, SAMPLE_RATE, seed=0)
+    assert len(protected) == len(waveform)
+    assert 0.01 < protected.square().mean() / waveform.square().mean() < 100

@@ -1,10 +1,12 @@
 """``psegan protect`` as a user meets it: trees, formats, long recordings, and everything that can be wrong with a file."""
 
 import os
-import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import soundfile
 import torch
 
 from psegan import cli
-from psegan.audio import read_audio
+from psegan.audio import AudioWriter, read_audio
 from psegan.errors import PseganError
 from tests.support.protectors import small_protector, speech
 
@@ -131,13 +133,101 @@ def test_files_that_are_there_are_left_unless_told(protect, tmp_path, capsys):
     assert out.read_bytes() != before
 
 
-def test_a_recording_is_never_replaced_by_its_copy(model, tmp_path, capsys):
-    source = write(tmp_path / "a.wav")
-    before = source.read_bytes()
-    words = ["protect", str(source), "-o", str(tmp_path), "--model", model, "--existing", "overwrite"]
-    assert cli.run(words) == 1
-    assert "would be overwritten by its protected copy" in capsys.readouterr().err
-    assert source.read_bytes() == before
+def test_a_recording_is_never_replaced(model, tmp_path):
+    """Neither by its own protected copy nor by another's."""
+    own = write(tmp_path / "a" / "x.wav")
+    other = write(tmp_path / "b" / "x.wav")
+    before = own.read_bytes(), other.read_bytes()
+    for words in (
+        [own, "-o", own.parent],
+        [tmp_path / "a", other, "-o", tmp_path / "b"],
+        [own.parent, "-o", own.parent],
+    ):
+        with pytest.raises(PseganError, match="would be replaced by a protected recording|would both become"):
+            cli.run(["protect", *map(str, words), "--model", model, "--existing", "overwrite"])
+    nested = tmp_path / "b" / "sub" / "x.wav"
+    write(nested)
+    with pytest.raises(PseganError, match="would"):
+        words = [str(tmp_path / "a"), str(nested.parent), "-o", str(tmp_path / "b")]
+        cli.run(["protect", *words, "--model", model, "--existing", "overwrite"])
+    assert (own.read_bytes(), other.read_bytes()) == before
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "x.wav"
+    with pytest.raises(PseganError, match="exists already"), AudioWriter(path, replace=False) as file:
+        file.write(torch.zeros(100))
+        path.write_text("somebody else's")
+    assert path.read_text() == "somebody else's"
+    assert [found.name for found in tmp_path.iterdir()] == ["x.wav"]
+
+
+def test_links_are_followed_once(protect, tmp_path):
+    source = tmp_path / "in"
+    write(tmp_path / "elsewhere" / "a.wav")
+    source.mkdir()
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(source)
+    assert protect(source) == 0
+    found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.wav")]
+    assert found == ["link/a.wav"]
+
+
+def test_a_folder_that_may_not_be_looked_into(protect, tmp_path, capsys, monkeypatch):
+    """As root everything may be, so the refusal is the system's call's."""
+    source = tmp_path / "in"
+    write(source / "a.wav")
+    closed = source / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refusing(path):
+        if Path(os.fsdecode(path)) == closed:
+            raise PermissionError(13, "Permission denied", str(closed))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert protect(source) == 1
+    assert f"psegan: error: {closed}: cannot be read (Permission denied)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.wav").exists()
+
+
+def test_odd_names_and_odd_formats(protect, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    soundfile.write(os.fsencode(odd), speech(0.5).numpy(), 16_000)
+    gsm = write(tmp_path / "gsm.wav", 0.5, 8_000, subtype="GSM610")
+    raw = tmp_path / "x.raw"
+    raw.write_bytes(bytes(100))
+    assert protect(odd, gsm) == 0
+    assert protect(raw) == 1
+    assert sorted(os.fsencode(path.name) for path in (tmp_path / "out").iterdir()) == [b"caf\xe9.wav", b"gsm.wav"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_an_ended_run_leaves_nothing_half_written(model, tmp_path, end):
+    write(tmp_path / "long.wav", 600.0)
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "psegan.cli",
+        "protect",
+        str(tmp_path / "long.wav"),
+        "-o",
+        str(out),
+        "--model",
+        model,
+    ]
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    deadline = time.monotonic() + 60
+    while not (out.is_dir() and any(out.iterdir())) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(end)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + end, stderr
+    assert "Traceback" not in stderr
+    assert list(out.iterdir()) == []
 
 
 def test_what_was_protected_before_is_not_protected_again(model, tmp_path):
@@ -168,7 +258,10 @@ def bad(name: str, folder: Path) -> Path:
         samples[-1] = np.inf
         soundfile.write(path, samples, 16_000, subtype="FLOAT")
     elif name == "rate":
-        soundfile.write(path, np.zeros(1_000), 44_101)
+        soundfile.write(path, np.zeros(1_000), 500)
+    elif name == "cut":  # its header still has the whole length
+        path = write(folder / "cut.mp3", 5.0, 32_000)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif name == "torn":
         write(path, 2.0)
         path.write_bytes(path.read_bytes()[:30])
@@ -180,7 +273,7 @@ def bad(name: str, folder: Path) -> Path:
     [
         ("text", "cannot be read as audio"), ("video", "cannot be read as audio"), ("empty", "holds no samples"),
         ("nothing", "cannot be read as audio"), ("nan", "NaN or infinite"), ("late nan", "NaN or infinite"),
-        ("rate", "44101 Hz"), ("torn", "cannot be read as audio"),
+        ("rate", "of 500 Hz"), ("torn", "cannot be read as audio"), ("cut", "is cut short"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line_and_the_rest_is_protected(protect, tmp_path, capsys, name, reason):
@@ -212,23 +305,23 @@ def test_a_file_that_may_not_be_read(protect, tmp_path, capsys):
     assert f"{path}: cannot be read" in capsys.readouterr().err
 
 
-def test_a_disk_that_is_full(model, tmp_path):
-    """A file may not grow beyond 100 kB here: the long recording fails and leaves nothing, the short one is protected."""
-    write(tmp_path / "in" / "long.wav", 60.0)
-    write(tmp_path / "in" / "short.wav", 1.0)
+@pytest.mark.parametrize(("name", "seconds"), [("long.wav", 60.0), ("a.flac", 1.0), ("a.ogg", 2.0), ("a.mp3", 3.0)])
+def test_a_disk_that_is_full(model, tmp_path, name, seconds):
+    """A file may not grow beyond a few kilobytes here: one fails and leaves nothing, the short one is protected."""
+    write(tmp_path / "in" / name, seconds)
+    write(tmp_path / "in" / "z.wav", 0.05)
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000)); "
     code = f"import sys; {limit} from psegan.cli import main; sys.exit(main())"
-    assert hasattr(resource, "RLIMIT_FSIZE")
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-c", code, "protect", str(tmp_path / "in"), "-o", str(out), "--model", model],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"psegan: error: {out / 'long.wav'}: cannot be written")
-    assert [path.name for path in out.iterdir()] == ["short.wav"]
+    assert line.startswith(f"psegan: error: {out / name}: cannot be written")
+    assert [path.name for path in out.iterdir()] == ["z.wav"]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from typing import Any
 
 from datamodules.base import CorpusDataModule, FolderDataModule, Utterance
 from datamodules.joint import JointDataModule
-from datamodules.manifest import read_manifest
+from datamodules.manifest import ManifestDataModule, read_manifest
 from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import find_class, instantiate
 from psegan.pretrained import is_shipped, read_about
 from psegan.protectors import is_trained
+from psegan.vocoders import PUBLIC
+from psegan.vocoders import WEIGHTS as PUBLIC_WEIGHTS
 
 Corpora = Mapping[int, CorpusDataModule]
 """Fold → the corpus, split for the attackers."""
@@ -111,13 +113,18 @@ def ancestry(source: str, role: str) -> list[Heard]:
     Raises:
         PseganError: there is no such network, or nothing is known of what it has heard.
     """
-    if is_shipped(source):
-        return [
-            Heard(found["role"].replace("itself", role), source, found["data"]) for found in read_about(source)["heard"]
-        ]
     path = Path(source)
-    if path.suffix != ".ckpt":
+    if source in PUBLIC or (path / PUBLIC_WEIGHTS).is_file():
         return []
+    if path.suffix != ".ckpt":
+        try:
+            return [
+                Heard(one["role"].replace("itself", role), source, one["data"]) for one in read_about(source)["heard"]
+            ]
+        except (KeyError, TypeError, AttributeError):
+            raise PseganError(
+                f"{source}: doesn't say what {role} has heard; evaluate the checkpoint that it was exported from"
+            ) from None
     if not path.is_file():
         raise PseganError(f"{path}: no such checkpoint of {role}; train it first (psegan fit) or correct the path")
     config = _config(path)
@@ -144,28 +151,41 @@ def _config(checkpoint: Path) -> Path:
 
 def _without_roots(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_roots(one) for key, one in value.items() if key != "root"}
+        return {key: _without_roots(one) for key, one in value.items() if key not in ("root", "manifest")}
     return [_without_roots(one) for one in value] if isinstance(value, list) else value
 
 
 def _check(heard: Heard, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
     """Check one network and say what it has heard."""
     theirs = _corpus(heard, corpus)
-    name = f"{heard.role} ({heard.source})"
+    name, unseen = f"{heard.role} ({heard.source})", ""
+    recorded = any(utterance.path is not None for utterance in corpus.split_utterances("test"))
     for member in theirs.members:
         if member.corpus == corpus.corpus:
             _check_utterances(name, member, corpus, fold, attackers)
-        elif not (isinstance(member, FolderDataModule) and isinstance(corpus, FolderDataModule)):
-            _check_recordings(name, member, corpus, fold)  # published corpora have none in common
-    return f"{heard.role}: {theirs.corpus}, split {theirs.members[0].split}"
+        elif not recorded or (isinstance(member, FolderDataModule) and isinstance(corpus, FolderDataModule)):
+            continue  # generated speech is nobody's recording, and published corpora have none in common
+        elif isinstance(member, FolderDataModule) and not Path(member.root).is_dir() and heard.role == VOCODER:
+            unseen = f" (not compared with the test set: {member.title} is not here)"
+        else:
+            _check_recordings(name, member, corpus, fold)
+    return f"{heard.role}: {theirs.corpus}, split {theirs.members[0].split}{unseen}"
 
 
 def _corpus(heard: Heard, like: CorpusDataModule) -> CorpusDataModule:
     """A corpus by its configuration; the part of it that is the corpus ``like`` is looked for where that lies."""
     spec = {**heard.data, "init_args": {**(heard.data.get("init_args") or {})}}
     kind = find_class(CorpusDataModule, str(spec.get("class_path")), heard.source, "datamodules")  # type: ignore[type-abstract]
-    if issubclass(kind, FolderDataModule | JointDataModule):  # weights that ship don't say where theirs lay
+    # weights that ship don't say where their corpus lay
+    if issubclass(kind, JointDataModule):
         spec["init_args"].setdefault("root", "data")
+    elif issubclass(kind, FolderDataModule):
+        spec["init_args"].setdefault("root", f"data/{kind.corpus}")
+    elif issubclass(kind, ManifestDataModule) and "manifest" not in spec["init_args"]:
+        raise PseganError(
+            f"{heard.source}: {heard.role} has heard a corpus of its maker's own, which is not here to be compared; "
+            "evaluate the checkpoint that it was exported from"
+        )
     corpus = instantiate(CorpusDataModule, spec, heard.source)  # type: ignore[type-abstract]
     for member in corpus.members:
         if isinstance(member, FolderDataModule) and isinstance(like, FolderDataModule) and member.corpus == like.corpus:

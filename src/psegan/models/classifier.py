@@ -62,7 +62,7 @@ class SpeechEncoder(nn.Module):
         self, embedding_dim: int = 128, widths: Sequence[int] = (16, 32, 64, 96), n_bands: int = N_MELS
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.widths, self.n_bands = embedding_dim, tuple(widths), n_bands
         self.stem = nn.Conv2d(1, widths[0], 5, (2, 2), 2, bias=False)
         self.stem_norm = MaskedBatchNorm2d(widths[0])
         self.blocks = nn.ModuleList()

@@ -25,10 +25,10 @@ class ResidualLayer(nn.Module):
         self.pointwise = weight_norm(nn.Conv1d(channels, channels, 1))
         self.shortcut = weight_norm(nn.Conv1d(channels, channels, 1))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x (B, C, T)`` and mask ``(B, 1, T)`` → ``(B, C, T)``, zero in the padding."""
-        h = F.leaky_relu(self.dilated(F.leaky_relu(x, SLOPE)), SLOPE)
-        return (self.shortcut(x) + self.pointwise(h)) * mask
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``x (B, C, T)`` and mask ``(B, 1, T)``, None without padding → ``(B, C, T)``, zero in the padding."""
+        h = F.leaky_relu(self.dilated(F.leaky_relu(x, SLOPE)), SLOPE, inplace=True)
+        return _masked(self.shortcut(x).add_(self.pointwise(h)), mask)
 
 
 class MelGAN(Vocoder):
@@ -76,16 +76,21 @@ class MelGAN(Vocoder):
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """See :class:`psegan.models.vocoder.Vocoder`."""
-        mask = mask_like(lengths, log_mel)
-        x = self.embed(log_mel * mask) * mask
+        padded = bool((lengths < log_mel.shape[-1]).any())  # masks cost a quarter of the time
+        mask = mask_like(lengths, log_mel) if padded else None
+        x = _masked(self.embed(_masked(log_mel, mask)), mask)
         for upsample, layers, ratio in zip(self.upsample, self.residual, self.ratios, strict=True):
-            x = upsample(F.leaky_relu(x, SLOPE))
+            x = upsample(F.leaky_relu(x, SLOPE, inplace=True))
             lengths = lengths * ratio
-            mask = mask_like(lengths, x)
-            x = x * mask
+            mask = mask_like(lengths, x) if padded else None
+            x = _masked(x, mask)
             for layer in layers:  # type: ignore[attr-defined]
                 x = layer(x, mask)
-        return torch.tanh(self.output(F.leaky_relu(x, SLOPE))).squeeze(1).float() * mask.squeeze(1)
+        return _masked(torch.tanh(self.output(F.leaky_relu(x, SLOPE, inplace=True))).float(), mask).squeeze(1)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
 class ScaleDiscriminator(nn.Module):

@@ -32,7 +32,8 @@ class RecurrentEncoder(nn.Module):
         n_bands: int = N_MELS,
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.channels, self.hidden = embedding_dim, channels, hidden
+        self.n_layers, self.dropout, self.n_bands = n_layers, dropout, n_bands
         self.conv1 = nn.Conv2d(1, channels, 3, 2, 1, bias=False)
         self.norm1 = MaskedBatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 2, 1, bias=False)

@@ -68,7 +68,8 @@ class TDNNEncoder(nn.Module):
         super().__init__()
         if len(layer_widths) != len(self.contexts):
             raise PseganError(f"layer_widths has {len(layer_widths)} numbers, but must have {len(self.contexts)}")
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.layer_widths = embedding_dim, tuple(layer_widths)
+        self.attentive, self.n_bands = attentive, n_bands
         sizes = pairwise((n_bands, *layer_widths))
         self.layers = nn.ModuleList(
             TDNNLayer(i, o, *context) for (i, o), context in zip(sizes, self.contexts, strict=True)

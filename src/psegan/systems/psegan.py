@@ -17,6 +17,7 @@ from psegan.models.conditional import ConditionalUNet
 from psegan.models.conversion import ToEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
+from psegan.pretrained import is_shipped, load_part, read_about
 from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.base import load_checkpoint
 from psegan.systems.gan import Phase
@@ -47,7 +48,8 @@ class PSEGAN(AdversarialSystem):
         discriminator: makes the discriminator from the number of its outputs, emotions + 1.
         speaker_matcher: makes an encoder of the shape of the checkpoint's.
         speaker_matcher_checkpoint: a speaker :class:`~psegan.systems.Classifier`, whose encoder becomes the frozen
-            matcher. Needed to begin a training with ``speaker_weight`` above 0; afterwards it is part of the checkpoint.
+            matcher, or name or folder of shipped weights (``speaker-matcher-ravdess``). Needed to begin a training with
+            ``speaker_weight`` above 0; afterwards it is part of the checkpoint.
         generator_optimizer: of the generator; the article's is Adam, 1e-4, betas (0.5, 0.9).
         discriminator_optimizer: of the discriminator; the article's is Adam, 2e-4, betas (0.5, 0.9).
         distortion_weight: weight of the distortion.
@@ -153,11 +155,14 @@ class PSEGAN(AdversarialSystem):
             return
         assert self.speaker_matcher is not None
         path = self.speaker_matcher_checkpoint
-        checkpoint = load_checkpoint(path, "Classifier")
-        if checkpoint["hyper_parameters"]["attribute"] != "speaker":
+        if is_shipped(path):
+            attribute, weights = read_about(path).get("attribute"), load_part(path, "encoder").state_dict()
+        else:
+            checkpoint = load_checkpoint(path, "Classifier")
+            attribute, prefix = checkpoint["hyper_parameters"]["attribute"], "encoder."
+            weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        if attribute != "speaker":
             raise PseganError(f"{path} does not classify speakers; give a checkpoint of the speaker matcher")
-        prefix = "encoder."
-        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         try:
             self.speaker_matcher.load_state_dict(weights)
         except RuntimeError:

@@ -55,7 +55,7 @@ class VocoderGAN(GANSystem):
         stft_weight: of the multi-resolution STFT distance.
         adversarial_weight: of the discriminators' verdict.
         feature_weight: of the feature matching.
-        spectral_epochs: epochs in which only the distances count, before discriminators join.
+        spectral_share: share of the epochs, 0 to below 1, in which only the distances count, before discriminators join.
         final_learning_rate: share of the learning rates that a cosine over the epochs ends at; 1 keeps them.
         gain: range of the random gain of each segment, in dB; the vocoder is to know quiet and loud speech.
         average: decay of the exponential moving average of the weights, which is what is judged and kept.
@@ -76,7 +76,7 @@ class VocoderGAN(GANSystem):
         stft_weight: float = 1.0,
         adversarial_weight: float = 1.0,
         feature_weight: float = 10.0,
-        spectral_epochs: int = 0,
+        spectral_share: float = 0.0,
         final_learning_rate: float = 1.0,
         gain: tuple[float, float] = (-12.0, 3.0),
         average: float = 0.999,
@@ -92,6 +92,10 @@ class VocoderGAN(GANSystem):
             raise PseganError(
                 f"model.init_args.final_learning_rate is {final_learning_rate}, but is a share: above 0, up to 1"
             )
+        if not 0 <= spectral_share < 1:
+            raise PseganError(
+                f"model.init_args.spectral_share is {spectral_share}, but is a share of the epochs: 0 to below 1"
+            )
         if not gain[0] <= gain[1]:
             raise PseganError(f"model.init_args.gain is {list(gain)}, but is a range in dB: [low, high]")
         self.vocoder, self.discriminator = vocoder(), discriminator()
@@ -99,12 +103,27 @@ class VocoderGAN(GANSystem):
         self.vocoder_optimizer, self.discriminator_optimizer = vocoder_optimizer, discriminator_optimizer
         self.mel_weight, self.stft_weight = mel_weight, stft_weight
         self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
-        self.spectral_epochs, self.final_learning_rate, self.gain = spectral_epochs, final_learning_rate, gain
+        self.spectral_share, self.final_learning_rate, self.gain = spectral_share, final_learning_rate, gain
 
     @property
     def spectral_only(self) -> bool:
         """Whether discriminators have no say yet."""
-        return self.current_epoch < self.spectral_epochs
+        epochs = self._epochs()
+        # rounded up, so that a short run has all parts of a long one, but never all of it
+        return self.current_epoch < min(math.ceil(self.spectral_share * epochs), epochs - 1)
+
+    def _epochs(self) -> int:
+        epochs = self.trainer.max_epochs or 0
+        if epochs < 1:
+            raise PseganError("a vocoder's learning rates fall along its epochs: set trainer.max_epochs to 1 or more")
+        return epochs
+
+    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Refuse: a vocoder protects nothing."""
+        raise PseganError(
+            "psegan predict protects speech, which a vocoder doesn't; hear its copies with psegan evaluate "
+            "(experiments/evaluate/ravdess_vocoders.yaml)"
+        )
 
     def phases(self) -> tuple[Phase, ...]:
         """Discriminators, then vocoder."""
@@ -119,7 +138,7 @@ class VocoderGAN(GANSystem):
 
     def on_train_epoch_start(self) -> None:
         """Learning rates of this epoch, on a cosine; both optimisers follow it, whether they step or not."""
-        progress = self.current_epoch / max(self.trainer.max_epochs or 1, 1)
+        progress = self.current_epoch / self._epochs()
         share = self.final_learning_rate + (1 - self.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
@@ -180,6 +199,10 @@ class VocoderGAN(GANSystem):
         log_mel, frames = self.front_end.log_mel(batch.waveform, batch.length)
         fake = cut(self.averaged(log_mel, frames), batch.length, batch.waveform)
         found = self._distances(Context(batch.waveform, fake, log_mel, batch.length, frames))
+        # these two have no masks: one utterance at a time, at its true length
+        pairs = zip(fake, batch.waveform, batch.length.tolist(), strict=True)
+        each = [multi_resolution_stft(ours[None, :n], theirs[None, :n]) for ours, theirs, n in pairs]
+        found["convergence"], found["log_stft"] = (torch.stack(column).mean() for column in zip(*each, strict=True))
         found["total"] = found["mel"] + found["convergence"] + found["log_stft"]
         self.log_dict(
             {f"{stage}/{name}": value for name, value in found.items()}, batch_size=len(batch), sync_dist=True

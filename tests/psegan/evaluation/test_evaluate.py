@@ -194,6 +194,31 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
         cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
 
 
+def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_path, repository, capsys):
+    """Exported, a system is judged like its checkpoint, and refused where that would be; its vocoder is only spoken of."""
+    shipped = tmp_path / "shipped"
+    assert cli.run(["export", str(system), "-o", str(shipped), "--vocoder", "vocos"]) == 0
+    heard = json.loads((shipped / "config.json").read_text())["about"]["heard"]
+    assert [one["role"] for one in heard] == ["itself", "the speaker matcher of itself", "the vocoder"]
+    assert str(tmp_path) not in json.dumps(heard), "the places of this machine are nobody's business"
+    content = {**content, "ladder": ["ignorant"], "vocoder": "vocos", "systems": {}, "judges": {}, "verifier": {}}
+    content["attackers"] = {"svm": content["attackers"]["svm"]}
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    words = ["evaluate", "--config", str(file), "--system", f"psegan={shipped}", "--system", f"same={system}"]
+    assert cli.run([*words, "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    results = Results.from_json(tmp_path / "out" / "results.json")
+    assert results.header["heard by the systems"]["the vocoder"] == "the vocoder: ravdess+emodb, split paper"
+    scores = [
+        [(r.metric, r.value) for r in results.select(system=name) if "-minus-" not in r.metric]
+        for name in ("psegan", "same")
+    ]
+    assert scores[0] == scores[1] and scores[0]
+    file.write_text(yaml.safe_dump({**content, "data": {**TINY, "split_seed": 5}}, sort_keys=False))
+    with pytest.raises(PseganError, match="was trained on .* utterances of the test set of fold 0"):
+        cli.run([*words, "--out", str(tmp_path / "other")])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -83,6 +83,52 @@ def test_silence_and_short_speech_have_no_value() -> None:
     assert signal.mel_cepstral_distortion(waveform[:1], waveform[:1]) == 0
 
 
+def test_pitch_that_is_kept_and_pitch_that_is_not():
+    buzz, other = (_buzz(pitch) for pitch in (lambda t: 120 + 40 * np.sin(3 * t), lambda t: 120 - 40 * np.sin(3 * t)))
+    assert signal.pitch_agreement(buzz, 0.3 * buzz) == pytest.approx((1, 0), abs=1e-6)
+    correlation, error = signal.pitch_agreement(buzz, other)
+    assert correlation == pytest.approx(-1, abs=0.05) and error < 0.05
+    whisper = np.random.default_rng(0).normal(scale=0.1, size=len(buzz))
+    correlation, error = signal.pitch_agreement(buzz, whisper)
+    assert math.isnan(correlation) and error > 0.9
+    assert signal.pitch_agreement(whisper, whisper)[1] == 0
+
+
+def _buzz(pitch) -> np.ndarray:
+    time = np.arange(32_000) / 16_000
+    phase = 2 * np.pi * np.cumsum(pitch(time)) / 16_000
+    return sum(np.sin(k * phase) / k for k in range(1, 15)) * 0.1
+
+
+def test_distance_of_spectra_at_several_resolutions():
+    waveform = _buzz(lambda t: 120 + 0 * t)
+    assert signal.stft_distance(waveform, waveform) == (0, 0)
+    near, far = (signal.stft_distance(waveform, waveform + _noise(level)) for level in (1e-3, 1e-1))
+    assert near[0] < far[0] and near[1] < far[1]
+    assert all(math.isnan(value) for value in signal.stft_distance(np.zeros(8_000), waveform[:8_000]))
+
+
+def _noise(level: float) -> np.ndarray:
+    return np.random.default_rng(1).normal(scale=level, size=32_000)
+
+
+def test_every_measure_has_its_name_and_is_best_for_equal_waveforms():
+    waveform = _buzz(lambda t: 150 + 30 * np.sin(5 * t)) * (np.sin(np.arange(32_000) / 1_500) > 0)
+    found = signal.measures(waveform, waveform)
+    best = {"mcd": 0, "stft_convergence": 0, "log_stft": 0, "stoi": 1, "f0_correlation": 1, "voicing_error": 0}
+    assert {name: found[name] for name in best} == pytest.approx(best, abs=1e-6)
+    assert set(found) - set(best) <= {"pesq"}
+
+
+def test_pesq():
+    pytest.importorskip("pesq")
+    waveform = _buzz(lambda t: 150 + 30 * np.sin(5 * t)) * (np.sin(np.arange(32_000) / 1_500) > 0)
+    assert signal.pesq(waveform, waveform) == pytest.approx(4.64, abs=0.01)
+    assert signal.pesq(waveform, waveform + _noise(0.05)) < 3
+    assert math.isnan(signal.pesq(waveform[:2_000], waveform[:2_000]))
+    assert math.isnan(signal.pesq(waveform, np.zeros(32_000)))
+
+
 @pytest.mark.parametrize("distance", [signal.mel_cepstral_distortion, signal.stoi])
 def test_waveforms_that_do_not_match_are_refused(distance) -> None:
     waveform = speechlike()

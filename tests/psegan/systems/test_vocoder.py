@@ -31,7 +31,7 @@ SMALL = [
 @pytest.fixture
 def fitted(from_repository, tiny, tmp_path):
     def fit(*options: str):
-        words = ["fit", "--config=experiments/vocos.yaml", *tiny, *SMALL, "--model.init_args.spectral_epochs=0"]
+        words = ["fit", "--config=experiments/vocos.yaml", *tiny, *SMALL, "--model.init_args.spectral_share=0"]
         return training.main([*words, "--trainer.max_epochs=1", "--run.loggers=[csv]", f"--run.dir={tmp_path / 'run'}",
                               "--trainer.log_every_n_steps=1", *options])  # fmt: skip
 
@@ -53,8 +53,8 @@ def test_each_phase_moves_only_its_own_network(fitted):
     assert not any(p.requires_grad for p in system.averaged.parameters())
 
 
-def test_discriminators_join_after_the_spectral_epochs(fitted, tmp_path):
-    fitted("--trainer.max_epochs=2", "--model.init_args.spectral_epochs=1")
+def test_discriminators_join_after_the_spectral_part(fitted, tmp_path):
+    fitted("--trainer.max_epochs=2", "--model.init_args.spectral_share=0.5")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     judged = {int(row["epoch"]) for row in rows if row.get("train/discriminator/total")}
@@ -93,7 +93,7 @@ def test_a_continued_training_is_an_uninterrupted_one(fitted, tmp_path):
     ("settings", "message"),
     [
         ({"average": 1.0}, "average is 1.0"), ({"final_learning_rate": 0.0}, "final_learning_rate is 0.0"),
-        ({"gain": (3.0, -3.0)}, "gain is"),
+        ({"gain": (3.0, -3.0)}, "gain is"), ({"spectral_share": 1.0}, "spectral_share is 1.0"),
     ],
 )  # fmt: skip
 def test_numbers_out_of_their_range(settings, message):
@@ -136,4 +136,4 @@ def test_hinge_losses_and_feature_matching():
 
 def test_the_configuration_names_every_loss(from_repository):
     settings = yaml.safe_load((from_repository / "experiments" / "vocos.yaml").read_text())["model"]["init_args"]
-    assert {"mel_weight", "stft_weight", "adversarial_weight", "feature_weight", "spectral_epochs"} <= set(settings)
+    assert {"mel_weight", "stft_weight", "adversarial_weight", "feature_weight", "spectral_share"} <= set(settings)
