@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from copy import deepcopy
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -32,7 +33,8 @@ def instantiate(base: type[T], spec: Any, where: str, package: str | None = None
     parser.add_class_arguments(cls, "init_args")
     init_args = spec.get("init_args")
     try:
-        settings = parser.parse_object({"init_args": {} if init_args is None else init_args})
+        # a copy, for the parser writes what it makes into what it parses
+        settings = parser.parse_object({"init_args": {} if init_args is None else deepcopy(init_args)})
     except (ArgumentError, TypeError) as error:
         known = ", ".join(key.removeprefix("init_args.") for key, _ in parser.get_defaults().items()) or "none"
         reason = readable(str(error)).replace("Group 'init_args' does", "does")

@@ -1,5 +1,6 @@
 """Protectors: what each does to speech, edge cases, identities, and errors of one line."""
 
+import json
 import math
 import shutil
 
@@ -304,3 +305,13 @@ def test_errors_are_one_line(spec, message):
 def test_a_checkpoint_of_something_else(trained):
     with pytest.raises(PseganError, match="holds Classifier; give a checkpoint of a protecting system"):
         load_protector(trained("speaker_matcher"))
+
+
+def test_a_specification_is_left_as_it_is():
+    """It is written down afterwards: in a journal, in results."""
+    vocoder = {"class_path": "psegan.models.vocoder.GriffinLim", "init_args": {"n_iter": 2}}
+    spec = {"class_path": "psegan.protectors.CopySynthesis", "init_args": {"vocoder": vocoder}}
+    before = json.dumps(spec)
+    protector = load_protector(spec)
+    assert json.dumps(spec) == before
+    assert protector.vocoder.n_iter == 2 and json.dumps(protector.describe())

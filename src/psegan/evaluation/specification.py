@@ -137,6 +137,8 @@ class Evaluation:
             message = readable(str(error)).replace('"evaluation.', '"')
             raise PseganError(f"{where}: {message}") from None
         read: Evaluation = settings.evaluation
+        # as they were given: the parser makes objects of whatever names a class, at any depth
+        read = replace(read, vocoder=content.get("vocoder", read.vocoder), systems=content.get("systems") or {})
         every = {**read.systems, **(systems or {})}
         read._check(where, every)
         ladder = sorted(set(read.ladder), key=LADDER.index)

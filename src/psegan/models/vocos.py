@@ -41,22 +41,28 @@ class Vocos(Vocoder):
 
     Everything heavy happens 62.5 times a second rather than 16,000 times, which is what makes it fast. The magnitude is
     predicted as a correction, in log units, of the pseudo-inverse of the mel filters, so that training begins near the
-    right spectrum and spends its steps on the phase; that is ours, the rest is the paper's, smaller.
+    right spectrum and spends its steps on the phase. After training, a step of Griffin and Lim's makes the spectrum one that a
+    signal can have, at magnitudes halfway (in log units) between that signal's and the mel's. Both are ours, the rest is
+    the paper's, smaller.
 
     Args:
         width: channels of the residual path.
         hidden: channels inside the blocks.
         depth: blocks.
         kernel_size: frames that a block sees, odd.
+        consistency: how many such steps are taken, in evaluation mode.
     """
 
     window: Tensor
     inverse_bank: Tensor
 
-    def __init__(self, width: int = 256, hidden: int = 768, depth: int = 8, kernel_size: int = 7) -> None:
+    def __init__(
+        self, width: int = 256, hidden: int = 768, depth: int = 8, kernel_size: int = 7, consistency: int = 1
+    ) -> None:
         super().__init__()
         self.width, self.hidden, self.depth, self.kernel_size = width, hidden, depth, kernel_size
-        self.context = (kernel_size // 2) * (depth + 1) + FFT // HOP // 2
+        self.consistency = consistency
+        self.context = (kernel_size // 2) * (depth + 1) + FFT // HOP // 2 + consistency * FFT // HOP
         front_end = LogMel()
         self.register_buffer("window", front_end.window, persistent=False)
         self.register_buffer("inverse_bank", torch.linalg.pinv(front_end.bank), persistent=False)
@@ -81,5 +87,15 @@ class Vocos(Vocoder):
         with torch.autocast(log_mel.device.type, enabled=False):  # half-precision phases are audible
             prior = (self.inverse_bank @ log_mel.float().clamp(max=10.0).exp()).clamp(min=1e-5)
             spectrum = torch.polar(prior * correction.clamp(max=10.0).exp(), phase)
-            frames = torch.fft.irfft(spectrum, FFT, dim=1) * self.window.unsqueeze(1)
-            return overlap_add(frames, self.window, lengths)
+            waveform = self._inverse(spectrum, lengths)
+            for _ in range(0 if self.training else self.consistency):
+                spectrum = torch.stft(waveform, FFT, HOP, window=self.window, pad_mode="constant", return_complex=True)[
+                    ..., : prior.shape[2]
+                ]
+                magnitude = spectrum.abs().clamp(min=1e-8)
+                waveform = self._inverse(spectrum * (prior / magnitude).sqrt(), lengths)
+            return waveform
+
+    def _inverse(self, spectrum: Tensor, lengths: Tensor) -> Tensor:
+        frames = torch.fft.irfft(spectrum, FFT, dim=1) * self.window.unsqueeze(1)
+        return overlap_add(frames, self.window, lengths)

@@ -201,7 +201,10 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
     heard = json.loads((shipped / "config.json").read_text())["about"]["heard"]
     assert [one["role"] for one in heard] == ["itself", "the speaker matcher of itself", "the vocoder"]
     assert str(tmp_path) not in json.dumps(heard), "the places of this machine are nobody's business"
-    content = {**content, "ladder": ["ignorant"], "vocoder": "vocos", "systems": {}, "judges": {}, "verifier": {}}
+    griffin_lim = {"class_path": "psegan.models.vocoder.GriffinLim", "init_args": {"n_iter": 1}}
+    copy = {"class_path": "psegan.protectors.CopySynthesis", "init_args": {"vocoder": griffin_lim}}
+    content = {**content, "ladder": ["ignorant"], "vocoder": "vocos", "judges": {}, "verifier": {}}
+    content["systems"] = {"griffin-lim": copy}
     content["attackers"] = {"svm": content["attackers"]["svm"]}
     file = tmp_path / "evaluation.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
