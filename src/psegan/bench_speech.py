@@ -11,12 +11,13 @@ import numpy as np
 import soundfile
 import torch
 
+from psegan import cli
 from psegan.audio import HOP, SAMPLE_RATE, LogMel
 from psegan.models.melgan import MelGAN
 from psegan.models.vocoder import GriffinLim, Vocoder
 from psegan.models.vocos import Vocos
 from psegan.pretrained import fold_weight_norm
-from psegan.protect_command import DEFAULT_MODEL
+from psegan.protect_command import DEFAULT_MODEL, protect_all
 
 Value = tuple[float, str]
 """A number and its unit."""
@@ -56,14 +57,13 @@ def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) 
 
 def protect_speed(folder: Path, batch: int, files: int = 48) -> float:
     """Seconds of speech a second of the whole path, from files to files, with the released model ready in memory."""
-    from psegan.protect_command import build_arguments, protect_all
-
     source = folder / "files"
     if not source.exists():
         source.mkdir()
         for i in range(files):
             soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
-    arguments = build_arguments([str(source), "-o", str(folder / f"out-{batch}"), "--batch", str(batch)])
+    words = ["protect", str(source), "-o", str(folder / f"out-{batch}"), "--batch", str(batch)]
+    arguments = cli.build_parser().parse_args(words)
     summary, elapsed = protect_all(arguments)
     assert summary.done == files
     return summary.seconds / elapsed

@@ -150,9 +150,8 @@ class Protector(Shipped):
             try:
                 for window in windows(mel_blocks(_counted(recording), self.front_end)):
                     yield recording, window
-                    if (
-                        recording.error is not None and not window.last
-                    ):  # it cannot be written: the rest need not be read
+                    if recording.error is not None and not window.last:
+                        # it cannot be written: the rest need not be read
                         yield recording, None
                         break
             except PseganError as error:

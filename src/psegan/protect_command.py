@@ -92,13 +92,6 @@ def main(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def build_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of the command, from its words."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
-
-
 def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
     """Protect everything; what became of it, and the seconds that it took once the model was there.
 

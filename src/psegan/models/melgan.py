@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from psegan.audio import HOP, N_MELS
 from psegan.errors import PseganError
 from psegan.masking import mask_like
-from psegan.models.vocoder import Verdict, Vocoder
+from psegan.models.vocoder import Convolutions, Verdict, Vocoder
 
 SLOPE = 0.2
 """Of the leaky ReLUs."""
@@ -93,31 +93,22 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-class ScaleDiscriminator(nn.Module):
-    """Strided, grouped convolutions over samples.
+class ScaleDiscriminator(Convolutions):
+    """Strided, grouped convolutions over samples: ``(B, 1, T)`` → scores and features.
 
     Args:
         width: channels of the first layer, four times as many after each of the next, up to 64 times.
     """
 
     def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([weight_norm(nn.Conv1d(1, width, 15, padding=7))])
+        layers = [nn.Conv1d(1, width, 15, padding=7)]
         channels = width
         for _ in range(4):
             wider = min(channels * 4, 64 * width)
-            self.layers.append(weight_norm(nn.Conv1d(channels, wider, 41, 4, 20, groups=channels // 4)))
+            layers.append(nn.Conv1d(channels, wider, 41, 4, 20, groups=channels // 4))
             channels = wider
-        self.layers.append(weight_norm(nn.Conv1d(channels, channels, 5, padding=2)))
-        self.verdict = weight_norm(nn.Conv1d(channels, 1, 3, padding=1))
-
-    def forward(self, waveform: Tensor) -> Verdict:
-        """``(B, 1, T)`` → scores and features."""
-        features = []
-        for layer in self.layers:
-            waveform = F.leaky_relu(layer(waveform), SLOPE)
-            features.append(waveform)
-        return Verdict(self.verdict(waveform), features)
+        layers.append(nn.Conv1d(channels, channels, 5, padding=2))
+        super().__init__(layers, nn.Conv1d(channels, 1, 3, padding=1), SLOPE)
 
 
 class MultiScaleDiscriminator(nn.Module):

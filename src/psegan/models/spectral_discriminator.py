@@ -5,33 +5,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 
 from psegan.masking import pad_to_multiple
-from psegan.models.vocoder import Verdict
+from psegan.models.vocoder import Convolutions, Verdict
 
 SLOPE = 0.1
 """Of the leaky ReLUs."""
 
 
-class _Convolutions(nn.Module):
-    """A row of convolutions and the verdict after them."""
-
-    def __init__(self, layers: Sequence[nn.Conv2d]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
-        self.verdict = weight_norm(nn.Conv2d(layers[-1].out_channels, 1, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Verdict:
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), SLOPE)
-            features.append(x)
-        return Verdict(self.verdict(x), features)
-
-
-class PeriodDiscriminator(_Convolutions):
+class PeriodDiscriminator(Convolutions):
     """Looks at every ``period``-th sample, as periodic speech should be looked at.
 
     Args:
@@ -41,7 +23,8 @@ class PeriodDiscriminator(_Convolutions):
 
     def __init__(self, period: int, width: int) -> None:
         widths = [1, width, 2 * width, 4 * width, 8 * width]
-        super().__init__([nn.Conv2d(i, o, (5, 1), (3, 1), padding=(2, 0)) for i, o in itertools.pairwise(widths)])
+        layers = [nn.Conv2d(i, o, (5, 1), (3, 1), padding=(2, 0)) for i, o in itertools.pairwise(widths)]
+        super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.period = period
 
     def forward(self, waveform: Tensor) -> Verdict:
@@ -49,7 +32,7 @@ class PeriodDiscriminator(_Convolutions):
         return super().forward(pad_to_multiple(waveform, self.period).unflatten(1, (-1, self.period)).unsqueeze(1))
 
 
-class ResolutionDiscriminator(_Convolutions):
+class ResolutionDiscriminator(Convolutions):
     """Looks at a compressed magnitude spectrogram.
 
     Args:
@@ -64,7 +47,8 @@ class ResolutionDiscriminator(_Convolutions):
         layers = [
             nn.Conv2d(i, o, (7, 3), (2, 1 if i == 1 else 2), padding=(3, 1)) for i, o in itertools.pairwise(widths)
         ]
-        super().__init__([*layers, nn.Conv2d(widths[-1], widths[-1], 3, padding=1)])
+        layers.append(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
+        super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waveform: Tensor) -> Verdict:

@@ -166,7 +166,8 @@ class VocoderGAN(GANSystem):
 
     def vocoder_loss(self, context: Context) -> dict[str, Tensor]:
         """``L_G``."""
-        losses = self._distances(context)
+        convergence, log_stft = multi_resolution_stft(context.fake, context.real)
+        losses = {"mel": self._mel_distance(context), "convergence": convergence, "log_stft": log_stft}
         total = self.mel_weight * losses["mel"] + self.stft_weight * (losses["convergence"] + losses["log_stft"])
         if not self.spectral_only:
             with torch.no_grad():
@@ -176,11 +177,9 @@ class VocoderGAN(GANSystem):
             total = total + self.adversarial_weight * losses["adversarial"] + self.feature_weight * losses["features"]
         return {"total": total, **losses}
 
-    def _distances(self, context: Context) -> dict[str, Tensor]:
+    def _mel_distance(self, context: Context) -> Tensor:
         generated, _ = self.front_end.log_mel(context.fake, context.samples)
-        mel = masked_mean((generated - context.log_mel).abs(), context.frames)
-        convergence, log_stft = multi_resolution_stft(context.fake, context.real)
-        return {"mel": mel, "convergence": convergence, "log_stft": log_stft}
+        return masked_mean((generated - context.log_mel).abs(), context.frames)
 
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
         """See the base class; then average the weights."""
@@ -198,7 +197,7 @@ class VocoderGAN(GANSystem):
     def _judge(self, batch: SpeechBatch, stage: str) -> None:
         log_mel, frames = self.front_end.log_mel(batch.waveform, batch.length)
         fake = cut(self.averaged(log_mel, frames), batch.length, batch.waveform)
-        found = self._distances(Context(batch.waveform, fake, log_mel, batch.length, frames))
+        found = {"mel": self._mel_distance(Context(batch.waveform, fake, log_mel, batch.length, frames))}
         # these two have no masks: one utterance at a time, at its true length
         pairs = zip(fake, batch.waveform, batch.length.tolist(), strict=True)
         each = [multi_resolution_stft(ours[None, :n], theirs[None, :n]) for ours, theirs, n in pairs]
