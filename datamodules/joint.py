@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.base import CorpusDataModule, FolderDataModule, Utterance
+from datamodules.base import CorpusDataModule, FolderDataModule, SpeechLoader, Utterance
 from datamodules.emodb import EmoDBDataModule
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.splits import STAGES
@@ -26,20 +26,34 @@ class JointDataModule(CorpusDataModule):
     Args:
         root: folder that holds the corpora in folders of their names.
         corpora: two or more of ``ravdess`` and ``emodb``.
+        repeats: corpus → how often an epoch of training goes through it, 1 where none is given; a small corpus is
+            otherwise hardly heard beside a large one.
         kwargs: see :class:`CorpusDataModule`.
 
     Raises:
-        PseganError: fewer than two corpora, one of them twice, or an unknown one.
+        PseganError: fewer than two corpora, one of them twice, an unknown one, or no positive number of repeats.
     """
 
     title = "the joint corpus"
 
-    def __init__(self, root: str, corpora: Sequence[str] = tuple(PUBLISHED), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str,
+        corpora: Sequence[str] = tuple(PUBLISHED),
+        repeats: dict[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if unknown := sorted(set(corpora) - set(PUBLISHED)):
             raise PseganError(f"corpora holds {unknown[0]!r}; there are {', '.join(PUBLISHED)}")
         if len(corpora) < 2 or len(set(corpora)) < len(corpora):
             raise PseganError(f"corpora are {', '.join(corpora) or 'none'}, but must be two or more different ones")
+        self.repeats = dict(repeats or {})
+        for name, times in self.repeats.items():
+            if name not in corpora or times < 1:
+                raise PseganError(
+                    f"repeats holds {name}: {times}, but must give corpora of this one a number from 1 up"
+                )
         self.root, self.names = root, tuple(corpora)
         of_split = {key: kwargs[key] for key in ("split", "fold", "speakers", "split_seed") if key in kwargs}
         self.corpora = [PUBLISHED[name](root=str(Path(root) / name), **of_split) for name in corpora]
@@ -65,6 +79,12 @@ class JointDataModule(CorpusDataModule):
             for stage, part in parts.items():
                 part += [self._own(member, utterance) for utterance in member.split_utterances(stage)]
         return {stage: sorted(part, key=lambda utterance: utterance.id) for stage, part in parts.items()}
+
+    def train_dataloader(self) -> SpeechLoader:
+        """Shuffled crops of the training set, other crops in each repeat."""
+        utterances = self.split_utterances("train")
+        often = [u for u in utterances for _ in range(self.repeats.get(u.id.partition("/")[0], 1))]
+        return self._dataloader(self.dataset(often, train=True), self.batch_size, train=True)
 
     @property
     def n_folds(self) -> int:

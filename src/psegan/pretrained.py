@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from psegan.errors import PseganError
@@ -51,7 +51,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         """
         shipped = cls({name: describe(module) for name, module in modules.items()}, about)
         for name, module in modules.items():
-            shipped.get_submodule(name).load_state_dict(fold_weight_norm(copy.deepcopy(module)).state_dict())
+            shipped.get_submodule(name).load_state_dict(folded_state(module))
         return shipped
 
     @classmethod
@@ -184,6 +184,21 @@ def fold_weight_norm(module: nn.Module) -> nn.Module:
         if parametrize.is_parametrized(part, "weight"):
             parametrize.remove_parametrizations(part, "weight")
     return module
+
+
+def folded_state(module: nn.Module) -> dict[str, Tensor]:
+    """The ``state_dict`` that :func:`fold_weight_norm` would leave; the module stays as it is.
+
+    A copy cannot be folded instead: it shares its parametrised classes with the original, which folding would break.
+    """
+    state = {}
+    for name, tensor in module.state_dict().items():
+        owner, normalised, _ = name.partition(".parametrizations.weight.original")
+        if normalised:
+            state[f"{owner}.weight"] = module.get_submodule(owner).weight.detach()  # type: ignore[operator]
+        else:
+            state[name] = tensor
+    return state
 
 
 def build(spec: Any) -> nn.Module:

@@ -1,5 +1,7 @@
 """Two corpora as one: splits of each, ids and classes apart, loaders of each."""
 
+from collections import Counter
+
 import pytest
 import soundfile
 import torch
@@ -55,6 +57,21 @@ def test_speakers_can_be_kept_apart(root):
     assert joint.n_folds == 6
     with pytest.raises(PseganError, match="fold 0 to 5 only"):
         JointDataModule(root=root, split="speaker-disjoint", fold=6).setup()
+
+
+def test_a_small_corpus_is_repeated_in_training_alone(root):
+    once, often = JointDataModule(root=root), JointDataModule(root=root, repeats={"emodb": 4}, crop_seconds=0.05)
+    expected = {"ravdess": 1_200, "emodb": 400}
+    dataset = often.train_dataloader().dataset
+    assert Counter(u.id.partition("/")[0] for u in dataset.utterances) == expected
+    assert often.split_utterances("train") == once.split_utterances("train")
+    assert len(often.val_dataloader().dataset) == len(once.val_dataloader().dataset)
+
+
+@pytest.mark.parametrize("repeats", [{"emodb": 0}, {"timit": 2}])
+def test_repeats_that_mean_nothing(repeats):
+    with pytest.raises(PseganError, match="repeats holds"):
+        JointDataModule(root="nowhere", repeats=repeats)
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,16 @@ class Vocos(Vocoder):
 
     Everything heavy happens 62.5 times a second rather than 16,000 times, which is what makes it fast. The magnitude is
     predicted as a correction, in log units, of the pseudo-inverse of the mel filters, so that training begins near the
-    right spectrum and spends its steps on the phase. After training, a step of Griffin and Lim's makes the spectrum one that a
-    signal can have, at magnitudes halfway (in log units) between that signal's and the mel's. Both are ours, the rest is
-    the paper's, smaller.
+    right spectrum and spends its steps on the phase. Steps of Griffin and Lim's follow, in training too: each makes the
+    spectrum one that a signal can have, at magnitudes halfway (in log units) between that signal's and the mel's. Both
+    are ours, the rest is the paper's, smaller.
 
     Args:
         width: channels of the residual path.
         hidden: channels inside the blocks.
         depth: blocks.
         kernel_size: frames that a block sees, odd.
-        consistency: how many such steps are taken, in evaluation mode.
+        consistency: how many such steps are taken.
     """
 
     window: Tensor
@@ -88,7 +88,7 @@ class Vocos(Vocoder):
             prior = (self.inverse_bank @ log_mel.float().clamp(max=10.0).exp()).clamp(min=1e-5)
             spectrum = torch.polar(prior * correction.clamp(max=10.0).exp(), phase)
             waveform = self._inverse(spectrum, lengths)
-            for _ in range(0 if self.training else self.consistency):
+            for _ in range(self.consistency):
                 spectrum = torch.stft(waveform, FFT, HOP, window=self.window, pad_mode="constant", return_complex=True)[
                     ..., : prior.shape[2]
                 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from psegan.batch import SpeechBatch
@@ -25,6 +26,7 @@ from psegan.masking import mask_like
 from psegan.models.spectral_discriminator import SpectralDiscriminator
 from psegan.models.vocoder import Vocoder
 from psegan.models.vocos import Vocos
+from psegan.pretrained import folded_state
 from psegan.systems.base import load_checkpoint
 from psegan.systems.gan import GANSystem, Phase
 
@@ -59,6 +61,8 @@ class VocoderGAN(GANSystem):
         final_learning_rate: share of the learning rates that a cosine over the epochs ends at; 1 keeps them.
         gain: range of the random gain of each segment, in dB; the vocoder is to know quiet and loud speech.
         average: decay of the exponential moving average of the weights, which is what is judged and kept.
+        vocoder_checkpoint: weights to begin with, to go on from them or to fit them to other speech: name, folder or
+            checkpoint of a vocoder of the same sizes (:func:`psegan.vocoders.load_vocoder`); None begins with random ones.
         emotions, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`; emotions play no part.
 
     Raises:
@@ -80,6 +84,7 @@ class VocoderGAN(GANSystem):
         final_learning_rate: float = 1.0,
         gain: tuple[float, float] = (-12.0, 3.0),
         average: float = 0.999,
+        vocoder_checkpoint: str | None = None,
         emotions: tuple[str, ...] = (),
         gradient_clip: float | None = None,
         seed: int = 0,
@@ -104,6 +109,13 @@ class VocoderGAN(GANSystem):
         self.mel_weight, self.stft_weight = mel_weight, stft_weight
         self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
         self.spectral_share, self.final_learning_rate, self.gain = spectral_share, final_learning_rate, gain
+        self.vocoder_checkpoint = vocoder_checkpoint
+
+    def setup(self, stage: str) -> None:
+        """Start from other weights, where a training begins."""
+        if stage == "fit" and self.vocoder_checkpoint is not None:
+            begin_with(self.vocoder, self.vocoder_checkpoint)
+            self.averaged.module.load_state_dict(self.vocoder.state_dict())
 
     @property
     def spectral_only(self) -> bool:
@@ -212,6 +224,31 @@ def cut(waveform: Tensor, samples: Tensor, like: Tensor) -> Tensor:
     """A vocoder's whole frames ``(B, N · 256)``, cut to the true ``samples (B,)`` and the shape of ``like (B, T)``."""
     waveform = waveform[:, : like.shape[1]]
     return waveform * mask_like(samples, waveform)
+
+
+def begin_with(vocoder: nn.Module, spec: str) -> None:
+    """Give a vocoder the weights of another of its class, whose weight norm may be folded.
+
+    Raises:
+        PseganError: there is no such vocoder, or its weights are of other shapes.
+    """
+    from psegan.vocoders import load_vocoder  # which loads checkpoints of this system
+
+    weights = load_vocoder(spec).state_dict()
+    ours = folded_state(vocoder)
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in ours.items()}:
+        raise PseganError(
+            f"model.init_args.vocoder_checkpoint: {spec} is another vocoder than model.init_args.vocoder; "
+            "give them the same settings"
+        )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            owner, _, last = name.rpartition(".")
+            module = vocoder.get_submodule(owner)
+            if is_parametrized(module, last):
+                setattr(module, last, tensor)  # weight norm takes it apart
+            else:
+                getattr(module, last).copy_(tensor)
 
 
 def load_trained(path: str | Path) -> Vocoder:

@@ -18,6 +18,7 @@ from psegan.losses import (
     spectral_convergence,
 )
 from psegan.models.vocoder import Verdict
+from psegan.pretrained import Shipped, build
 from psegan.systems.vocoder import VocoderGAN, load_trained
 
 SMALL = [
@@ -87,6 +88,24 @@ def test_a_continued_training_is_an_uninterrupted_one(fitted, tmp_path):
     resumed = fitted("--trainer.max_epochs=2", "--ckpt_path=auto", f"--run.dir={tmp_path / 'parts'}").model.state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.parametrize("path", ["psegan.models.vocos.Vocos", "psegan.models.melgan.MelGAN"])
+def test_training_begins_with_shipped_weights(path, tmp_path):
+    def make(width: int = 32):
+        return build({"class_path": path, "init_args": {"width": width}})
+
+    torch.manual_seed(0)
+    shipped = make()
+    Shipped.assemble({"vocoder": shipped}, {}).save_pretrained(tmp_path / "shipped")
+    system = VocoderGAN({"emotion": 2}, vocoder=make, vocoder_checkpoint=str(tmp_path / "shipped"))
+    system.setup("fit")
+    mel, frames = torch.randn(1, 80, 9) - 5, torch.tensor([9])
+    for network in (system.vocoder, system.averaged):
+        torch.testing.assert_close(network.eval()(mel, frames), shipped.eval()(mel, frames), rtol=1e-4, atol=1e-5)
+    assert all(parameter.requires_grad for parameter in system.vocoder.parameters())
+    with pytest.raises(PseganError, match=r"init_args\.vocoder_checkpoint"):
+        VocoderGAN({"emotion": 2}, vocoder=lambda: make(16), vocoder_checkpoint=str(tmp_path / "shipped")).setup("fit")
 
 
 @pytest.mark.parametrize(
