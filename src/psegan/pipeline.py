@@ -2,15 +2,17 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psegan import estimate
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.stages import Fit, only_one, planned, train
+from psegan.stages import Fit, Record, cores, only_one, planned, train_all
 
 if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
@@ -24,11 +26,49 @@ class Stage:
         name: also its folder below the reproduction's.
         config: overlays for ``psegan fit``, in order.
         set: dotted key → value, laid over them; ``{stage}`` in a value becomes that earlier stage's checkpoint.
+        minutes: that it takes one core of the reference machine (:data:`psegan.estimate.REFERENCE`), if known.
     """
 
     name: str
     config: tuple[str, ...]
     set: dict[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+
+    @property
+    def references(self) -> list[str]:
+        """Stages whose checkpoints it reads."""
+        texts = (value for value in self.set.values() if isinstance(value, str))
+        return [name for text in texts for name in re.findall(r"\{([\w-]+)\}", text)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of the corpus, and in a speaker-disjoint one a fold, in which everything is trained and scored.
+
+    Attributes:
+        split: its name; empty for the one that the corpus file says.
+        fold: None where the split has no folds.
+    """
+
+    split: str = ""
+    fold: int | None = None
+
+    def folder(self, out: Path) -> Path:
+        """Of its trainings, below the reproduction's."""
+        return out / self.split / ("" if self.fold is None else f"systems-{self.fold}")
+
+    def any_fold(self, checkpoint: Path, out: Path) -> Path:
+        """A checkpoint of this part with ``{fold}`` for the fold, as evaluations have it."""
+        systems = self.folder(out)
+        return systems.with_name("systems-{fold}") / checkpoint.relative_to(systems)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What trainings are told of the data: dotted key → value."""
+        own: dict[str, Any] = {"split": self.split} if self.split else {}
+        if self.fold is not None:
+            own |= {"fold": self.fold, "speakers": "protector"}
+        return {f"data.init_args.{key}": value for key, value in own.items()}
 
 
 @dataclass(frozen=True)
@@ -44,6 +84,8 @@ class Reproduction:
         systems: name in the tables → stage.
         set: dotted key → value, laid over every stage.
         seed: added to the seed of every stage, and of the scoring's targets and noise.
+        evaluation_minutes: as ``minutes`` of a stage, of one split or fold.
+        splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
     """
 
     name: str
@@ -54,6 +96,8 @@ class Reproduction:
     systems: dict[str, str]
     set: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    evaluation_minutes: float | None = None
+    splits: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Reproduction":
@@ -63,20 +107,45 @@ class Reproduction:
             PseganError: the file is missing, is not YAML, or has unknown, missing, mistyped or dangling keys.
         """
         content = read_yaml(path)
-        _check_keys(path, content, cls, optional={"set", "seed"})
-        _check_types(path, content, {"stages": dict, "evaluation": str, "systems": dict, "set": dict, "seed": int})
+        _check_keys(path, content, cls, optional={"set", "seed", "evaluation_minutes", "splits"})
+        kinds = {"stages": dict, "evaluation": str, "systems": dict, "set": dict, "seed": int, "splits": dict}
+        _check_types(path, content, {**kinds, "evaluation_minutes": float})
+        for split in content.get("splits", {}):
+            _check_types(path, content["splits"], {split: list}, "splits.")
         stages = []
         for name, entry in content["stages"].items():
             where = f"{path}: stages.{name}"
             _check_types(path, content["stages"], {name: dict}, "stages.")
-            _check_keys(where, {"name": name, **entry}, Stage, optional={"set"})
-            _check_types(path, entry, {"config": list, "set": dict}, f"stages.{name}.")
-            stages.append(Stage(name, tuple(entry["config"]), entry.get("set", {})))
+            _check_keys(where, {"name": name, **entry}, Stage, optional={"set", "minutes"})
+            _check_types(path, entry, {"config": list, "set": dict, "minutes": float}, f"stages.{name}.")
+            stages.append(Stage(name, tuple(entry["config"]), entry.get("set", {}), entry.get("minutes")))
         names = [stage.name for stage in stages]
         for role, stage in content["systems"].items():
             if stage not in names:
                 raise PseganError(f"{path}: systems.{role} names stage {stage!r}; there are {', '.join(names)}")
         return cls(**{**content, "stages": tuple(stages)})
+
+    def parts(self) -> list[Part]:
+        """Where everything is trained and scored."""
+        if not self.splits:
+            return [Part()]
+        without: list[int | None] = [None]
+        return [Part(split, fold) for split, folds in self.splits.items() for fold in folds or without]
+
+    def narrowed(self, splits: Sequence[str] | None, folds: Sequence[int] | None) -> "Reproduction":
+        """The same with only some of the splits, and other folds of those that have any.
+
+        Raises:
+            PseganError: the experiment has no such split, or none with folds.
+        """
+        for split in splits or ():
+            if split not in self.splits:
+                known = ", ".join(self.splits) or "none, but that of its corpus file"
+                raise PseganError(f"--splits {split}: the experiment has {known}")
+        chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
+        if folds and not any(chosen.values()):
+            raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
+        return replace(self, splits={split: list(folds) if folds and own else own for split, own in chosen.items()})
 
 
 def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[str]) -> None:
@@ -90,9 +159,9 @@ def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[s
 
 
 def _check_types(path: str, content: dict[str, Any], kinds: dict[str, type], prefix: str = "") -> None:
-    names = {dict: "a mapping", list: "a list", int: "a whole number", str: "text"}
+    names = {dict: "a mapping", list: "a list", int: "a whole number", float: "a number", str: "text"}
     for key, kind in kinds.items():
-        if key in content and not isinstance(content[key], kind):
+        if key in content and not isinstance(content[key], (int, float) if kind is float else kind):
             raise PseganError(f"{path}: {prefix}{key} is {content[key]!r}, but must be {names[kind]}")
 
 
@@ -103,13 +172,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="folder of runs and results (instead of the experiment's)")
     parser.add_argument("--max-epochs", type=int, help="train no stage for longer than this, to check the path")
     parser.add_argument("--attackers", nargs="+", metavar="NAME", help="as for psegan evaluate")
-    parser.add_argument("--workers", type=int, help="processes of the evaluation at a time (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core)")
+    parser.add_argument("--splits", nargs="+", metavar="NAME", help="of those that the experiment names, only these")
+    parser.add_argument(
+        "--folds", nargs="+", type=int, metavar="K", help="of split speaker-disjoint (instead of the experiment's)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     require_positive(arguments, "max_epochs", "workers")
-    experiment = Reproduction.read(arguments.config)
+    experiment = Reproduction.read(arguments.config).narrowed(arguments.splits, arguments.folds)
     with only_one(Path(arguments.out or experiment.out)):
         reproduce(
             experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
@@ -132,47 +205,91 @@ def reproduce(
         out: its folder, instead of the experiment's.
         data_root: where the corpus lies, instead of the corpus file's ``root``.
         max_epochs: upper bound for every training.
-        workers: processes of the evaluation at a time; by default one a core.
+        workers: processes at a time; by default one a core.
         attackers: which to build, instead of the evaluation file's ladder.
 
     Raises:
         PseganError: the folder holds a stage of other settings, or whatever a stage raises.
     """
-    folder = Path(out or experiment.out)
-    total = len(experiment.stages) + 1
-    checkpoints = train_stages(experiment, experiment.stages, folder, data_root, max_epochs, total)
-    print(f"[{total}/{total}] evaluation", flush=True)
-    systems = {name: checkpoints[stage] for name, stage in experiment.systems.items()}
-    evaluate_systems(experiment, systems, folder, data_root, max_epochs, workers, attackers)
+    from psegan.evaluation.report import read_run, render_runs
+
+    folder, workers = Path(out or experiment.out), workers or cores()
+    parts = experiment.parts()
+    if max_epochs is None:
+        announce(experiment, folder, workers)
+    checkpoints = train_stages(experiment, experiment.stages, parts, folder, data_root, max_epochs, workers)
+    for split in dict.fromkeys(part.split for part in parts):
+        print(f"evaluation{f', split {split}' if split else ''}", flush=True)
+        of_split = [part for part in parts if part.split == split]
+        systems = {name: checkpoints[of_split[0], stage] for name, stage in experiment.systems.items()}
+        if of_split[0].fold is not None:
+            systems = {name: of_split[0].any_fold(path, folder) for name, path in systems.items()}
+        evaluate_systems(experiment, systems, folder / split, data_root, max_epochs, workers, attackers, parts=of_split)
+    if len(experiment.splits) > 1:
+        page = folder / "report.html"
+        render_runs(
+            [read_run(folder / split) for split in experiment.splits], page, f"psegan reproduce: {experiment.name}"
+        )
+        print(page, flush=True)
+
+
+def announce(experiment: Reproduction, folder: Path, workers: int) -> None:
+    """Say how long what is not complete will take, where the experiment knows."""
+    parts = experiment.parts()
+    trainings = [(part.folder(folder) / stage.name, stage.minutes) for part in parts for stage in experiment.stages]
+    minutes = [m for path, m in trainings if not Record(path / "stage.json", {}).complete]
+    scored = [part for part in parts if not (folder / part.split / "results.json").is_file()]
+    minutes += [experiment.evaluation_minutes] * len(scored)
+    known = [m for m in minutes if m is not None]
+    if known:
+        print(estimate.line(sum(known), workers, complete=len(known) == len(minutes)), flush=True)
 
 
 def train_stages(
     experiment: Reproduction,
     stages: Sequence[Stage],
+    parts: Sequence[Part],
     folder: Path,
     data_root: str | None,
     max_epochs: int | None,
-    total: int,
-) -> dict[str, Path]:
-    """Train stages of an experiment in order, but for those that are complete.
+    workers: int,
+) -> dict[tuple[Part, str], Path]:
+    """Train stages of an experiment in every part, side by side where none reads another, but for those that are complete.
 
     Args:
         experiment: whose.
         stages: each after those it refers to.
+        parts: in each of which every stage is trained.
         folder: of all of them.
         data_root, max_epochs: see :func:`reproduce`.
-        total: how many steps to count up to.
+        workers: processes at a time.
 
     Returns:
-        Name → checkpoint.
+        Part and name → checkpoint.
 
     Raises:
         PseganError: see :func:`reproduce`.
     """
-    checkpoints: dict[str, Path] = {}
-    for number, stage in enumerate(stages, 1):
-        values = _settings(experiment, stage, data_root, max_epochs)
-        checkpoints[stage.name] = train(_fit(experiment, stage, values, folder, checkpoints), f"[{number}/{total}]")
+    known: set[str] = set()
+    for stage in stages:
+        for name in stage.references:
+            if name not in known:
+                raise PseganError(f"stage {stage.name} refers to {{{name}}}, which is no earlier stage")
+        known.add(stage.name)
+    checkpoints: dict[tuple[Part, str], Path] = {}
+    waiting = list(stages)
+    while waiting:
+        trained = {name for _, name in checkpoints}
+        wave = [stage for stage in waiting if trained.issuperset(stage.references)]
+        waiting = [stage for stage in waiting if stage not in wave]
+        fits = {
+            (p, s.name): _fit(experiment, s, p, folder, data_root, max_epochs, checkpoints) for p in parts for s in wave
+        }
+        for fit in fits.values():
+            what = "continuing: " * fit.record.begun + f"psegan {shlex.join(fit.words())}"
+            print(f"{fit.name}: {'complete, nothing to do' if fit.complete else what}", flush=True)
+        train_all(list(fits.values()), workers, "training stages")
+        checkpoints |= {key: fit.checkpoint for key, fit in fits.items()}
     return checkpoints
 
 
@@ -185,6 +302,7 @@ def evaluate_systems(
     workers: int | None = None,
     attackers: list[str] | None = None,
     seed: int | None = None,
+    parts: Sequence[Part] = (Part(),),
 ) -> None:
     """Evaluate systems as an experiment does its own.
 
@@ -194,6 +312,7 @@ def evaluate_systems(
         folder: of everything that the evaluation makes.
         data_root, max_epochs, workers, attackers: see :func:`reproduce`.
         seed: of the evaluation, instead of the experiment's.
+        parts: the split and its folds.
 
     Raises:
         PseganError: see :func:`psegan.evaluation.evaluate.evaluate`.
@@ -201,6 +320,10 @@ def evaluate_systems(
     from psegan.evaluation.evaluate import evaluate
 
     evaluation = read_evaluation(experiment, {name: str(path) for name, path in systems.items()}, attackers)
+    if parts[0].split:
+        disjoint = parts[0].fold is not None
+        own = {"split": parts[0].split} | ({"speakers": "attacker"} if disjoint else {})
+        evaluation = replace(evaluation, data=evaluation.data | own, folds=[part.fold or 0 for part in parts])
     seed = experiment.seed if seed is None else seed
     evaluate(replace(evaluation, out=str(folder), seed=seed), data_root, max_epochs, workers)
 
@@ -224,9 +347,11 @@ def read_evaluation(experiment: Reproduction, systems: dict[str, str], attackers
     return replace(evaluation, name=experiment.name, corpus=experiment.corpus, data=evaluation.data | data)
 
 
-def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max_epochs: int | None) -> dict[str, Any]:
+def _settings(
+    experiment: Reproduction, stage: Stage, part: Part, data_root: str | None, max_epochs: int | None
+) -> dict[str, Any]:
     """Dotted key → value: what is laid over a stage's overlays."""
-    values = {**experiment.set, **stage.set}
+    values = {**experiment.set, **part.values, **stage.set}
 
     if planned(stage.config, values, "trainer.devices", 1) not in (1, "1"):
         raise PseganError(f"stage {stage.name}: psegan reproduce trains on one device; remove trainer.devices")
@@ -242,13 +367,21 @@ def _settings(experiment: Reproduction, stage: Stage, data_root: str | None, max
 
 
 def _fit(
-    experiment: Reproduction, stage: Stage, values: dict[str, Any], folder: Path, checkpoints: dict[str, Path]
+    experiment: Reproduction,
+    stage: Stage,
+    part: Part,
+    folder: Path,
+    data_root: str | None,
+    max_epochs: int | None,
+    checkpoints: dict[tuple[Part, str], Path],
 ) -> Fit:
-    """The training of a stage, with the checkpoints that it refers to."""
-    files = {}
-    for key, value in values.items():
-        for name in re.findall(r"\{([\w-]+)\}", value) if isinstance(value, str) else ():
-            if name not in checkpoints:
-                raise PseganError(f"stage {stage.name}: {key} refers to {{{name}}}, which is no earlier stage")
-            files[name] = checkpoints[name]
-    return Fit(stage.name, folder / stage.name, (*stage.config, experiment.corpus), values, files, experiment.name)
+    """The training of a stage in a part, with the checkpoints that it refers to."""
+    values = _settings(experiment, stage, part, data_root, max_epochs)
+    files = {name: checkpoints[part, name] for name in stage.references}
+    run = part.folder(folder) / stage.name
+    name = str(run.relative_to(folder))
+    best = planned(stage.config, values, "best.monitor", None) is not None
+    return Fit(
+        name, run, (*stage.config, experiment.corpus), values, files, experiment.name,
+        "best.ckpt" if best else "last.ckpt",
+    )  # fmt: skip

@@ -5,7 +5,6 @@ import ctypes
 import fcntl
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -186,23 +185,6 @@ def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: A
         if isinstance(found, dict) and last in found:
             return found[last]
     return default
-
-
-def train(fit: Fit, progress: str = "") -> Path:
-    """Run a training in this process, unless it is complete, and return its checkpoint."""
-    label = f"{progress} {fit.name}".strip()
-    if fit.complete:
-        print(f"{label}: complete, nothing to do")
-        return fit.checkpoint
-    print(f"{label}: {'continuing: ' * fit.record.begun}psegan {shlex.join(fit.words())}", flush=True)
-    from psegan import training
-
-    started = time.monotonic()
-    fit.record.begin()
-    training.main(fit.words())
-    fit.finish()
-    print(f"{label}: {time.monotonic() - started:.0f} s", flush=True)
-    return fit.checkpoint
 
 
 def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:

@@ -99,7 +99,10 @@ def run_trials(
     if experiment is not None and not all(_checkpoints_are_there(fit) for fit in fits.values()):
         stages = [stage for stage in experiment.stages if stage.name not in experiment.systems.values()]
         with only_one(folder):
-            train_stages(experiment, stages, folder, arguments.data_root, arguments.max_epochs, len(stages))
+            train_stages(
+                experiment, stages, experiment.parts(), folder, arguments.data_root, arguments.max_epochs,
+                arguments.workers or cores(),
+            )  # fmt: skip
     ready = [_with_files(fit) for fit in fits.values()]
     devices = torch_devices()
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 
 from psegan.errors import PseganError
 from psegan.evaluation.results import Results
-from psegan.pipeline import Reproduction, _settings, reproduce
+from psegan.pipeline import Part, Reproduction, _settings, announce, reproduce
 from psegan.stages import Record
 
 
@@ -53,7 +54,7 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
     assert "<html" in (out / "report.html").read_text()
     assert (out / "psegan" / "config.yaml").exists()
     printed = capsys.readouterr().out
-    assert "[5/5] evaluation" in printed
+    assert "\nevaluation\n" in printed
     assert "report.html" in printed
 
     stages = [path for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts]
@@ -75,6 +76,39 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
         match=r"speaker was made with other settings \(set\.model\.init_args\.learning_rate was None, now 0\.0001\)",
     ):
         run(experiment_file)
+
+
+def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path, capsys):
+    content = yaml.safe_load(experiment_file.read_text())
+    content["splits"] = {"paper": [], "speaker-disjoint": [0, 1]}
+    content["set"]["data.init_args.n_speakers"] = 8
+    content["stages"] = {name: stage | {"minutes": 1} for name, stage in content["stages"].items()}
+    for name in ("emotion", "speaker"):  # who only watch a training
+        content["stages"].pop(name)
+        content["stages"]["psegan"]["set"].pop(f"privacy.{name}_classifier")
+    evaluation = yaml.safe_load((tmp_path / "evaluation.yaml").read_text())
+    evaluation |= {"judges": {}, "verifier": {}, "shuffles": 1}
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
+    experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    experiment = Reproduction.read(str(experiment_file))
+    announce(experiment, tmp_path / "out", workers=2)
+    assert re.search(r"about .* with 2 process\(es\) at a time, and what has no estimate", capsys.readouterr().out)
+    reproduce(experiment.narrowed(["speaker-disjoint"], None), max_epochs=1, workers=2)
+    assert not (tmp_path / "out" / "paper").exists()
+    disjoint = tmp_path / "out" / "speaker-disjoint"
+    results = Results.from_json(disjoint / "results.json")
+    assert {row.fold for row in results.rows} == {None, 0, 1}
+    heard = results.header["heard by the systems"]["psegan"]
+    assert "speaker-disjoint" in heard
+    for fold in (0, 1):
+        config = yaml.safe_load((disjoint / f"systems-{fold}" / "psegan" / "config.yaml").read_text())
+        assert config["data"]["init_args"]["speakers"] == "protector"
+        assert config["data"]["init_args"]["fold"] == fold
+    with pytest.raises(PseganError, match="--splits random: the experiment has paper, speaker-disjoint"):
+        experiment.narrowed(["random"], None)
+    with pytest.raises(PseganError, match="none of the experiment's splits has folds"):
+        experiment.narrowed(["paper"], [2])
+    assert experiment.narrowed(None, [2]).splits == {"paper": [], "speaker-disjoint": [2]}
 
 
 def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, tmp_path):
@@ -178,5 +212,7 @@ def test_a_seed_reaches_every_stage(experiment_file):
     content["seed"] = 3
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     experiment = Reproduction.read(str(experiment_file))
-    seeds = {stage.name: _settings(experiment, stage, None, None)["seed_everything"] for stage in experiment.stages}
+    seeds = {
+        stage.name: _settings(experiment, stage, Part(), None, None)["seed_everything"] for stage in experiment.stages
+    }
     assert seeds == {"emotion": 3, "speaker": 3, "speaker_matcher": 1003, "psegan": 3}

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from psegan.errors import PseganError
-from psegan.stages import Fit, log_path, only_one, train, train_all
+from psegan.stages import Fit, log_path, only_one, train_all
 
 VALUES = {
     "model.init_args.attribute": "gender", "trainer.max_epochs": 1, "trainer.limit_train_batches": 2,
@@ -27,24 +27,24 @@ def test_trainings_side_by_side_fail_apart(from_repository, tmp_path):
     assert "fit:" in log_path(fits[0]).read_text()
 
 
-def test_a_complete_training_is_left_alone_and_another_refused(from_repository, tmp_path, capsys):
+def test_a_complete_training_is_left_alone_and_another_refused(from_repository, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("a")
 
     def fit(**more: object) -> Fit:
         return Fit("gender", tmp_path / "run", CONFIGS, {**VALUES, **more}, {"labels": labels})
 
-    train(fit())
+    train_all([fit()], 1, "training")
     stamp = fit().checkpoint.stat().st_mtime_ns
-    train(fit())
-    assert "gender: complete, nothing to do" in capsys.readouterr().out
+    assert fit().complete
+    train_all([fit()], 1, "training")
     assert fit().checkpoint.stat().st_mtime_ns == stamp
     message = r"run was made with other settings \(set\.seed_everything was None, now 3\)"
     with pytest.raises(PseganError, match=message):
-        train(fit(seed_everything=3))
+        train_all([fit(seed_everything=3)], 1, "training")
     labels.write_text("b")
     with pytest.raises(PseganError, match=r"inputs\.labels was"):
-        train(fit())
+        train_all([fit()], 1, "training")
 
 
 def test_references_become_paths(from_repository, tmp_path):
@@ -56,7 +56,7 @@ def test_references_become_paths(from_repository, tmp_path):
 def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tmp_path):
     fit = Fit("gender", tmp_path / "run", CONFIGS, VALUES, result="best.ckpt")
     with pytest.raises(PseganError, match=r"ended without writing .*best\.ckpt"):
-        train(fit)
+        train_all([fit], 1, "training")
 
 
 def test_a_folder_has_one_master(tmp_path):

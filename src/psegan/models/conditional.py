@@ -21,6 +21,7 @@ class ConditionalUNet(nn.Module):
         bottleneck: see :class:`psegan.models.unet.UNet`.
         residual: predict what to add to the input rather than the output itself. The last convolution then starts at
             zero, so that training begins from the identity and spends its steps on what has to change.
+        smooth: see :class:`psegan.models.unet.UNet`.
         widths: channels of the U-Net's levels.
         embedding_dim: size of the label embedding.
     """
@@ -33,15 +34,17 @@ class ConditionalUNet(nn.Module):
         residual: bool = True,
         widths: Sequence[int] = (8, 16, 32, 64, 128),
         embedding_dim: int = 16,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         rows = N_MELS // 2 ** (len(widths) - 1)
         self.n_labels, self.noise_dim, self.residual = n_labels, noise_dim, residual
-        self.widths, self.embedding_dim = tuple(widths), embedding_dim
+        self.widths, self.embedding_dim, self.smooth = tuple(widths), embedding_dim, smooth
         self.embedding = nn.Embedding(n_labels, embedding_dim) if n_labels else None
         self.project_label = nn.Linear(embedding_dim, rows) if n_labels else None
         self.project_noise = nn.Linear(noise_dim, rows) if noise_dim else None
-        self.unet = UNet(condition_maps=bool(n_labels) + bool(noise_dim), widths=widths, bottleneck=bottleneck)
+        maps = bool(n_labels) + bool(noise_dim)
+        self.unet = UNet(maps, widths, bottleneck, smooth)
         if residual:
             self.unet.start_at_zero()
 

@@ -1,6 +1,6 @@
 """Discriminators that classify emotion into K classes and "fake", the last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from psegan.audio import N_MELS
 from psegan.masking import MaskedBatchNorm2d, masked_statistics, strided_length
+from psegan.models.classifier import SpeechEncoder
 
 
 class StridedDiscriminator(nn.Module):
@@ -39,6 +40,36 @@ class StridedDiscriminator(nn.Module):
             x = F.leaky_relu(norm(conv(x), lengths), 0.2)
         pooled = torch.cat(masked_statistics(x.flatten(1, 2), lengths), 1)
         return self.output(F.leaky_relu(self.hidden(self.dropout(pooled)), 0.2))
+
+
+class ClassifierDiscriminator(nn.Module):
+    """The network of an emotion :class:`~psegan.systems.Classifier`, which can begin with a trained one's weights.
+
+    Args:
+        n_classes: outputs, "fake" included.
+        encoder: makes the network from spectrogram to embedding.
+    """
+
+    def __init__(self, n_classes: int, encoder: Callable[[], nn.Module] = SpeechEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder()
+        self.output = nn.Linear(self.encoder.embedding_dim, n_classes)  # type: ignore[arg-type]
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, 80, N)`` scaled log-mel and frames ``(B,)`` → logits ``(B, n_classes)``."""
+        return self.output(F.relu(self.encoder(mel, lengths)))
+
+    def begin_with(self, encoder: nn.Module, head: nn.Linear) -> None:
+        """Take a classifier's weights; outputs that it lacks, "fake", begin undecided.
+
+        Raises:
+            RuntimeError: the encoder is of another shape.
+        """
+        self.encoder.load_state_dict(encoder.state_dict())
+        known = head.out_features
+        with torch.no_grad():
+            self.output.weight[:known], self.output.bias[:known] = head.weight, head.bias
+            self.output.weight[known:], self.output.bias[known:] = 0.0, head.bias.mean()
 
 
 class AlexNetDiscriminator(nn.Module):

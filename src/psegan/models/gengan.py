@@ -17,13 +17,14 @@ class GenGANGenerator(nn.Module):
         noise_dim: frames of the bottleneck that the noise spans, each row with draws of its own; 65 frames are 16.6 s,
             the public code's padding. A shorter utterance gets the beginning, a longer one repeats it.
         residual: predict what to add to the input rather than the output itself, from nothing on.
+        smooth: see :class:`psegan.models.unet.UNet`.
     """
 
-    def __init__(self, noise_dim: int = 65, residual: bool = True) -> None:
+    def __init__(self, noise_dim: int = 65, residual: bool = True, smooth: bool = False) -> None:
         super().__init__()
-        self.unet = UNet(condition_maps=1)
+        self.unet = UNet(condition_maps=1, smooth=smooth)
         self.rows = N_MELS // self.unet.stride
-        self.noise_dim, self.residual = noise_dim, residual
+        self.noise_dim, self.residual, self.smooth = noise_dim, residual, smooth
         self.project_noise = nn.Linear(noise_dim, noise_dim)
         if residual:
             self.unet.start_at_zero()

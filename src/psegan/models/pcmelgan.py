@@ -8,11 +8,11 @@ class PCMelGANFilter(ConditionalUNet):
 
     Args:
         noise_dim: size of the noise vector.
-        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
+        residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
     """
 
-    def __init__(self, noise_dim: int = 10, residual: bool = True) -> None:
-        super().__init__(0, noise_dim, residual=residual)
+    def __init__(self, noise_dim: int = 10, residual: bool = True, smooth: bool = False) -> None:
+        super().__init__(0, noise_dim, residual=residual, smooth=smooth)
 
 
 class PCMelGANGenerator(ConditionalUNet):
@@ -21,9 +21,9 @@ class PCMelGANGenerator(ConditionalUNet):
     Args:
         n_emotions: number of emotion classes.
         noise_dim: size of the noise vector.
-        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
+        residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
     """
 
-    def __init__(self, n_emotions: int, noise_dim: int = 10, residual: bool = True) -> None:
-        super().__init__(n_emotions, noise_dim, residual=residual)
+    def __init__(self, n_emotions: int, noise_dim: int = 10, residual: bool = True, smooth: bool = False) -> None:
+        super().__init__(n_emotions, noise_dim, residual=residual, smooth=smooth)
         self.n_emotions = n_emotions

@@ -38,15 +38,24 @@ class UNet(nn.Module):
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
         bottleneck: a module ``(x (B, C, H, T), lengths (B,)) -> (B, C, H, T)`` applied at the bottleneck before the
             condition joins, or None.
+        smooth: average the output over three bands and five frames, with triangular weights. Frames overlap fourfold and
+            low bands share the window's main lobe, so no signal has a spectrogram that differs faster than that: a
+            vocoder undoes such differences, and what they were to achieve.
     """
+
+    kernel: Tensor
 
     def __init__(
         self,
         condition_maps: int = 0,
         widths: Sequence[int] = (8, 16, 32, 64, 128),
         bottleneck: nn.Module | None = None,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
+        self.smooth = smooth
+        bands, frames = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
+        self.register_buffer("kernel", torch.outer(bands, frames)[None, None], persistent=False)
         self.stride = 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(DoubleConv(i, o) for i, o in zip([1, *widths[:-1]], widths, strict=True))
         self.bottleneck = bottleneck
@@ -88,5 +97,8 @@ class UNet(nn.Module):
         for block, (skip, level) in zip(self.decoder, reversed(skips), strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(torch.cat([skip, x], 1), level)
-        x = self.output(x).squeeze(1)[..., : mel.shape[-1]]
-        return x * mask_like(lengths, x)
+        x = self.output(x)[..., : mel.shape[-1]]
+        mask = mask_like(lengths, x)
+        if self.smooth:
+            x = F.conv2d(x * mask, self.kernel.to(x.dtype), padding="same")
+        return (x * mask).squeeze(1)

@@ -18,7 +18,9 @@ from psegan.errors import PseganError
 from psegan.losses import distortion, fake_loss
 from psegan.masking import MaskedBatchNorm2d
 from psegan.models.conversion import Conversion, Draws
+from psegan.models.discriminator import ClassifierDiscriminator
 from psegan.random import seeded
+from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem
 
 
@@ -49,10 +51,13 @@ class AdversarialSystem(GANSystem):
         discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, to recognise
             emotion; afterwards their batch norm keeps the statistics of real speech. Without it a light discriminator
             learns to spot fakes first and never what emotion is (docs/paper.md).
+        discriminator_checkpoint: an emotion :class:`~psegan.systems.Classifier` of the same training speech, whose weights
+            every discriminator begins with, instead of a warm-up; they must be
+            :class:`~psegan.models.discriminator.ClassifierDiscriminator`. Needed to begin a training only.
         gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
-        PseganError: the warm-up is no such share.
+        PseganError: the warm-up is no such share, or there is one beside a checkpoint.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class AdversarialSystem(GANSystem):
         n_classes: dict[str, int],
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
+        discriminator_checkpoint: str | None = None,
         gradient_clip: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -69,8 +75,38 @@ class AdversarialSystem(GANSystem):
             raise PseganError(
                 f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
             )
-        self.discriminator_warmup = discriminator_warmup
+        if discriminator_warmup and discriminator_checkpoint is not None:
+            raise PseganError(
+                "model.init_args: discriminators that begin with a classifier (discriminator_checkpoint) know emotion; "
+                "set discriminator_warmup to 0"
+            )
+        self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
         self._planned_warmup: int | None = None
+
+    def setup(self, stage: str) -> None:
+        """Give the discriminators a classifier's weights, where a training begins."""
+        path = self.discriminator_checkpoint
+        if stage != "fit" or path is None:
+            return
+        classifier = load_classifier(path, "emotion")
+        for name in self._discriminators():
+            discriminator = self.get_submodule(name)
+            if not isinstance(discriminator, ClassifierDiscriminator):
+                raise PseganError(
+                    f"model.init_args.discriminator_checkpoint: {name} is a {type(discriminator).__name__}, which cannot "
+                    "begin with a classifier; make it a psegan.models.discriminator.ClassifierDiscriminator"
+                )
+            try:
+                if classifier.n_classes["emotion"] != self.n_emotions:
+                    raise RuntimeError("its emotions are others")
+                discriminator.begin_with(classifier.encoder, classifier.head)
+            except RuntimeError:
+                raise PseganError(
+                    f"{path} has another encoder than model.init_args.{name}, or other emotions; give them the same"
+                ) from None
+
+    def _discriminators(self) -> list[str]:
+        return [name for phase in self.phases() if phase.warms_up for name in phase.networks]
 
     @property
     @abstractmethod
@@ -124,13 +160,12 @@ class AdversarialSystem(GANSystem):
         self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
 
     def on_train_epoch_start(self) -> None:
-        """After the warm-up, freeze the discriminators' batch statistics."""
-        if 0 < self.warmup_epochs <= self.current_epoch:
-            for phase in self.phases():
-                for name in phase.networks if phase.warms_up else ():
-                    for module in self.get_submodule(name).modules():
-                        if isinstance(module, MaskedBatchNorm2d):
-                            module.eval()
+        """Of discriminators that have learnt emotion, freeze the batch statistics."""
+        if self.discriminator_checkpoint is not None or 0 < self.warmup_epochs <= self.current_epoch:
+            for name in self._discriminators():
+                for module in self.get_submodule(name).modules():
+                    if isinstance(module, MaskedBatchNorm2d):
+                        module.eval()
 
     def emotion_or_fake(
         self, discriminator: nn.Module, real: Tensor, fake: Tensor, lengths: Tensor, emotion: Tensor

@@ -59,7 +59,7 @@ class PSEGAN(AdversarialSystem):
         speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
         target: ``uniform`` draws emotions to move to from all classes; the name of one fixes it (the ablation, and the
             conversion of every emotion to neutral).
-        emotions, discriminator_warmup, gradient_clip, seed: see :class:`AdversarialSystem`.
+        emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed: see :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown choice, or a speaker matcher that is missing or does not fit.
@@ -82,10 +82,11 @@ class PSEGAN(AdversarialSystem):
         target: str = UNIFORM,
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
+        discriminator_checkpoint: str | None = None,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, emotions, discriminator_warmup, gradient_clip, seed)
+        super().__init__(n_classes, emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed)
         self.save_hyperparameters(logger=False)
         if target != UNIFORM and target not in self.emotions:
             raise PseganError(
@@ -150,7 +151,8 @@ class PSEGAN(AdversarialSystem):
         return {"total": total, **losses}
 
     def setup(self, stage: str) -> None:
-        """Read the speaker matcher, where a training begins."""
+        """See the base class; and read the speaker matcher."""
+        super().setup(stage)
         if stage != "fit" or self._speaker_matcher_is_trained or self.speaker_matcher_checkpoint is None:
             return
         assert self.speaker_matcher is not None

@@ -2,8 +2,10 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from scipy.signal import convolve2d
 from torch import nn
 from torch.nn import functional as F
 
@@ -44,7 +46,7 @@ def test_sizes_are_those_of_the_sources():
 
 
 @pytest.mark.parametrize("frames", [1, 15, 16, 17, 188])
-@pytest.mark.parametrize("options", [{}, {"grn_repeats": 0}, {"residual": False}, {"noise_dim": 0}])
+@pytest.mark.parametrize("options", [{}, {"grn_repeats": 0}, {"residual": False}, {"noise_dim": 0}, {"smooth": True}])
 def test_generator_takes_any_length(frames, options):
     mel, lengths, target, noise = inputs(2, frames)
     out = generator(**options)(mel, lengths, target, noise)
@@ -78,7 +80,19 @@ def test_grn_sees_far():
     assert reach[2] > 2 * reach[0]
 
 
-@pytest.mark.parametrize("make", [lambda: generator(), lambda: generator(residual=False, grn_repeats=1)])
+def test_a_smooth_generator_changes_what_a_signal_can_follow():
+    mel, lengths, target, noise = inputs(1, 64)
+    rough, smooth = (generator(smooth=one).eval() for one in (False, True))
+    smooth.load_state_dict(rough.state_dict())
+    change, smoothed = ((network(mel, lengths, target, noise) - mel)[0].detach() for network in (rough, smooth))
+    kernel = np.outer([1, 2, 1], [1, 2, 3, 2, 1]) / 36
+    expected = convolve2d(change.numpy(), kernel, mode="same")
+    torch.testing.assert_close(smoothed, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: generator(), lambda: generator(smooth=True), lambda: generator(residual=False, grn_repeats=1)]
+)
 def test_generator_ignores_padding(make):
     network = make()
     mel, lengths, target, noise = inputs(2, 90)
@@ -94,14 +108,13 @@ def test_generator_ignores_padding(make):
 
 
 @pytest.mark.parametrize("frames", [1, 17, 1100])
-@pytest.mark.parametrize("residual", [True, False])
-def test_the_baselines_take_any_length_and_ignore_padding(frames, residual):
+@pytest.mark.parametrize("options", [{}, {"residual": False}, {"smooth": True}])
+def test_the_baselines_take_any_length_and_ignore_padding(frames, options):
     torch.manual_seed(1)
     mel, lengths, target = torch.rand(2, 80, frames), torch.tensor([frames, max(1, frames - 9)]), torch.tensor([3, 4])
     mel[1, :, int(lengths[1]) :] = 0
     gengan, pc_filter, pc_generator = (
-        moved(make(residual=residual)).eval()
-        for make in (GenGANGenerator, PCMelGANFilter, partial(PCMelGANGenerator, 8))
+        moved(make(**options)).eval() for make in (GenGANGenerator, PCMelGANFilter, partial(PCMelGANGenerator, 8))
     )
     noise, rows = torch.randn(2, 10), torch.randn(2, 5, 65)
     for run in (

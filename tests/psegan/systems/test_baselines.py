@@ -1,5 +1,6 @@
 """GenGAN and PCMelGAN: their own phases, losses and labels."""
 
+import copy
 import csv
 import math
 
@@ -12,6 +13,7 @@ from psegan.losses import ambiguity, certainty, squared_distortion, three_deviat
 from psegan.random import seeded
 from psegan.systems import PSEGAN, GenGAN, PCMelGAN
 from psegan.systems.adversarial import load_system
+from psegan.systems.classifier import load_classifier
 
 CLASSES = {"emotion": 5, "speaker": 4, "gender": 2, "content": 2}
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fearful")
@@ -51,6 +53,52 @@ def test_each_phase_moves_only_its_own_network(name, fitted):
         }
         assert moved == {phase}
     assert all(p.requires_grad for p in system.parameters())
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_discriminators_begin_with_a_classifier(name, fitted, trained):
+    """They judge as it does, "fake" aside; what it knows of real speech stays; and the run says whose weights they are."""
+    path = trained("emotion")
+    names = [part for part in PHASES[name] if part.endswith("discriminator")]
+    options = [f"--model.init_args.discriminator_checkpoint={path}"]
+    options += [f"--model.init_args.{one}=psegan.models.discriminator.ClassifierDiscriminator" for one in names]
+    system = fitted(name, *options).model
+    moved = {one: copy.deepcopy(system.get_submodule(one)) for one in names}
+    system.setup("fit")
+    classifier = load_classifier(path, "emotion")
+    mel, lengths = torch.rand(2, 80, 40, generator=torch.Generator().manual_seed(0)), torch.tensor([40, 30])
+    for one in names:
+        logits = system.get_submodule(one).eval()(mel, lengths)
+        torch.testing.assert_close(logits[:, :5], classifier(mel, lengths))
+        assert not torch.equal(moved[one].output.weight, system.get_submodule(one).output.weight)
+        for key, value in moved[one].state_dict().items():
+            if "running" in key:
+                assert torch.equal(value, system.get_submodule(one).state_dict()[key])
+    assert system.warmup_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.init_args.discriminator_checkpoint={speaker}"], "classifies speaker, not emotion"),
+        (["--model.init_args.discriminator_checkpoint={emotion}"], "StridedDiscriminator, which cannot begin with"),
+        (
+            ["--model.init_args.discriminator_checkpoint={emotion}", "--model.init_args.discriminator_warmup=0.3"],
+            "set discriminator_warmup to 0",
+        ),
+        (
+            ["--model.init_args.discriminator_checkpoint={emotion}",
+             "--model.init_args.discriminator=psegan.models.discriminator.ClassifierDiscriminator",
+             "--model.init_args.discriminator.init_args.encoder=psegan.models.recurrent.RecurrentEncoder"],
+            "has another encoder",
+        ),
+    ],
+)  # fmt: skip
+def test_classifiers_that_no_discriminator_can_begin_with(options, message, fitted, trained):
+    paths = {name: trained(name) for name in ("speaker", "emotion")}
+    with pytest.raises((PseganError, SystemExit)) as error:
+        fitted("gengan", *(option.format(**paths) for option in options))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("name", PHASES)

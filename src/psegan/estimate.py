@@ -1,0 +1,57 @@
+"""How long work will take: minutes measured on a reference machine, times how fast this one is."""
+
+import math
+import time
+
+REFERENCE = "one core of an AMD EPYC of 2024 with bfloat16 instructions"
+"""Whose minutes experiment files name."""
+REFERENCE_SECONDS = 0.078
+"""That :func:`seconds` finds there."""
+
+
+def line(minutes: float, workers: int, complete: bool) -> str:
+    """A sentence on how long work will take.
+
+    Args:
+        minutes: of one core of the reference machine.
+        workers: processes at a time.
+        complete: whether nothing is missing from the minutes.
+    """
+    expected = minutes * seconds() / REFERENCE_SECONDS / workers
+    more = "" if complete else ", and what has no estimate"
+    return f"This will take about {duration(expected)} with {workers} process(es) at a time{more}."
+
+
+def duration(minutes: float) -> str:
+    """Minutes as a person says them."""
+    if minutes < 1:
+        return "a minute"
+    if minutes < 100:
+        return f"{math.ceil(minutes)} minutes"
+    return f"{minutes / 60:.1f} hours"
+
+
+def seconds() -> float:
+    """That the accelerator, or else one core, takes for a step of a small classifier of speech; the best of a few."""
+    import torch  # takes seconds to import
+
+    from psegan.models.classifier import SpeechEncoder
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            encoder = SpeechEncoder().to(device)
+        mel, lengths = torch.zeros(16, 80, 188, device=device), torch.full((16,), 188, device=device)
+        found = []
+        for _ in range(6):
+            started = time.perf_counter()
+            with torch.autocast(device, torch.bfloat16):
+                embedding = encoder(mel, lengths)
+            embedding.float().square().sum().backward()
+            float(embedding.detach().sum())  # waits for the device
+            found.append(time.perf_counter() - started)
+        return min(found)
+    finally:
+        torch.set_num_threads(threads)
