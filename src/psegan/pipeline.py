@@ -37,8 +37,7 @@ class Stage:
     @property
     def references(self) -> list[str]:
         """Stages whose checkpoints it reads."""
-        texts = (value for value in self.set.values() if isinstance(value, str))
-        return [name for text in texts for name in re.findall(r"\{([\w-]+)\}", text)]
+        return [name for value in self.set.values() for name in re.findall(r"\{([\w-]+)\}", str(value))]
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def run_trials(
         stages = [stage for stage in experiment.stages if stage.name not in experiment.systems.values()]
         with only_one(folder):
             train_stages(
-                experiment, stages, experiment.parts(), folder, arguments.data_root, arguments.max_epochs,
+                experiment, stages, experiment.parts()[:1], folder, arguments.data_root, arguments.max_epochs,
                 arguments.workers or cores(),
             )  # fmt: skip
     ready = [_with_files(fit) for fit in fits.values()]

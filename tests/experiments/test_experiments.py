@@ -107,6 +107,22 @@ def test_paper_preset(run, tiny):
     assert [(group["lr"], tuple(group["betas"])) for group in settings] == [(2e-4, (0.5, 0.9)), (1e-4, (0.5, 0.9))]
 
 
+@pytest.mark.parametrize(
+    ("system", "presets"),
+    [
+        ("psegan.yaml", ["trained_discriminator"]),
+        ("pcmelgan.yaml", ["trained_discriminator", "trained_discriminators"]),
+    ],
+)
+def test_presets_of_trained_discriminators(system, presets, run, tiny, trained):
+    overlays = [system, *(f"presets/{preset}.yaml" for preset in presets)]
+    model = run(overlays, [*tiny, f"--model.init_args.discriminator_checkpoint={trained('emotion')}"]).model
+    names = ["discriminator", "filter_discriminator"][: len(presets)]
+    assert {type(model.get_submodule(name)).__name__ for name in names} == {"ClassifierDiscriminator"}
+    networks = [model.generator, *([model.filter] if len(presets) > 1 else [])]
+    assert all(network.smooth for network in networks)
+
+
 @pytest.mark.parametrize("corpus", ["ravdess", "emodb"])
 def test_corpora(corpus, run, corpora_root):
     root = [f"--config=experiments/corpora/{corpus}.yaml", f"--data.init_args.root={corpora_root / corpus}"]
@@ -133,7 +149,9 @@ def test_reproductions(file, from_repository, trained, tmp_path):
     """Every stage's overlays and settings parse; test_pipeline runs the stages."""
     experiment = Reproduction.read(f"experiments/{file}")
     for stage in experiment.stages:
-        values = {key: value for key, value in stage.set.items() if not isinstance(value, str) or "{" not in value}
+        values = {
+            key: value for key, value in stage.set.items() if "{" not in str(value)
+        }  # earlier stages' checkpoints
         options = [f"--{key}={value}" for key, value in values.items()]
         configs = [f"--config={config}" for config in (*stage.config, experiment.corpus)]
         parsed = yaml.safe_load(print_config(["fit", *configs, *options]))
@@ -161,6 +179,7 @@ def test_no_file_is_forgotten():
         *SYSTEMS, "neutral.yaml", *(f"ablations/{name}.yaml" for name in
           ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target")),
         "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py
+        "presets/trained_discriminator.yaml", "presets/trained_discriminators.yaml",
         "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
         "corpora/ravdess_emodb.yaml", "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
         *(file for file in FILES if file.startswith(("reproduce/", "evaluate/"))),

@@ -136,12 +136,14 @@ def ancestry(source: str, role: str) -> list[Heard]:
     content = read_yaml(config)
     family = [Heard(role, source, content.get("data") or {})]
     for key, value in ((content.get("model") or {}).get("init_args") or {}).items():
-        if key.endswith("_checkpoint") and value:
-            member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
-            if is_shipped(value) or (_config(Path(value)).is_file() and Path(value).is_file()):
-                family += ancestry(value, member)
+        if not key.endswith("_checkpoint") or not value:
+            continue
+        member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
+        for one in value if isinstance(value, list) else [value]:
+            if is_shipped(one) or (_config(Path(one)).is_file() and Path(one).is_file()):
+                family += ancestry(one, member)
             else:
-                print(f"psegan: warning: {value} is gone, so what {member} has heard is not known", file=sys.stderr)
+                print(f"psegan: warning: {one} is gone, so what {member} has heard is not known", file=sys.stderr)
     return family
 
 

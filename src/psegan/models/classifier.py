@@ -1,6 +1,6 @@
 """Encoders that turn a spectrogram into one vector: the body of classifiers, attackers and the speaker matcher."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,3 +81,19 @@ class SpeechEncoder(nn.Module):
         for block in self.blocks:
             x, lengths = block(x, lengths)
         return self.embedding(self.pooling(x.flatten(1, 2), lengths))
+
+
+class EncoderEnsemble(nn.Module):
+    """Several encoders as one, whose cosine is the mean of theirs.
+
+    Args:
+        encoders: one or more.
+    """
+
+    def __init__(self, encoders: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, n_bands, N)`` and frames ``(B,)`` → their embeddings in a row, each of length 1."""
+        return torch.cat([F.normalize(encoder(mel, lengths).float(), dim=-1) for encoder in self.encoders], -1)

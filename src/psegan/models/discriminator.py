@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from psegan.audio import N_MELS
 from psegan.masking import MaskedBatchNorm2d, masked_statistics, strided_length
+from psegan.models.augmentation import SpectrogramAugmentation
 from psegan.models.classifier import SpeechEncoder
 
 
@@ -48,15 +49,24 @@ class ClassifierDiscriminator(nn.Module):
     Args:
         n_classes: outputs, "fake" included.
         encoder: makes the network from spectrogram to embedding.
+        augmentation: makes what changes the spectrograms that it hears in training, real and generated: a generator that
+            has to convince it through masks learns less that only this one network is convinced by.
     """
 
-    def __init__(self, n_classes: int, encoder: Callable[[], nn.Module] = SpeechEncoder) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        encoder: Callable[[], nn.Module] = SpeechEncoder,
+        augmentation: Callable[[], nn.Module] = SpectrogramAugmentation,
+    ) -> None:
         super().__init__()
-        self.encoder = encoder()
+        self.encoder, self.augmentation = encoder(), augmentation()
         self.output = nn.Linear(self.encoder.embedding_dim, n_classes)  # type: ignore[arg-type]
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and frames ``(B,)`` → logits ``(B, n_classes)``."""
+        if self.training:  # its draws are as global as a dropout's
+            mel, lengths = self.augmentation(mel, lengths, torch.default_generator)
         return self.output(F.relu(self.encoder(mel, lengths)))
 
     def begin_with(self, encoder: nn.Module, head: nn.Linear) -> None:

@@ -54,6 +54,8 @@ class AdversarialSystem(GANSystem):
         discriminator_checkpoint: an emotion :class:`~psegan.systems.Classifier` of the same training speech, whose weights
             every discriminator begins with, instead of a warm-up; they must be
             :class:`~psegan.models.discriminator.ClassifierDiscriminator`. Needed to begin a training only.
+        fake_weight: of "fake" in the loss of a K+1-class discriminator; at 1, telling fakes crowds out what it knows of
+            emotion, as speech that is well protected is hard to tell from real speech.
         gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
@@ -66,6 +68,7 @@ class AdversarialSystem(GANSystem):
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
+        fake_weight: float = 1.0,
         gradient_clip: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -81,6 +84,7 @@ class AdversarialSystem(GANSystem):
                 "set discriminator_warmup to 0"
             )
         self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
+        self.fake_weight = fake_weight
         self._planned_warmup: int | None = None
 
     def setup(self, stage: str) -> None:
@@ -183,7 +187,7 @@ class AdversarialSystem(GANSystem):
         if self.warming_up:
             return {"total": of_real, "real": of_real, "accuracy": accuracy}
         of_fake = fake_loss(discriminator(fake.detach(), lengths))
-        return {"total": of_real + of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
+        return {"total": of_real + self.fake_weight * of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
         """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""

@@ -39,7 +39,8 @@ class GenGAN(AdversarialSystem):
         generator_optimizer, discriminator_optimizer: the public code's are Adam, 3e-4, betas (0.5, 0.99).
         distortion_weight: weight of the distortion.
         adversarial_weight: weight of the ambiguity.
-        emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed: see :class:`AdversarialSystem`.
+        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
+            :class:`AdversarialSystem`.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class GenGAN(AdversarialSystem):
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
+        fake_weight: float = 1.0,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed)
+        super().__init__(
+            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
+        )
         self.save_hyperparameters(logger=False)
         self.generator = generator()
         self.discriminator = discriminator(self.n_emotions + 1)

@@ -58,7 +58,8 @@ class PCMelGAN(AdversarialSystem):
             emotion, which with two classes is the public code's flipped label.
         distortion_weight: λ.
         distortion_budget: ε.
-        emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed: see :class:`AdversarialSystem`.
+        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
+            :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown goal.
@@ -81,10 +82,13 @@ class PCMelGAN(AdversarialSystem):
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
+        fake_weight: float = 1.0,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed)
+        super().__init__(
+            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
+        )
         self.save_hyperparameters(logger=False)
         if filter_goal not in ("entropy", "other"):
             raise PseganError(f"model.init_args.filter_goal is {filter_goal!r}, but must be entropy or other")

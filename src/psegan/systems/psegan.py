@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
 from psegan.losses import distortion, pcgan_distortion, speaker_consistency
-from psegan.models.classifier import SpeechEncoder
+from psegan.models.classifier import EncoderEnsemble, SpeechEncoder
 from psegan.models.conditional import ConditionalUNet
 from psegan.models.conversion import ToEmotion
 from psegan.models.discriminator import StridedDiscriminator
@@ -48,8 +48,9 @@ class PSEGAN(AdversarialSystem):
         discriminator: makes the discriminator from the number of its outputs, emotions + 1.
         speaker_matcher: makes an encoder of the shape of the checkpoint's.
         speaker_matcher_checkpoint: a speaker :class:`~psegan.systems.Classifier`, whose encoder becomes the frozen
-            matcher, or name or folder of shipped weights (``speaker-matcher-ravdess``). Needed to begin a training with
-            ``speaker_weight`` above 0; afterwards it is part of the checkpoint.
+            matcher, or name or folder of shipped weights (``speaker-matcher-ravdess``); or several, all of one shape,
+            whose losses are averaged: what convinces all of them is rarer than what convinces one. Needed to begin a
+            training with ``speaker_weight`` above 0; afterwards it is part of the checkpoint.
         generator_optimizer: of the generator; the article's is Adam, 1e-4, betas (0.5, 0.9).
         discriminator_optimizer: of the discriminator; the article's is Adam, 2e-4, betas (0.5, 0.9).
         distortion_weight: weight of the distortion.
@@ -59,7 +60,8 @@ class PSEGAN(AdversarialSystem):
         speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
         target: ``uniform`` draws emotions to move to from all classes; the name of one fixes it (the ablation, and the
             conversion of every emotion to neutral).
-        emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed: see :class:`AdversarialSystem`.
+        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
+            :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown choice, or a speaker matcher that is missing or does not fit.
@@ -71,7 +73,7 @@ class PSEGAN(AdversarialSystem):
         generator: Callable[[int], ConditionalUNet] = PSEGANGenerator,
         discriminator: Callable[[int], nn.Module] = StridedDiscriminator,
         speaker_matcher: Callable[[], nn.Module] = SpeechEncoder,
-        speaker_matcher_checkpoint: str | None = None,
+        speaker_matcher_checkpoint: str | list[str] | None = None,
         generator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-4, betas=(0.5, 0.9)),
         discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.9)),
         distortion_weight: float = 5.0,
@@ -83,10 +85,13 @@ class PSEGAN(AdversarialSystem):
         emotions: Sequence[str] = (),
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
+        fake_weight: float = 1.0,
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, emotions, discriminator_warmup, discriminator_checkpoint, gradient_clip, seed)
+        super().__init__(
+            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
+        )
         self.save_hyperparameters(logger=False)
         if target != UNIFORM and target not in self.emotions:
             raise PseganError(
@@ -96,8 +101,10 @@ class PSEGAN(AdversarialSystem):
         self.target = target
         self.generator = generator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
-        self.speaker_matcher = speaker_matcher().requires_grad_(False) if speaker_weight else None
-        self.speaker_matcher_checkpoint = speaker_matcher_checkpoint
+        given = speaker_matcher_checkpoint
+        self.speaker_matcher_checkpoints = [given] if isinstance(given, str) else list(given or ())
+        ensemble = EncoderEnsemble(speaker_matcher() for _ in range(max(len(self.speaker_matcher_checkpoints), 1)))
+        self.speaker_matcher = ensemble.requires_grad_(False) if speaker_weight else None
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.distortion_form, self.distortion_budget = distortion_form, distortion_budget
         self.distortion_weight = distortion_weight
@@ -153,24 +160,16 @@ class PSEGAN(AdversarialSystem):
     def setup(self, stage: str) -> None:
         """See the base class; and read the speaker matcher."""
         super().setup(stage)
-        if stage != "fit" or self._speaker_matcher_is_trained or self.speaker_matcher_checkpoint is None:
+        if stage != "fit" or self._speaker_matcher_is_trained or not self.speaker_matcher_checkpoints:
             return
         assert self.speaker_matcher is not None
-        path = self.speaker_matcher_checkpoint
-        if is_shipped(path):
-            attribute, weights = read_about(path).get("attribute"), load_part(path, "encoder").state_dict()
-        else:
-            checkpoint = load_checkpoint(path, "Classifier")
-            attribute, prefix = checkpoint["hyper_parameters"]["attribute"], "encoder."
-            weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-        if attribute != "speaker":
-            raise PseganError(f"{path} does not classify speakers; give a checkpoint of the speaker matcher")
-        try:
-            self.speaker_matcher.load_state_dict(weights)
-        except RuntimeError:
-            raise PseganError(
-                f"{path} has another encoder than model.init_args.speaker_matcher; give them the same settings"
-            ) from None
+        for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
+            try:
+                encoder.load_state_dict(_speaker_encoder(path))
+            except RuntimeError:
+                raise PseganError(
+                    f"{path} has another encoder than model.init_args.speaker_matcher; give them the same settings"
+                ) from None
         self._speaker_matcher_is_trained = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -195,3 +194,16 @@ class PSEGAN(AdversarialSystem):
         super().on_train_epoch_start()
         if self.speaker_matcher is not None:
             self.speaker_matcher.eval()
+
+
+def _speaker_encoder(path: str) -> dict[str, Tensor]:
+    """Weights of a speaker classifier's encoder, from its checkpoint or from shipped weights."""
+    if is_shipped(path):
+        attribute, weights = read_about(path).get("attribute"), load_part(path, "encoder").state_dict()
+    else:
+        checkpoint = load_checkpoint(path, "Classifier")
+        attribute, prefix = checkpoint["hyper_parameters"]["attribute"], "encoder."
+        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    if attribute != "speaker":
+        raise PseganError(f"{path} does not classify speakers; give a checkpoint of the speaker matcher")
+    return weights

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import json
 
 import lightning as L
 import pytest
@@ -11,11 +12,12 @@ from lightning.pytorch.plugins import MixedPrecision
 from psegan import training
 from psegan.batch import SpeechBatch
 from psegan.errors import PseganError
-from psegan.losses import distortion
+from psegan.losses import distortion, speaker_consistency
 from psegan.models.psegan import PSEGANGenerator
 from psegan.random import seeded
 from psegan.systems import PSEGAN
 from psegan.systems.adversarial import Protected, load_system
+from psegan.systems.classifier import load_classifier
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -53,6 +55,24 @@ def test_each_phase_moves_only_its_own_weights(fitted):
             assert torch.equal(value, matcher[name]), f"the frozen speaker matcher's {name} moved in {phase.name}"
     assert all(p.requires_grad for network in networks.values() for p in network.parameters()), "left toggled"
     assert not any(p.requires_grad for p in system.speaker_matcher.parameters())
+
+
+def test_several_speaker_matchers_count_alike(fitted, trained):
+    """The loss is the mean of what each alone would find; all of them are frozen and stay as they were."""
+    matcher = trained("speaker_matcher")
+    two = json.dumps([matcher, trained("speaker")])
+    system = fitted(f"--model.init_args.speaker_matcher_checkpoint={two}").model
+    real, fake = torch.rand(2, 3, 80, 40, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([40, 30, 20])
+    each = [
+        float(speaker_consistency(encoder(fake, lengths), encoder(real, lengths)))
+        for encoder in (load_classifier(path, "speaker").encoder for path in (matcher, trained("speaker")))
+    ]
+    ensemble = system.speaker_matcher.eval()
+    found = float(speaker_consistency(ensemble(fake, lengths), ensemble(real, lengths)))
+    assert found == pytest.approx(sum(each) / 2, rel=1e-4)
+    assert each[0] != pytest.approx(each[1])
+    assert not any(parameter.requires_grad for parameter in ensemble.parameters())
 
 
 def test_only_the_discriminator_learns_in_its_warmup(fitted, tmp_path):
