@@ -98,6 +98,8 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     disjoint = tmp_path / "out" / "speaker-disjoint"
     results = Results.from_json(disjoint / "results.json")
     assert {row.fold for row in results.rows} == {None, 0, 1}
+    assert results.header["folds"] == {"synthetic": 4}
+    assert "2 of 4 folds" in (disjoint / "report.html").read_text()
     heard = results.header["heard by the systems"]["psegan"]
     assert "speaker-disjoint" in heard
     for fold in (0, 1):

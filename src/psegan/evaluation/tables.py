@@ -296,6 +296,7 @@ class Setting:
         n: utterances of most emotion scores.
         seeds: of the runs.
         folds: how many there were.
+        of_folds: how many the protocol has; 0 where nobody says.
         chance: chance levels of accuracies by attribute.
         validity: attacker → its accuracy on original speech, none where nobody measured it.
         shuffled: UAR (or accuracy) on original speech of the attacker whose labels were shuffled.
@@ -305,6 +306,7 @@ class Setting:
     n: int | None
     seeds: list[int]
     folds: int
+    of_folds: int
     chance: dict[str, float]
     validity: dict[str, Cell | None]
     shuffled: Cell | None
@@ -393,8 +395,10 @@ class _Scores:
         self.rows: dict[tuple[str, str, str | None, str, str], dict[int | None, list[Row]]] = {}
         self.chance: dict[str, dict[str, float]] = {}
         self.folds: dict[str, set[int]] = {}
+        self.of_folds: dict[str, int] = {}
         for seed, results in replications.items():
             self.chance |= results.header.get("chance", {})
+            self.of_folds |= results.header.get("folds", {})
             for row in results.rows:
                 if row.split == split:
                     key = row.corpus, row.system, row.attacker, row.attribute, row.metric
@@ -511,6 +515,7 @@ class _Scores:
             counts.most_common(1)[0][0] if counts else None,
             sorted(seed for seed in seeds if seed is not None),
             len(self.folds.get(corpus, ())),
+            self.of_folds.get(corpus, 0),
             self.chance.get(corpus, {}),
             validity,
             next((cell for cell in shuffled if cell is not None), None),

@@ -32,7 +32,8 @@ def setting_text(setting: Setting) -> str:
     """What the tables of a corpus rest on, in a line: count, folds, seeds, chance, validity, shuffled labels."""
     parts = [] if setting.n is None else [f"n = {setting.n} utterances"]
     if setting.folds:
-        parts.append(f"{setting.folds} fold{'s' * (setting.folds > 1)}")
+        part = f" of {setting.of_folds}" if setting.of_folds > setting.folds else ""
+        parts.append(f"{setting.folds}{part} fold{'s' * (max(setting.folds, setting.of_folds) > 1)}")
     if setting.seeds:
         parts.append(f"seed{'s' * (len(setting.seeds) > 1)} {', '.join(map(str, setting.seeds))}")
     if setting.chance:

@@ -57,7 +57,7 @@ class Vocos(Vocoder):
     inverse_bank: Tensor
 
     def __init__(
-        self, width: int = 256, hidden: int = 768, depth: int = 8, kernel_size: int = 7, consistency: int = 1
+        self, width: int = 256, hidden: int = 768, depth: int = 8, kernel_size: int = 7, consistency: int = 2
     ) -> None:
         super().__init__()
         self.width, self.hidden, self.depth, self.kernel_size = width, hidden, depth, kernel_size
