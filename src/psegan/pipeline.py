@@ -12,7 +12,7 @@ from psegan import estimate
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.stages import Fit, Record, cores, only_one, planned, train_all
+from psegan.stages import Fit, Record, only_one, planned, train_all, usual_workers
 
 if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
@@ -111,6 +111,10 @@ class Reproduction:
         _check_types(path, content, {**kinds, "evaluation_minutes": float})
         for split in content.get("splits", {}):
             _check_types(path, content["splits"], {split: list}, "splits.")
+            _check_folds(f"{path}: splits.{split}", split, content["splits"][split])
+        for key, value in content.get("set", {}).items():
+            if re.search(r"\{[\w-]+\}", str(value)):
+                raise PseganError(f"{path}: set.{key} refers to a stage, which only the set of another stage can")
         stages = []
         for name, entry in content["stages"].items():
             where = f"{path}: stages.{name}"
@@ -141,6 +145,8 @@ class Reproduction:
             if split not in self.splits:
                 known = ", ".join(self.splits) or "none, but that of its corpus file"
                 raise PseganError(f"--splits {split}: the experiment has {known}")
+        if folds:
+            _check_folds("--folds", "speaker-disjoint", list(folds))
         chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
         if folds and not any(chosen.values()):
             raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
@@ -157,6 +163,14 @@ def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[s
             raise PseganError(f"{where}: lacks the key {key!r}")
 
 
+def _check_folds(where: str, split: str, folds: list[Any]) -> None:
+    numbers = [fold for fold in folds if isinstance(fold, int) and fold >= 0]
+    if len(set(numbers)) < len(folds):
+        raise PseganError(f"{where} holds {folds}, but must hold different whole numbers from 0 on")
+    if (split == "speaker-disjoint") != bool(folds):
+        raise PseganError(f"{where} holds {folds}: split speaker-disjoint needs folds, and no other split has any")
+
+
 def _check_types(path: str, content: dict[str, Any], kinds: dict[str, type], prefix: str = "") -> None:
     names = {dict: "a mapping", list: "a list", int: "a whole number", float: "a number", str: "text"}
     for key, kind in kinds.items():
@@ -171,7 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="folder of runs and results (instead of the experiment's)")
     parser.add_argument("--max-epochs", type=int, help="train no stage for longer than this, to check the path")
     parser.add_argument("--attackers", nargs="+", metavar="NAME", help="as for psegan evaluate")
-    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core, four trainings a GPU)")
     parser.add_argument("--splits", nargs="+", metavar="NAME", help="of those that the experiment names, only these")
     parser.add_argument(
         "--folds", nargs="+", type=int, metavar="K", help="of split speaker-disjoint (instead of the experiment's)"
@@ -204,7 +218,7 @@ def reproduce(
         out: its folder, instead of the experiment's.
         data_root: where the corpus lies, instead of the corpus file's ``root``.
         max_epochs: upper bound for every training.
-        workers: processes at a time; by default one a core.
+        workers: processes at a time; by default one a core, and four trainings a GPU.
         attackers: which to build, instead of the evaluation file's ladder.
 
     Raises:
@@ -212,11 +226,11 @@ def reproduce(
     """
     from psegan.evaluation.report import read_run, render_runs
 
-    folder, workers = Path(out or experiment.out), workers or cores()
+    folder, trainings = Path(out or experiment.out), workers or usual_workers()
     parts = experiment.parts()
     if max_epochs is None:
-        announce(experiment, folder, workers)
-    checkpoints = train_stages(experiment, experiment.stages, parts, folder, data_root, max_epochs, workers)
+        announce(experiment, folder, trainings)
+    checkpoints = train_stages(experiment, experiment.stages, parts, folder, data_root, max_epochs, trainings)
     for split in dict.fromkeys(part.split for part in parts):
         print(f"evaluation{f', split {split}' if split else ''}", flush=True)
         of_split = [part for part in parts if part.split == split]
@@ -224,11 +238,10 @@ def reproduce(
         if of_split[0].fold is not None:
             systems = {name: of_split[0].any_fold(path, folder) for name, path in systems.items()}
         evaluate_systems(experiment, systems, folder / split, data_root, max_epochs, workers, attackers, parts=of_split)
-    if len(experiment.splits) > 1:
+    scored = [path.parent for path in sorted(folder.glob("*/results.json"))]  # by earlier starts with other splits too
+    if experiment.splits and len(scored) > 1:
         page = folder / "report.html"
-        render_runs(
-            [read_run(folder / split) for split in experiment.splits], page, f"psegan reproduce: {experiment.name}"
-        )
+        render_runs([read_run(one) for one in scored], page, f"psegan reproduce: {experiment.name}")
         print(page, flush=True)
 
 
@@ -237,8 +250,9 @@ def announce(experiment: Reproduction, folder: Path, workers: int) -> None:
     parts = experiment.parts()
     trainings = [(part.folder(folder) / stage.name, stage.minutes) for part in parts for stage in experiment.stages]
     minutes = [m for path, m in trainings if not Record(path / "stage.json", {}).complete]
-    scored = [part for part in parts if not (folder / part.split / "results.json").is_file()]
-    minutes += [experiment.evaluation_minutes] * len(scored)
+    verdicts = [folder / part.split / f"fold-{part.fold or 0}" / "verdicts" for part in parts]
+    unscored = [path for path in verdicts if not (path.is_dir() and (path.parents[1] / "results.json").is_file())]
+    minutes += [experiment.evaluation_minutes] * len(unscored)
     known = [m for m in minutes if m is not None]
     if known:
         print(estimate.line(sum(known), workers, complete=len(known) == len(minutes)), flush=True)

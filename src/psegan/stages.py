@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -203,10 +204,12 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     waiting = [fit for fit in fits if not fit.complete]
     bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
     running: dict[Fit, subprocess.Popen[bytes]] = {}
+    place: dict[Fit, int] = {}
     shown = ""
     failures: dict[Fit, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    gpus = devices()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -214,6 +217,10 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
                 fit.record.begin()
                 with log_path(fit).open("ab") as log:
                     command = [sys.executable, "-m", "psegan.cli", *fit.words()]
+                    if gpus > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+                        taken = Counter(place.values())
+                        place[fit] = min(range(gpus), key=lambda gpu: taken[gpu])
+                        environment["CUDA_VISIBLE_DEVICES"] = str(place[fit])
                     running[fit] = subprocess.Popen(
                         command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
                     )
@@ -222,6 +229,7 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
                 bar.set_postfix_str(names)
                 shown = names
             for fit in [fit for fit, process in running.items() if process.poll() is not None]:
+                place.pop(fit, None)
                 try:
                     if running.pop(fit).returncode == 0:
                         fit.finish()
@@ -240,6 +248,18 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     if failures:
         fit, said = next(iter(failures.items()))
         raise PseganError(f"{len(failures)} of {len(fits)} trainings failed, {fit.name} first: {said}")
+
+
+def devices() -> int:
+    """GPUs; 0 without any."""
+    import torch  # takes seconds to import
+
+    return torch.cuda.device_count()
+
+
+def usual_workers() -> int:
+    """Trainings at a time: four on each GPU, since these networks are small, or else one a core."""
+    return min(4 * devices(), cores()) or cores()
 
 
 def cores() -> int:

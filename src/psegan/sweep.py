@@ -17,7 +17,7 @@ from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import atomic_path, read_yaml, write_text
 from psegan.pipeline import Reproduction, evaluate_systems, read_evaluation, train_stages
-from psegan.stages import Fit, Record, cores, only_one, planned, train_all
+from psegan.stages import Fit, Record, only_one, planned, train_all, usual_workers
 from psegan.sweep_file import Sweep, Trial
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``psegan sweep``."""
     parser.add_argument("file", metavar="FILE", help="a W&B sweep file, as experiments/sweeps/systems.yaml")
     parser.add_argument("--out", help="folder of trials, evaluation and report (default: runs/sweeps/NAME)")
-    parser.add_argument("--workers", type=int, help="trials at a time (default: one a core)")
+    parser.add_argument("--workers", type=int, help="trials at a time (default: one a core, or four a GPU)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the trials' commands, which run as printed, and stop"
     )
@@ -101,22 +101,14 @@ def run_trials(
         with only_one(folder):
             train_stages(
                 experiment, stages, experiment.parts()[:1], folder, arguments.data_root, arguments.max_epochs,
-                arguments.workers or cores(),
+                arguments.workers or usual_workers(),
             )  # fmt: skip
     ready = [_with_files(fit) for fit in fits.values()]
-    devices = torch_devices()
     try:
-        train_all(ready, arguments.workers or devices or cores(), f"sweep {sweep.name}")
+        train_all(ready, arguments.workers or usual_workers(), f"sweep {sweep.name}")
     except PseganError as error:
         return error
     return None
-
-
-def torch_devices() -> int:
-    """GPUs, of which every trial gets one for itself; 0 without any."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def trial_fit(trial: Trial, sweep: Sweep, folder: Path, data_root: str | None, max_epochs: int | None) -> Fit:
@@ -159,6 +151,8 @@ def moved(trial: Trial, before: str, after: Path, overlays: Path) -> Trial:
 def _with_prefix(value: Any, before: str, after: str) -> Any:
     if isinstance(value, dict):
         return {key: _with_prefix(one, before, after) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_prefix(one, before, after) for one in value]
     return after + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
 
 

@@ -184,8 +184,9 @@ class TrainingCLI(LightningCLI):
         """Find out what is missing before a logger opens a run for it."""
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand == "fit":
+            self.model.begun = self.config_init[self.subcommand].ckpt_path is not None
             self.model.setup("fit")
-            if self.config_init[self.subcommand].ckpt_path is None:
+            if not self.model.begun:
                 self.model.check_ready()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PrivacyMetrics):

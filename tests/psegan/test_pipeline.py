@@ -110,6 +110,8 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
         experiment.narrowed(["random"], None)
     with pytest.raises(PseganError, match="none of the experiment's splits has folds"):
         experiment.narrowed(["paper"], [2])
+    with pytest.raises(PseganError, match=r"--folds holds \[1, 1\]"):
+        experiment.narrowed(None, [1, 1])
     assert experiment.narrowed(None, [2]).splits == {"paper": [], "speaker-disjoint": [2]}
 
 
@@ -169,6 +171,10 @@ def test_a_record_knows_other_settings(tmp_path):
         (lambda c: c["stages"]["emotion"].update(config="a.yaml"), r"config is 'a\.yaml', but must be a list"),
         (lambda c: c["stages"]["emotion"].update(set=["a"]), r"set is \['a'\], but must be a mapping"),
         (lambda c: c.update(seed="one"), "seed is 'one', but must be a whole number"),
+        (lambda c: c.update(splits={"paper": ["a"]}), r"splits\.paper holds \['a'\], but must hold different whole"),
+        (lambda c: c.update(splits={"paper": [0]}), "no other split has any"),
+        (lambda c: c.update(splits={"speaker-disjoint": []}), "split speaker-disjoint needs folds"),
+        (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a stage"),
     ],
 )
 def test_errors_in_an_experiment_file_are_named(experiment_file, change, message):

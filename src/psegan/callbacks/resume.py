@@ -17,8 +17,8 @@ class ExactResume(L.Callback):
     It also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, since the continued one
     writes them again.
 
-    Under DDP the states are those of the first process; only dropout depends on them. TensorBoard and W&B keep the points of
-    the lost epoch beside the new ones.
+    Under DDP the states are those of the first process; only dropout and the augmentation of what a discriminator hears
+    depend on them. TensorBoard and W&B keep the points of the lost epoch beside the new ones.
 
     Targets, noise, crops and the order of batches need no state (:mod:`psegan.random`); dropout does. The state
     is put back when training starts, after everything that draws while the run is being set up.

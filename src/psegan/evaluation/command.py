@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attackers", nargs="+", metavar="NAME",
         help="which of ignorant, vocoder-aware, informed and strongest to build (instead of the file's ladder)",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes at a time (default: one a core, four trainings a GPU)")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
 from psegan.random import stable_hash
-from psegan.stages import Fit, Record, cores, planned, train_all
+from psegan.stages import Fit, Record, cores, planned, train_all, usual_workers
 from psegan.systems.classifier import load_classifier
 
 ORIGINAL = "original"
@@ -54,13 +54,13 @@ def evaluate(
         evaluation: what to do.
         data_root: where the corpus lies, instead of the corpus file's ``root``.
         max_epochs: upper bound of every training; the results then say so.
-        workers: processes at a time; by default one a core.
+        workers: processes at a time; by default one a core, and four trainings a GPU.
 
     Raises:
         PseganError: the folder holds another evaluation, a protector has heard what it is tested on, or whatever a
             stage raises.
     """
-    Run(evaluation, data_root, max_epochs, workers or cores()).all()
+    Run(evaluation, data_root, max_epochs, workers or cores(), workers or usual_workers()).all()
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,12 @@ class Member:
 class Run:
     """One evaluation in its folder. Arguments: see :func:`evaluate`."""
 
-    def __init__(self, evaluation: Evaluation, data_root: str | None, max_epochs: int | None, workers: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, data_root: str | None, max_epochs: int | None, workers: int, trainings: int
+    ) -> None:
         self.evaluation = evaluation
         self.folder = Path(evaluation.out)
-        self.data_root, self.max_epochs, self.workers = data_root, max_epochs, workers
+        self.data_root, self.max_epochs, self.workers, self.trainings = data_root, max_epochs, workers, trainings
         self.first = next(iter(evaluation.attackers))
         self.classical = cache(self._classical)
         self.verifier = cache(self._verifier)
@@ -157,7 +159,7 @@ class Run:
             independence.check_manifest(self.manifest(fold, ORIGINAL), disjoint)
         for label, fits in (("attackers of original speech, and judges", self.fits), ("attackers", self.continued)):
             found = [fit for fold in self.evaluation.folds for fit in fits(fold)]
-            train_all(found, self.workers, f"training {label}")
+            train_all(found, self.trainings, f"training {label}")
         for fold in self.evaluation.folds:
             for system in self.evaluation.systems:
                 self.judge(fold, system)

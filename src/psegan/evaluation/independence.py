@@ -140,7 +140,7 @@ def ancestry(source: str, role: str) -> list[Heard]:
             continue
         member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
         for one in value if isinstance(value, list) else [value]:
-            if is_shipped(one) or (_config(Path(one)).is_file() and Path(one).is_file()):
+            if one in PUBLIC or is_shipped(one) or (_config(Path(one)).is_file() and Path(one).is_file()):
                 family += ancestry(one, member)
             else:
                 print(f"psegan: warning: {one} is gone, so what {member} has heard is not known", file=sys.stderr)
@@ -167,7 +167,7 @@ def _check(heard: Heard, corpus: CorpusDataModule, fold: int, attackers: bool) -
             _check_utterances(name, member, corpus, fold, attackers)
         elif not recorded or (isinstance(member, FolderDataModule) and isinstance(corpus, FolderDataModule)):
             continue  # generated speech is nobody's recording, and published corpora have none in common
-        elif isinstance(member, FolderDataModule) and not Path(member.root).is_dir() and heard.role == VOCODER:
+        elif isinstance(member, FolderDataModule) and not Path(member.root).is_dir() and heard.role.startswith(VOCODER):
             unseen = f" (not compared with the test set: {member.title} is not here)"
         else:
             _check_recordings(name, member, corpus, fold)

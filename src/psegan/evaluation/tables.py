@@ -398,7 +398,9 @@ class _Scores:
         self.of_folds: dict[str, int] = {}
         for seed, results in replications.items():
             self.chance |= results.header.get("chance", {})
-            self.of_folds |= results.header.get("folds", {})
+            for header in (results.header, *results.header.get("runs", {}).values()):
+                if (header.get("evaluation") or {}).get("data", {}).get("split", split) == split:
+                    self.of_folds |= header.get("folds", {})
             for row in results.rows:
                 if row.split == split:
                     key = row.corpus, row.system, row.attacker, row.attribute, row.metric

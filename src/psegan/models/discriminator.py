@@ -65,7 +65,7 @@ class ClassifierDiscriminator(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and frames ``(B,)`` → logits ``(B, n_classes)``."""
-        if self.training:  # its draws are as global as a dropout's
+        if self.training:  # its draws are as global as a dropout's, and like those alike in all processes of DDP
             mel, lengths = self.augmentation(mel, lengths, torch.default_generator)
         return self.output(F.relu(self.encoder(mel, lengths)))
 

@@ -84,13 +84,15 @@ class AdversarialSystem(GANSystem):
                 "set discriminator_warmup to 0"
             )
         self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
+        if fake_weight < 0:
+            raise PseganError(f"model.init_args.fake_weight is {fake_weight}, but is a weight: 0 or above")
         self.fake_weight = fake_weight
         self._planned_warmup: int | None = None
 
     def setup(self, stage: str) -> None:
         """Give the discriminators a classifier's weights, where a training begins."""
         path = self.discriminator_checkpoint
-        if stage != "fit" or path is None:
+        if stage != "fit" or self.begun or path is None:
             return
         classifier = load_classifier(path, "emotion")
         for name in self._discriminators():

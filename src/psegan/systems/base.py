@@ -33,6 +33,10 @@ class System(L.LightningModule):
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         seed: of every draw that the system makes itself.
+
+    Attributes:
+        begun: whether the weights are a training's own, so that :meth:`setup` must not put others in their place.
+        batches_seen: of all trainings so far.
     """
 
     def __init__(self, n_classes: dict[str, int], seed: int = 0) -> None:
@@ -40,6 +44,7 @@ class System(L.LightningModule):
         self.n_classes = n_classes
         self.seed = seed
         self.front_end = ScaledLogMel()
+        self.begun = False
         self.batches_seen = 0  # global_step counts optimiser steps, of which a GAN makes several a batch
 
     def features(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
@@ -51,6 +56,10 @@ class System(L.LightningModule):
     def occasion(self) -> tuple[int, str, int, int]:
         """Names this training batch for :func:`psegan.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
+
+    def on_fit_start(self) -> None:
+        """From here on the weights are the training's own."""
+        self.begun = True
 
     def check_ready(self) -> None:
         """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""
@@ -84,6 +93,7 @@ class System(L.LightningModule):
                 "not hold; construct the system in the same way and load the checkpoint's state_dict"
             )
         self.batches_seen = about["batches_seen"]
+        self.begun = True
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in sorted(ours.keys() | theirs.keys()):
             if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape:

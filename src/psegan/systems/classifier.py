@@ -106,7 +106,7 @@ class Classifier(System):
 
     def setup(self, stage: str) -> None:
         """Start from another classifier's encoder, where a training begins."""
-        if stage != "fit" or self.encoder_checkpoint is None:
+        if stage != "fit" or self.begun or self.encoder_checkpoint is None:
             return
         path = self.encoder_checkpoint
         prefix = "encoder."

@@ -160,9 +160,8 @@ class PSEGAN(AdversarialSystem):
     def setup(self, stage: str) -> None:
         """See the base class; and read the speaker matcher."""
         super().setup(stage)
-        if stage != "fit" or self._speaker_matcher_is_trained or not self.speaker_matcher_checkpoints:
+        if stage != "fit" or self.begun or not self.speaker_matcher_checkpoints or self.speaker_matcher is None:
             return
-        assert self.speaker_matcher is not None
         for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
             try:
                 encoder.load_state_dict(_speaker_encoder(path))
@@ -174,6 +173,10 @@ class PSEGAN(AdversarialSystem):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See the base class; the matcher comes with the checkpoint."""
+        weights, alone = checkpoint["state_dict"], "speaker_matcher."
+        for name in [name for name in weights if name.startswith(alone) and not name.startswith(f"{alone}encoders.")]:
+            # of when there was one matcher
+            weights[f"{alone}encoders.0.{name.removeprefix(alone)}"] = weights.pop(name)
         super().on_load_checkpoint(checkpoint)
         self._speaker_matcher_is_trained = True
 

@@ -113,7 +113,7 @@ class VocoderGAN(GANSystem):
 
     def setup(self, stage: str) -> None:
         """Start from other weights, where a training begins."""
-        if stage == "fit" and self.vocoder_checkpoint is not None:
+        if stage == "fit" and not self.begun and self.vocoder_checkpoint is not None:
             begin_with(self.vocoder, self.vocoder_checkpoint)
             self.averaged.module.load_state_dict(self.vocoder.state_dict())
 

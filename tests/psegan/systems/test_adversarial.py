@@ -75,6 +75,20 @@ def test_several_speaker_matchers_count_alike(fitted, trained):
     assert not any(parameter.requires_grad for parameter in ensemble.parameters())
 
 
+def test_a_checkpoint_of_one_matcher_is_still_read(fitted, tmp_path):
+    """Before there could be several, its weights had other names."""
+    system = fitted().model
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"] = {
+        name.replace("speaker_matcher.encoders.0.", "speaker_matcher."): value
+        for name, value in checkpoint["state_dict"].items()
+    }
+    torch.save(checkpoint, path)
+    read = load_system(path).speaker_matcher.state_dict()
+    assert all(torch.equal(value, read[name]) for name, value in system.speaker_matcher.state_dict().items())
+
+
 def test_only_the_discriminator_learns_in_its_warmup(fitted, tmp_path):
     fitted(
         "--model.init_args.discriminator_warmup=0.5", "--trainer.max_epochs=2", "--run.loggers=[csv]",

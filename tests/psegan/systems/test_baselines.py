@@ -3,6 +3,7 @@
 import copy
 import csv
 import math
+import shutil
 
 import pytest
 import torch
@@ -57,12 +58,13 @@ def test_each_phase_moves_only_its_own_network(name, fitted):
 
 @pytest.mark.parametrize("name", PHASES)
 def test_discriminators_begin_with_a_classifier(name, fitted, trained):
-    """They judge as it does, "fake" aside; what it knows of real speech stays; and the run says whose weights they are."""
+    """They judge as it does, "fake" aside, and what it knows of real speech stays."""
     path = trained("emotion")
     names = [part for part in PHASES[name] if part.endswith("discriminator")]
     options = [f"--model.init_args.discriminator_checkpoint={path}"]
     options += [f"--model.init_args.{one}=psegan.models.discriminator.ClassifierDiscriminator" for one in names]
     system = fitted(name, *options).model
+    system.begun = False
     moved = {one: copy.deepcopy(system.get_submodule(one)) for one in names}
     system.setup("fit")
     classifier = load_classifier(path, "emotion")
@@ -74,7 +76,32 @@ def test_discriminators_begin_with_a_classifier(name, fitted, trained):
         for key, value in moved[one].state_dict().items():
             if "running" in key:
                 assert torch.equal(value, system.get_submodule(one).state_dict()[key])
-    assert system.warmup_epochs == 0
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_fake_counts_by_its_weight(name, fitted):
+    system = fitted(name, "--model.init_args.fake_weight=0.25").model
+    mel = torch.rand(2, 2, 80, 40, generator=torch.Generator().manual_seed(0))
+    losses = system.emotion_or_fake(system.discriminator, mel[0], mel[1], torch.tensor([40, 30]), torch.tensor([0, 1]))
+    assert float(losses["total"].detach()) == pytest.approx(float((losses["real"] + 0.25 * losses["fake"]).detach()))
+    with pytest.raises(PseganError, match="fake_weight is -1"):
+        type(system)(CLASSES, fake_weight=-1.0)
+
+
+def test_a_continued_training_needs_no_classifier_and_keeps_its_weights(fitted, trained, tmp_path):
+    """What a discriminator began with is looked for when a training begins, and only then."""
+    critic = tmp_path / "critic.ckpt"
+    shutil.copy(trained("emotion"), critic)
+    options = [f"--model.init_args.discriminator_checkpoint={critic}", "--trainer.limit_train_batches=3",
+               "--model.init_args.discriminator=psegan.models.discriminator.ClassifierDiscriminator"]  # fmt: skip
+    whole = fitted("gengan", *options, "--trainer.max_epochs=2", f"--run.dir={tmp_path / 'whole'}").model.state_dict()
+    parts = f"--run.dir={tmp_path / 'parts'}"
+    fitted("gengan", *options, "--trainer.max_epochs=1", parts)
+    critic.unlink()
+    resumed = fitted("gengan", *options, "--trainer.max_epochs=2", "--ckpt_path=last", parts).model
+    for name, value in whole.items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert resumed.begun
 
 
 @pytest.mark.parametrize(
