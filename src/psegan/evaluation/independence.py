@@ -119,7 +119,8 @@ def ancestry(source: str, role: str) -> list[Heard]:
     if path.suffix != ".ckpt":
         try:
             return [
-                Heard(one["role"].replace("itself", role), source, one["data"]) for one in read_about(source)["heard"]
+                Heard(_same(one["role"].replace("itself", role)), source, one["data"])
+                for one in read_about(source)["heard"]
             ]
         except (KeyError, TypeError, AttributeError):
             raise PseganError(
@@ -138,13 +139,20 @@ def ancestry(source: str, role: str) -> list[Heard]:
     for key, value in ((content.get("model") or {}).get("init_args") or {}).items():
         if not key.endswith("_checkpoint") or not value:
             continue
-        member = f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}"
+        member = _same(f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}")
         for one in value if isinstance(value, list) else [value]:
             if one in PUBLIC or is_shipped(one) or (_config(Path(one)).is_file() and Path(one).is_file()):
                 family += ancestry(one, member)
             else:
                 print(f"psegan: warning: {one} is gone, so what {member} has heard is not known", file=sys.stderr)
     return family
+
+
+def _same(role: str) -> str:
+    """A vocoder whose training went on from another's is one vocoder."""
+    while (twice := f"{VOCODER} of {VOCODER}") in role:
+        role = role.replace(twice, VOCODER)
+    return role
 
 
 def _config(checkpoint: Path) -> Path:

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from psegan import training
+from psegan.checkpointing import read_checkpoint
 from psegan.errors import PseganError
 from psegan.losses import (
     be_taken_for_real,
@@ -83,9 +84,10 @@ def test_a_checkpoint_speaks_with_averaged_weights(fitted, tmp_path):
 
 def test_a_continued_training_is_an_uninterrupted_one(fitted, tmp_path):
     whole = fitted("--trainer.max_epochs=2", f"--run.dir={tmp_path / 'whole'}").model.state_dict()
-    fitted("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.max_time=00:00:00:00",
-           f"--run.dir={tmp_path / 'parts'}")  # fmt: skip
-    resumed = fitted("--trainer.max_epochs=2", "--ckpt_path=auto", f"--run.dir={tmp_path / 'parts'}").model.state_dict()
+    parts = f"--run.dir={tmp_path / 'parts'}"
+    fitted("--trainer.max_epochs=2", "--trainer.max_steps=6", parts)  # three batches, each a step of both
+    assert read_checkpoint(tmp_path / "parts" / "checkpoints" / "last.ckpt")["epoch"] == 0
+    resumed = fitted("--trainer.max_epochs=2", "--ckpt_path=last", parts).model.state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
