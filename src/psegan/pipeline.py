@@ -135,12 +135,20 @@ class Reproduction:
         without: list[int | None] = [None]
         return [Part(split, fold) for split, folds in self.splits.items() for fold in folds or without]
 
-    def narrowed(self, splits: Sequence[str] | None, folds: Sequence[int] | None) -> "Reproduction":
-        """The same with only some of the splits, and other folds of those that have any.
+    def narrowed(
+        self,
+        splits: Sequence[str] | None = None,
+        folds: Sequence[int] | None = None,
+        systems: Sequence[str] | None = None,
+    ) -> "Reproduction":
+        """The same with only some of the splits and systems, and other folds of those splits that have any.
 
         Raises:
-            PseganError: the experiment has no such split, or none with folds.
+            PseganError: the experiment has no such split or system, or no split with folds.
         """
+        for system in systems or ():
+            if system not in self.systems:
+                raise PseganError(f"--systems {system}: the experiment has {', '.join(self.systems)}")
         for split in splits or ():
             if split not in self.splits:
                 known = ", ".join(self.splits) or "none, but that of its corpus file"
@@ -150,7 +158,16 @@ class Reproduction:
         chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
         if folds and not any(chosen.values()):
             raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
-        return replace(self, splits={split: list(folds) if folds and own else own for split, own in chosen.items()})
+        kept = {name: stage for name, stage in self.systems.items() if systems is None or name in systems}
+        needed = set(kept.values())
+        for stage in reversed(self.stages):  # each after those it refers to
+            needed |= set(stage.references) if stage.name in needed else set()
+        return replace(
+            self,
+            splits={split: list(folds) if folds and own else own for split, own in chosen.items()},
+            systems=kept,
+            stages=self.stages if systems is None else tuple(s for s in self.stages if s.name in needed),
+        )
 
 
 def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[str]) -> None:
@@ -190,12 +207,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", nargs="+", type=int, metavar="K", help="of split speaker-disjoint (instead of the experiment's)"
     )
+    parser.add_argument(
+        "--systems", nargs="+", metavar="NAME", help="of the experiment's, only these, and their stages"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     require_positive(arguments, "max_epochs", "workers")
-    experiment = Reproduction.read(arguments.config).narrowed(arguments.splits, arguments.folds)
+    experiment = Reproduction.read(arguments.config).narrowed(arguments.splits, arguments.folds, arguments.systems)
     with only_one(Path(arguments.out or experiment.out)):
         reproduce(
             experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers

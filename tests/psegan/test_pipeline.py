@@ -115,6 +115,16 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     assert experiment.narrowed(None, [2]).splits == {"paper": [], "speaker-disjoint": [2]}
 
 
+def test_a_part_of_the_systems_needs_a_part_of_the_stages():
+    experiment = Reproduction.read("experiments/reproduce/ravdess.yaml")
+    assert experiment.narrowed().stages == experiment.stages
+    part = experiment.narrowed(systems=["psegan-no-sm"])
+    assert set(part.systems) == {"psegan-no-sm"}
+    assert [stage.name for stage in part.stages] == ["emotion", "speaker", "critic", "psegan-no-sm"]
+    with pytest.raises(PseganError, match="--systems gan: the experiment has psegan, gengan"):
+        experiment.narrowed(systems=["gan"])
+
+
 def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, tmp_path):
     """Ctrl-C while a stage trains: the stage is not taken for complete; the same command finishes it."""
     content = yaml.safe_load(experiment_file.read_text())

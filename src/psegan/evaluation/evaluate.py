@@ -381,8 +381,9 @@ class Run:
         start: Path | None = None,
     ) -> Fit:  # fmt: skip
         """A training on what was heard in a fold, from nothing or from the encoder of the checkpoint ``start``."""
+        given = self.evaluation.set | how.set
         values: dict[str, Any] = {
-            **how.set,
+            **given,
             "seed_everything": seed,
             "model.init_args.attribute": attribute,
             "data.class_path": "datamodules.ManifestDataModule",
@@ -401,9 +402,9 @@ class Run:
             values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
             files["start/encoder"] = start
         if self.max_epochs is not None:
-            own = planned(how.config, how.set, "trainer.max_epochs", self.max_epochs)
+            own = planned(how.config, given, "trainer.max_epochs", self.max_epochs)
             values["trainer.max_epochs"] = min(self.max_epochs, own)
-        best = planned(how.config, how.set, "best.monitor", None) is not None
+        best = planned(how.config, given, "best.monitor", None) is not None
         return Fit(
             f"fold {fold}: {name}",
             self.folder / f"fold-{fold}" / name,

@@ -83,6 +83,7 @@ class Evaluation:
         ladder: which attackers to build.
         judges: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
+        set: dotted key → value, laid over every training of networks, before its own.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
         shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
         resamples: of the bootstrap.
@@ -101,6 +102,7 @@ class Evaluation:
     ladder: list[str] = field(default_factory=lambda: list(LADDER))
     judges: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
+    set: dict[str, Any] = field(default_factory=dict)
     passes: int = 1
     shuffles: int = 4
     resamples: int = 10_000
