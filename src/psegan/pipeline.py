@@ -3,7 +3,7 @@
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,15 +159,19 @@ class Reproduction:
         if folds and not any(chosen.values()):
             raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
         kept = {name: stage for name, stage in self.systems.items() if systems is None or name in systems}
-        needed = set(kept.values())
-        for stage in reversed(self.stages):  # each after those it refers to
-            needed |= set(stage.references) if stage.name in needed else set()
         return replace(
             self,
             splits={split: list(folds) if folds and own else own for split, own in chosen.items()},
             systems=kept,
-            stages=self.stages if systems is None else tuple(s for s in self.stages if s.name in needed),
+            stages=self.stages if systems is None else self.stages_for(kept.values()),
         )
+
+    def stages_for(self, names: Iterable[str]) -> tuple[Stage, ...]:
+        """The stages of these names, and all that they refer to, in order."""
+        needed = set(names)
+        for stage in reversed(self.stages):  # each after those it refers to
+            needed |= set(stage.references) if stage.name in needed else set()
+        return tuple(stage for stage in self.stages if stage.name in needed)
 
 
 def _check_keys(where: str, content: dict[str, Any], form: type, optional: set[str]) -> None:

@@ -97,7 +97,7 @@ def run_trials(
         print(f"{sweep.name}: all {len(fits)} trials are complete, nothing to train")
         return None
     if experiment is not None and not all(_checkpoints_are_there(fit) for fit in fits.values()):
-        stages = [stage for stage in experiment.stages if stage.name not in experiment.systems.values()]
+        stages = experiment.stages_for(path.parents[1].name for fit in fits.values() for path in _checkpoints_of(fit))
         with only_one(folder):
             train_stages(
                 experiment, stages, experiment.parts()[:1], folder, arguments.data_root, arguments.max_epochs,
@@ -188,7 +188,9 @@ def _with_files(fit: Fit) -> Fit:
 
 
 def _checkpoints_are_there(fit: Fit) -> bool:
-    return all(path.is_file() for path in _checkpoints_of(fit))
+    """Whether what a trial reads exists, and no interrupted stage left it."""
+    records = [(path, path.parents[1] / "stage.json") for path in _checkpoints_of(fit)]
+    return all(path.is_file() and (not file.is_file() or Record(file, {}).complete) for path, file in records)
 
 
 def _checkpoints_of(fit: Fit) -> list[Path]:

@@ -137,7 +137,7 @@ def test_a_terminated_trial_is_not_complete(files, tmp_path):
 
 def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
     content = yaml.safe_load(files["experiment"].read_text())
-    content["stages"] = {"matcher": {"config": ["experiments/speaker_matcher.yaml"]}}
+    content["stages"] = {name: {"config": ["experiments/speaker_matcher.yaml"]} for name in ("matcher", "unneeded")}
     content["set"] |= QUICK | {"run.loggers": ["csv"]}
     files["experiment"].write_text(yaml.safe_dump(content))
     matcher = {"speaker_matcher_checkpoint": f"{tmp_path}/before/matcher/checkpoints/last.ckpt"}
@@ -148,6 +148,13 @@ def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
     assert not (tmp_path / "before").exists()
     read = yaml.safe_load((out / "trials" / "psegan" / "config.yaml").read_text())["model"]["init_args"]
     assert read["speaker_matcher_checkpoint"] == str(out / "stages" / "matcher" / "checkpoints" / "last.ckpt")
+    assert not (out / "stages" / "unneeded").exists()
+    stage = out / "stages" / "matcher" / "stage.json"
+    stage.write_text(
+        stage.read_text().replace('"complete": true', '"complete": false')
+    )  # as an interrupted one leaves it
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    assert '"complete": true' in stage.read_text(), "what an interrupted stage left is no checkpoint to train with"
 
 
 def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
