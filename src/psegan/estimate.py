@@ -11,17 +11,21 @@ REFERENCE_SECONDS = 0.053
 """That :func:`seconds` finds there."""
 
 
-def line(minutes: float, workers: int, complete: bool) -> str:
-    """A sentence on how long work will take.
+def line(minutes: float, longest: float, workers: int, complete: bool) -> str:
+    """A sentence on how long work will take, which is rough: on a GPU, processes share it, and some work is not its.
 
     Args:
         minutes: of one core of the reference machine.
+        longest: of them, those that must follow one another.
         workers: processes at a time.
         complete: whether nothing is missing from the minutes.
     """
     # in a process of its own, which leaves nothing on a GPU
-    measured = subprocess.run([sys.executable, "-m", "psegan.estimate"], capture_output=True, text=True, check=True)
-    expected = minutes * float(measured.stdout) / REFERENCE_SECONDS / workers
+    measured = subprocess.run([sys.executable, "-m", "psegan.estimate"], capture_output=True, text=True, check=False)
+    if measured.returncode:
+        said = measured.stderr.strip().split("\n")[-1]
+        return f"How long this will take could not be measured: {said}"
+    expected = max(minutes / workers, longest) * float(measured.stdout) / REFERENCE_SECONDS
     more = "" if complete else ", and what has no estimate"
     return f"This will take about {duration(expected)} with {workers} process(es) at a time{more}."
 

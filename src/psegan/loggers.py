@@ -41,6 +41,7 @@ class Run:
         wandb_id: of the W&B run; drawn once and kept in the folder if not given, so that a continued run is the same run.
         wandb_mode: ``auto`` is online where an account is configured (WANDB_API_KEY or `wandb login`) and offline
             elsewhere; nothing ever asks for a login.
+        continued_from: checkpoint of another run that this one went on from; the command line fills it in.
     """
 
     dir: str = "runs/default"
@@ -50,6 +51,7 @@ class Run:
     tags: tuple[str, ...] = ()
     wandb_id: str | None = None
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    continued_from: str | None = None
 
     def make_loggers(self) -> list[Logger]:
         """The loggers, CSV first: its folder is where Lightning puts what belongs to a run."""

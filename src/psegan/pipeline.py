@@ -1,6 +1,7 @@
 """``psegan reproduce``: the stages of an experiment, each skipped when complete and continued when interrupted."""
 
 import argparse
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -83,8 +84,9 @@ class Reproduction:
         systems: name in the tables → stage.
         set: dotted key → value, laid over every stage.
         seed: added to the seed of every stage, and of the scoring's targets and noise.
-        evaluation_minutes: as ``minutes`` of a stage, of one split or fold.
+        evaluation_minutes: as ``minutes`` of a stage, of one system or control in one split or fold, with all attackers.
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
+        epochs: split → factor of the epochs of its stages, so that where there is less speech they take as many steps.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Reproduction:
     seed: int = 0
     evaluation_minutes: float | None = None
     splits: dict[str, list[int]] = field(default_factory=dict)
+    epochs: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Reproduction":
@@ -106,12 +109,17 @@ class Reproduction:
             PseganError: the file is missing, is not YAML, or has unknown, missing, mistyped or dangling keys.
         """
         content = read_yaml(path)
-        _check_keys(path, content, cls, optional={"set", "seed", "evaluation_minutes", "splits"})
-        kinds = {"stages": dict, "evaluation": str, "systems": dict, "set": dict, "seed": int, "splits": dict}
+        _check_keys(path, content, cls, optional={"set", "seed", "evaluation_minutes", "splits", "epochs"})
+        kinds = {"stages": dict, "evaluation": str, "systems": dict, "set": dict, "seed": int}
+        kinds |= {"splits": dict, "epochs": dict}
         _check_types(path, content, {**kinds, "evaluation_minutes": float})
         for split in content.get("splits", {}):
             _check_types(path, content["splits"], {split: list}, "splits.")
             _check_folds(f"{path}: splits.{split}", split, content["splits"][split])
+        for split in content.get("epochs", {}):
+            _check_types(path, content["epochs"], {split: float}, "epochs.")
+            if split not in content.get("splits", {}):
+                raise PseganError(f"{path}: epochs.{split} is of a split that splits lacks")
         for key, value in content.get("set", {}).items():
             if re.search(r"\{[\w-]+\}", str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a stage, which only the set of another stage can")
@@ -166,6 +174,21 @@ class Reproduction:
             stages=self.stages if systems is None else self.stages_for(kept.values()),
         )
 
+    def beside(self, whole: "Reproduction", out: Path) -> "Reproduction":
+        """The same, with the systems and folds of the whole experiment that a folder has published, which stay published."""
+        systems, splits = set(self.systems), dict(self.splits)
+        for part in self.parts():
+            path = out / part.split / "results.json"
+            if not path.is_file():
+                continue
+            published = json.loads(path.read_text(encoding="utf-8"))["header"]["evaluation"]
+            systems |= set(published["systems"]) & set(whole.systems)
+            if splits.get(part.split):
+                splits[part.split] = sorted({*splits[part.split], *published["folds"]})
+        kept = {name: stage for name, stage in whole.systems.items() if name in systems}
+        stages = self.stages if kept == self.systems else whole.stages_for(kept.values())
+        return replace(self, systems=kept, splits=splits, stages=stages)
+
     def stages_for(self, names: Iterable[str]) -> tuple[Stage, ...]:
         """The stages of these names, and all that they refer to, in order."""
         needed = set(names)
@@ -219,8 +242,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     require_positive(arguments, "max_epochs", "workers")
-    experiment = Reproduction.read(arguments.config).narrowed(arguments.splits, arguments.folds, arguments.systems)
+    whole = Reproduction.read(arguments.config)
+    experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems)
     with only_one(Path(arguments.out or experiment.out)):
+        experiment = experiment.beside(whole, Path(arguments.out or experiment.out))
         reproduce(
             experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
         )
@@ -253,7 +278,7 @@ def reproduce(
     folder, trainings = Path(out or experiment.out), workers or usual_workers()
     parts = experiment.parts()
     if max_epochs is None:
-        announce(experiment, folder, trainings)
+        announce(experiment, folder, trainings, attackers)
     checkpoints = train_stages(experiment, experiment.stages, parts, folder, data_root, max_epochs, trainings)
     for split in dict.fromkeys(part.split for part in parts):
         print(f"evaluation{f', split {split}' if split else ''}", flush=True)
@@ -269,17 +294,45 @@ def reproduce(
         print(page, flush=True)
 
 
-def announce(experiment: Reproduction, folder: Path, workers: int) -> None:
+def announce(experiment: Reproduction, folder: Path, workers: int, attackers: list[str] | None = None) -> None:
     """Say how long what is not complete will take, where the experiment knows."""
-    parts = experiment.parts()
-    trainings = [(part.folder(folder) / stage.name, stage.minutes) for part in parts for stage in experiment.stages]
-    minutes = [m for path, m in trainings if not Record(path / "stage.json", {}).complete]
-    verdicts = [folder / part.split / f"fold-{part.fold or 0}" / "verdicts" for part in parts]
-    unscored = [path for path in verdicts if not (path.is_dir() and (path.parents[1] / "results.json").is_file())]
-    minutes += [experiment.evaluation_minutes] * len(unscored)
-    known = [m for m in minutes if m is not None]
+    minutes, longest = remaining(experiment, folder, attackers)
+    known = [one for one in minutes if one is not None]
     if known:
-        print(estimate.line(sum(known), workers, complete=len(known) == len(minutes)), flush=True)
+        print(estimate.line(sum(known), longest, workers, complete=len(known) == len(minutes)), flush=True)
+
+
+def remaining(
+    experiment: Reproduction, folder: Path, attackers: list[str] | None = None
+) -> tuple[list[float | None], float]:
+    """Minutes of what is not complete.
+
+    Args:
+        experiment: what is to be done.
+        folder: of what has been done.
+        attackers: see :func:`reproduce`; of a ladder of one's own, scoring has no estimate.
+
+    Returns:
+        Of each training and of each system's scoring, None where there is no estimate; and of the longest chain of
+        trainings that need one another.
+    """
+    minutes: list[float | None] = []
+    longest = 0.0
+    systems = read_evaluation(experiment, dict.fromkeys(experiment.systems, "x.ckpt"), attackers).systems
+    for part in experiment.parts():
+        ends: dict[str, float] = {}
+        for stage in experiment.stages:
+            done = Record(part.folder(folder) / stage.name / "stage.json", {}).complete
+            if not done:
+                minutes.append(stage.minutes)
+            ends[stage.name] = max((ends[one] for one in stage.references), default=0) + (not done) * (
+                stage.minutes or 0
+            )
+        longest = max(longest, *ends.values(), 0)
+        verdicts = folder / part.split / f"fold-{part.fold or 0}" / "verdicts"
+        unscored = [name for name in systems if not (verdicts / f"{name}-test.npz").is_file()]
+        minutes += [None if attackers else experiment.evaluation_minutes] * len(unscored)
+    return minutes, longest
 
 
 def train_stages(
@@ -397,6 +450,10 @@ def _settings(
         values["seed_everything"] = planned(stage.config, values, "seed_everything", 0) + experiment.seed
     if data_root is not None:
         values["data.init_args.root"] = data_root
+    factor = experiment.epochs.get(part.split, 1)
+    for key in ("trainer.max_epochs", "trainer.check_val_every_n_epoch"):
+        if factor != 1 and (own := planned(stage.config, values, key, None)) is not None:
+            values[key] = max(round(own * factor), 1)
     if max_epochs is not None:
         own = planned(stage.config, values, "trainer.max_epochs", max_epochs)
         values["trainer.max_epochs"] = min(max_epochs, own)

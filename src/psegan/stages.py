@@ -204,12 +204,14 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     waiting = [fit for fit in fits if not fit.complete]
     bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
     running: dict[Fit, subprocess.Popen[bytes]] = {}
-    place: dict[Fit, int] = {}
+    place: dict[Fit, str] = {}
     shown = ""
     failures: dict[Fit, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     gpus = devices()
+    named = environment.get("CUDA_VISIBLE_DEVICES")  # by a cluster's scheduler, say
+    names = named.split(",")[:gpus] if named else [str(gpu) for gpu in range(gpus)]
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -217,17 +219,16 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
                 fit.record.begin()
                 with log_path(fit).open("ab") as log:
                     command = [sys.executable, "-m", "psegan.cli", *fit.words()]
-                    if gpus > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+                    if gpus > 1:
                         taken = Counter(place.values())
-                        place[fit] = min(range(gpus), key=lambda gpu: taken[gpu])
-                        environment["CUDA_VISIBLE_DEVICES"] = str(place[fit])
+                        place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(names, key=lambda gpu: taken[gpu])
                     running[fit] = subprocess.Popen(
                         command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
                     )
-            names = ", ".join(fit.name for fit in running)
-            if names != shown:  # or a log would get a line at every look
-                bar.set_postfix_str(names)
-                shown = names
+            now = ", ".join(fit.name for fit in running)
+            if now != shown:  # or a log would get a line at every look
+                bar.set_postfix_str(now)
+                shown = now
             for fit in [fit for fit, process in running.items() if process.poll() is not None]:
                 place.pop(fit, None)
                 try:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--experiment",
-        help="an experiment file: its stages are trained first, but for its systems, and its evaluation ends the sweep "
+        help="an experiment file: of its stages those that trials read are trained first, and its evaluation ends the sweep "
         "(default: the one of experiments/reproduce that is called as the corpus is)",
     )
     parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")

@@ -141,6 +141,9 @@ class TrainingCLI(LightningCLI):
                 )
             if config.ckpt_path == "last":
                 self._check_same(run)
+                config.run.continued_from = (_saved(run).get("run") or {}).get("continued_from")
+            elif config.ckpt_path is not None:  # another run's, whose data this one has then heard too
+                config.run.continued_from = config.ckpt_path
             if config.ckpt_path == "last" and config.trainer.max_epochs is not None:
                 trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
                 if trained >= config.trainer.max_epochs > 0:
@@ -167,14 +170,13 @@ class TrainingCLI(LightningCLI):
 
     def _check_same(self, run: Path) -> None:
         """Refuse to continue a run as another one; its length, loggers and the place of the corpus may change."""
-        path = run / "config.yaml"
-        if not path.is_file():
+        then = _saved(run)
+        if not then:
             return
         parser = self._parser(self.subcommand)
         now = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_none=False, skip_validation=True))
-        then = read_yaml(path)
         for key in ("seed_everything", "model", "data"):
-            before, after = ({key: _without_root(found.get(key))} for found in (then, now))
+            before, after = ({key: _comparable(found.get(key))} for found in (then, now))
             if changed := difference(before, after):
                 raise PseganError(
                     f"{run} was trained with other settings ({changed}); repeat those, or choose another --run.dir"
@@ -206,12 +208,24 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def _without_root(section: Any) -> Any:
-    """Settings of the model or the corpus, without what a machine decides."""
+def _saved(run: Path) -> dict[str, Any]:
+    """The configuration of a run that has begun; empty where there is none."""
+    path = run / "config.yaml"
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _comparable(section: Any) -> Any:
+    """Settings of the model or the corpus, without what a machine decides, and checkpoints however they are spelt."""
     if not isinstance(section, dict):
         return section
-    init_args = {key: value for key, value in (section.get("init_args") or {}).items() if key != "root"}
+    init_args = {key: _resolved(value) for key, value in (section.get("init_args") or {}).items() if key != "root"}
     return {**section, "init_args": init_args}
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_resolved(one) for one in value]
+    return os.path.realpath(value) if isinstance(value, str) and value.endswith(".ckpt") else value
 
 
 def checkpoint_dir(run_dir: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from psegan import training
+from psegan.errors import PseganError
 from psegan.evaluation.specification import Evaluation
 from psegan.pipeline import Reproduction
 from psegan.protectors import load_protector
@@ -111,11 +112,14 @@ def test_paper_preset(run, tiny):
     ("system", "presets"),
     [
         ("psegan.yaml", ["trained_discriminator"]),
+        ("gengan.yaml", ["trained_discriminator"]),
         ("pcmelgan.yaml", ["trained_discriminator", "trained_discriminators"]),
     ],
 )
 def test_presets_of_trained_discriminators(system, presets, run, tiny, trained):
     overlays = [system, *(f"presets/{preset}.yaml" for preset in presets)]
+    with pytest.raises(PseganError, match="a ClassifierDiscriminator begins with an emotion classifier"):
+        run(overlays, tiny)
     model = run(overlays, [*tiny, f"--model.init_args.discriminator_checkpoint={trained('emotion')}"]).model
     names = ["discriminator", "filter_discriminator"][: len(presets)]
     assert {type(model.get_submodule(name)).__name__ for name in names} == {"ClassifierDiscriminator"}
@@ -149,13 +153,13 @@ def test_reproductions(file, from_repository, trained, tmp_path):
     """Every stage's overlays and settings parse; test_pipeline runs the stages."""
     experiment = Reproduction.read(f"experiments/{file}")
     for stage in experiment.stages:
-        values = {
-            key: value for key, value in stage.set.items() if "{" not in str(value)
-        }  # earlier stages' checkpoints
+        own = experiment.set | stage.set
+        values = {key: value for key, value in own.items() if "{" not in str(value)}  # earlier stages' checkpoints
         options = [f"--{key}={value}" for key, value in values.items()]
         configs = [f"--config={config}" for config in (*stage.config, experiment.corpus)]
         parsed = yaml.safe_load(print_config(["fit", *configs, *options]))
-        assert parsed["trainer"]["max_epochs"] == values.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
+        for key, value in values.items():
+            assert _value(parsed, key) == value, key
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("evaluate/")])
@@ -167,10 +171,17 @@ def test_evaluations(file, from_repository, tmp_path):
     trainings = [one for one in (*evaluation.attackers.values(), evaluation.verifier) if one.config]
     for how in (*trainings, *evaluation.judges.values()):
         configs = [f"--config={config}" for config in (*how.config, evaluation.corpus)]
-        parsed = yaml.safe_load(
-            print_config(["fit", *configs, *(f"--{key}={value}" for key, value in how.set.items())])
-        )
-        assert parsed["trainer"]["max_epochs"] == how.set.get("trainer.max_epochs", parsed["trainer"]["max_epochs"])
+        values = evaluation.set | how.set | getattr(how, "continued", {})
+        parsed = yaml.safe_load(print_config(["fit", *configs, *(f"--{key}={value}" for key, value in values.items())]))
+        for key, value in values.items():
+            assert _value(parsed, key) == value, key
+
+
+def _value(parsed: dict, key: str) -> object:
+    """What a dotted key holds in a printed configuration."""
+    for part in key.split("."):
+        parsed = parsed[part]
+    return parsed
 
 
 def test_no_file_is_forgotten():

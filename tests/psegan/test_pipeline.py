@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,8 +15,8 @@ import yaml
 
 from psegan.errors import PseganError
 from psegan.evaluation.results import Results
-from psegan.pipeline import Part, Reproduction, _settings, announce, reproduce
-from psegan.stages import Record
+from psegan.pipeline import Part, Reproduction, _settings, announce, remaining, reproduce
+from psegan.stages import Record, planned
 
 
 @pytest.fixture
@@ -93,6 +94,15 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     experiment = Reproduction.read(str(experiment_file))
     announce(experiment, tmp_path / "out", workers=2)
     assert re.search(r"about .* with 2 process\(es\) at a time, and what has no estimate", capsys.readouterr().out)
+    # two stages in three parts, one after the other; three systems and controls scored in each
+    assert remaining(experiment, tmp_path / "out") == ([1, 1, None, None, None] * 3, 2)
+    scored = replace(experiment, evaluation_minutes=3.0, epochs={"speaker-disjoint": 2.0})
+    assert remaining(scored, tmp_path / "out") == ([1, 1, 3, 3, 3] * 3, 2)
+    assert remaining(scored, tmp_path / "out", ["ignorant"])[0] == [1, 1, None, None, None] * 3
+    stage = experiment.stages[-1]
+    for part, factor in zip(experiment.parts(), (1, 2, 2), strict=True):
+        epochs = planned(stage.config, stage.set, "trainer.max_epochs", None)
+        assert _settings(scored, stage, part, None, None).get("trainer.max_epochs", epochs) == factor * epochs
     reproduce(experiment.narrowed(["speaker-disjoint"], None), max_epochs=1, workers=2)
     assert not (tmp_path / "out" / "paper").exists()
     disjoint = tmp_path / "out" / "speaker-disjoint"
@@ -112,7 +122,14 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
         experiment.narrowed(["paper"], [2])
     with pytest.raises(PseganError, match=r"--folds holds \[1, 1\]"):
         experiment.narrowed(None, [1, 1])
-    assert experiment.narrowed(None, [2]).splits == {"paper": [], "speaker-disjoint": [2]}
+    other = experiment.narrowed(None, [2])
+    assert other.splits == {"paper": [], "speaker-disjoint": [2]}
+    # what is published stays so
+    assert other.beside(experiment, tmp_path / "out").splits == {"paper": [], "speaker-disjoint": [0, 1, 2]}
+    assert replace(other, systems={}, stages=()).beside(experiment, tmp_path / "out") == replace(
+        experiment, splits={"paper": [], "speaker-disjoint": [0, 1, 2]}
+    )
+    assert remaining(experiment.narrowed(["speaker-disjoint"]), tmp_path / "out") == ([], 0)
 
 
 def test_a_part_of_the_systems_needs_a_part_of_the_stages():

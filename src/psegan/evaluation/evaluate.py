@@ -225,7 +225,7 @@ class Run:
         wanted: dict[str, Trained] = {**self.evaluation.attackers, **self.evaluation.judges}
         if self.evaluation.verifier:
             wanted["verifier"] = self.evaluation.verifier
-        starts = {name: start for name, how in wanted.items() if (start := _start_of(how)) is not None}
+        starts = {name: start for name, how in wanted.items() if (start := self.start_of(how)) is not None}
         independence.check_starts(starts, self.corpora)
         return independence.check_systems(self.evaluation.systems, self.corpora, self.evaluation.vocoder)
 
@@ -396,7 +396,7 @@ class Run:
             "trainer.enable_model_summary": False,
         }
         files = {one: self.manifest(fold, one) for one in heard}
-        own = _start_of(how)
+        own = self.start_of(how)
         start = start if own is None or start is not None else Path(own)
         if start is not None:
             values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
@@ -413,6 +413,12 @@ class Run:
             files,
             result="best.ckpt" if best else "last.ckpt",
         )
+
+    def start_of(self, how: Trained) -> str | None:
+        """The checkpoint whose encoder a training starts from, by its configuration."""
+        settings = self.evaluation.set | how.set
+        found: str | None = planned(how.config, settings, "model.init_args.encoder_checkpoint", None)
+        return found
 
     # verdicts
 
@@ -475,12 +481,6 @@ class Run:
 
     def _is_network(self, member: Member) -> bool:
         return self.evaluation.attackers[member.architecture].estimator is None
-
-
-def _start_of(how: Trained) -> str | None:
-    """The checkpoint whose encoder a training starts from, by its configuration."""
-    found: str | None = planned(how.config, how.set, "model.init_args.encoder_checkpoint", None)
-    return found
 
 
 def of_fold(spec: Any, fold: int | None) -> Any:

@@ -1,6 +1,5 @@
 """Whether a measurement may be believed at all: nobody is tested on what anybody learnt from."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from datamodules.manifest import ManifestDataModule, read_manifest
 from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import find_class, instantiate
-from psegan.pretrained import is_shipped, read_about
+from psegan.pretrained import read_about
 from psegan.protectors import is_trained
 from psegan.vocoders import PUBLIC
 from psegan.vocoders import WEIGHTS as PUBLIC_WEIGHTS
@@ -127,7 +126,10 @@ def ancestry(source: str, role: str) -> list[Heard]:
                 f"{source}: doesn't say what {role} has heard; evaluate the checkpoint that it was exported from"
             ) from None
     if not path.is_file():
-        raise PseganError(f"{path}: no such checkpoint of {role}; train it first (psegan fit) or correct the path")
+        raise PseganError(
+            f"{path}: no such checkpoint of {role}; train it first (psegan fit), correct the path, or run the "
+            "command in the folder where the training was run"
+        )
     config = _config(path)
     if not config.is_file():
         raise PseganError(
@@ -136,15 +138,14 @@ def ancestry(source: str, role: str) -> list[Heard]:
         )
     content = read_yaml(config)
     family = [Heard(role, source, content.get("data") or {})]
+    if before := (content.get("run") or {}).get("continued_from"):
+        family += ancestry(before, role)
     for key, value in ((content.get("model") or {}).get("init_args") or {}).items():
         if not key.endswith("_checkpoint") or not value:
             continue
         member = _same(f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}")
         for one in value if isinstance(value, list) else [value]:
-            if one in PUBLIC or is_shipped(one) or (_config(Path(one)).is_file() and Path(one).is_file()):
-                family += ancestry(one, member)
-            else:
-                print(f"psegan: warning: {one} is gone, so what {member} has heard is not known", file=sys.stderr)
+            family += ancestry(one, member)
     return family
 
 

@@ -111,6 +111,15 @@ class AdversarialSystem(GANSystem):
                     f"{path} has another encoder than model.init_args.{name}, or other emotions; give them the same"
                 ) from None
 
+    def check_ready(self) -> None:
+        """Refuse discriminators that neither begin with a classifier nor warm up where they were made for the former."""
+        kinds = [type(self.get_submodule(name)) for name in self._discriminators()]
+        if ClassifierDiscriminator in kinds and self.discriminator_checkpoint is None and not self.discriminator_warmup:
+            raise PseganError(
+                "a ClassifierDiscriminator begins with an emotion classifier: give model.init_args.discriminator_checkpoint, "
+                "or a model.init_args.discriminator_warmup in which it learns emotion"
+            )
+
     def _discriminators(self) -> list[str]:
         return [name for phase in self.phases() if phase.warms_up for name in phase.networks]
 

@@ -185,7 +185,8 @@ class PSEGAN(AdversarialSystem):
         self.check_ready()
 
     def check_ready(self) -> None:
-        """Refuse to train against a speaker matcher that knows no speakers."""
+        """See the base class; and refuse to train against a speaker matcher that knows no speakers."""
+        super().check_ready()
         if not self._speaker_matcher_is_trained:
             raise PseganError(
                 "PSEGAN needs a trained speaker matcher: give model.init_args.speaker_matcher_checkpoint, "
