@@ -209,9 +209,7 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     failures: dict[Fit, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-    gpus = devices()
-    named = environment.get("CUDA_VISIBLE_DEVICES")  # by a cluster's scheduler, say
-    names = named.split(",")[:gpus] if named else [str(gpu) for gpu in range(gpus)]
+    gpus = gpu_names(devices())
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -219,16 +217,16 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
                 fit.record.begin()
                 with log_path(fit).open("ab") as log:
                     command = [sys.executable, "-m", "psegan.cli", *fit.words()]
-                    if gpus > 1:
+                    if len(gpus) > 1:
                         taken = Counter(place.values())
-                        place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(names, key=lambda gpu: taken[gpu])
+                        place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
                     running[fit] = subprocess.Popen(
                         command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
                     )
-            now = ", ".join(fit.name for fit in running)
-            if now != shown:  # or a log would get a line at every look
-                bar.set_postfix_str(now)
-                shown = now
+            names = ", ".join(fit.name for fit in running)
+            if names != shown:  # or a log would get a line at every look
+                bar.set_postfix_str(names)
+                shown = names
             for fit in [fit for fit, process in running.items() if process.poll() is not None]:
                 place.pop(fit, None)
                 try:
@@ -256,6 +254,12 @@ def devices() -> int:
     import torch  # takes seconds to import
 
     return torch.cuda.device_count()
+
+
+def gpu_names(count: int) -> list[str]:
+    """What CUDA calls the GPUs that this process may use: numbers, or what a cluster's scheduler has named."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(gpu) for gpu in range(count)]
 
 
 def usual_workers() -> int:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from psegan.errors import PseganError
-from psegan.stages import Fit, log_path, only_one, train_all
+from psegan.stages import Fit, gpu_names, log_path, only_one, train_all
 
 VALUES = {
     "model.init_args.attribute": "gender", "trainer.max_epochs": 1, "trainer.limit_train_batches": 2,
@@ -45,6 +45,13 @@ def test_a_complete_training_is_left_alone_and_another_refused(from_repository, 
     labels.write_text("b")
     with pytest.raises(PseganError, match=r"inputs\.labels was"):
         train_all([fit()], 1, "training")
+
+
+def test_gpus_are_those_that_a_scheduler_left(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_names(3) == ["0", "1", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert gpu_names(2) == ["2", "5"]
 
 
 def test_references_become_paths(from_repository, tmp_path):
