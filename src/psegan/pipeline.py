@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
 
 
+_DATA = "data.init_args."
+
+
 @dataclass(frozen=True)
 class Stage:
     """One training of a reproduction.
@@ -277,6 +280,7 @@ def reproduce(
 
     folder, trainings = Path(out or experiment.out), workers or usual_workers()
     parts = experiment.parts()
+    check_corpus(experiment, parts, data_root)
     if max_epochs is None:
         announce(experiment, folder, trainings, attackers)
     checkpoints = train_stages(experiment, experiment.stages, parts, folder, data_root, max_epochs, trainings)
@@ -292,6 +296,22 @@ def reproduce(
         page = folder / "report.html"
         render_runs([read_run(one) for one in scored], page, f"psegan reproduce: {experiment.name}")
         print(page, flush=True)
+
+
+def check_corpus(experiment: Reproduction, parts: Sequence[Part], data_root: str | None) -> None:
+    """Find out at once whether the corpus is there and splits as wanted, and not in the first training's log.
+
+    Raises:
+        PseganError: it doesn't.
+    """
+    from psegan.evaluation.corpora import load_corpus
+
+    for part in parts:
+        values = {**experiment.set, **part.values}
+        data = {key.removeprefix(_DATA): value for key, value in values.items() if key.startswith(_DATA)}
+        corpus = load_corpus(experiment.corpus, data_root, data)
+        for stage in ("train", "validation", "test"):
+            corpus.split_utterances(stage)
 
 
 def announce(experiment: Reproduction, folder: Path, workers: int, attackers: list[str] | None = None) -> None:
@@ -432,8 +452,7 @@ def read_evaluation(experiment: Reproduction, systems: dict[str, str], attackers
     from psegan.evaluation.specification import Evaluation
 
     evaluation = Evaluation.read(experiment.evaluation, systems, attackers)
-    prefix = "data.init_args."
-    data = {key.removeprefix(prefix): value for key, value in experiment.set.items() if key.startswith(prefix)}
+    data = {key.removeprefix(_DATA): value for key, value in experiment.set.items() if key.startswith(_DATA)}
     return replace(evaluation, name=experiment.name, corpus=experiment.corpus, data=evaluation.data | data)
 
 

@@ -37,6 +37,9 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__()
         self.about = about
+        self.card: str | None = (
+            None  # of the folder that they were loaded from: licence and limits go where the weights go
+        )
         for name, spec in parts.items():
             self.add_module(name, fold_weight_norm(build(spec)))
         self.eval().requires_grad_(False)
@@ -66,9 +69,21 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             PseganError: there are none, they cannot be fetched, or they are damaged.
         """
         path = find(name)
+        if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+            raise PseganError(
+                f"{name}: is no folder; released here are {', '.join(released()) or 'none'}, a repository of the Hugging Face "
+                "hub is OWNER/NAME, and a checkpoint ends in .ckpt"
+            )
+        if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+            raise PseganError(
+                f"{name}: holds no config.json; name a folder that psegan export wrote, or a .ckpt of psegan fit"
+            )
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the hub's library says where it loads from
-                return super().from_pretrained(path, strict=True, **kwargs)
+                loaded = super().from_pretrained(path, strict=True, **kwargs)
+            card = Path(path) / "README.md"
+            loaded.card = card.read_text(encoding="utf-8") if card.is_file() else None
+            return loaded
         except Exception as error:  # whatever the network, the cache or the file holds
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             offer = "" if Path(path).is_dir() else f"; released here are {', '.join(released()) or 'none'}"
@@ -85,7 +100,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
 
         Args:
             folder: that does not exist yet, or is empty.
-            card: text of the README; a short one by default.
+            card: text of the README; by default that of the folder that they were loaded from, or else a short one.
             half: store 16-bit floats, at half the size; they are loaded as 32-bit ones.
             kwargs: of :meth:`huggingface_hub.ModelHubMixin.save_pretrained`, which ``push_to_hub`` passes on.
 
@@ -99,7 +114,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
-            (made / "README.md").write_text(self.default_card() if card is None else card, encoding="utf-8")
+            (made / "README.md").write_text(card or self.card or self.default_card(), encoding="utf-8")
             shipped = copy.deepcopy(self).half() if half else self
             super(Shipped, shipped).save_pretrained(made, **kwargs)
             for path in made.iterdir():

@@ -109,8 +109,8 @@ class Protector(Shipped):
             PseganError: there are no samples, some are not finite or no floats, the rate is none of speech, or the emotion is
                 unknown.
         """
-        if not waveform.is_floating_point() or waveform.dim() not in (1, 2):
-            raise PseganError("the waveform must be (T,) or (C, T) floating point samples in [-1, 1]")
+        if not isinstance(waveform, Tensor) or not waveform.is_floating_point() or waveform.dim() not in (1, 2):
+            raise PseganError("the waveform must be a tensor, (T,) or (C, T), of floating point samples in [-1, 1]")
         if waveform.dim() == 2 and waveform.shape[0] > max(waveform.shape[1], 1):
             raise PseganError(f"the waveform is {tuple(waveform.shape)}, but must be (C, T): transpose it")
         check_rate(sample_rate, "the waveform has")

@@ -21,6 +21,27 @@ if TYPE_CHECKING:
     from psegan.protect import Protector, Recording
 
 DEFAULT_MODEL = "psegan-ravdess"
+MEDIA = frozenset(
+    {
+        ".3gp",
+        ".aac",
+        ".ac3",
+        ".amr",
+        ".avi",
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".webm",
+    }
+    | {".wma", ".wmv"}
+)
+"""Endings of recordings that soundfile doesn't read; in a folder they are failures, and not what was left out knowingly."""
 CLIPPED = 1e-3
 """Share of samples at full scale from which a recording is called clipped."""
 
@@ -34,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"released weights, a folder or hub repository of such, or a checkpoint (default: {DEFAULT_MODEL})",
     )  # fmt: skip
     parser.add_argument("--vocoder", metavar="NAME", help="another vocoder than the model's own")
-    parser.add_argument("--target", metavar="EMOTION", help="instead of one drawn at random for every recording")
+    parser.add_argument(
+        "--target",
+        metavar="EMOTION",
+        help="instead of one drawn at random for every recording; the model's card names them",
+    )
     parser.add_argument(
         "--seed", type=int, help="for runs that can be repeated; whoever knows it knows the targets (default: secret)"
     )
@@ -153,7 +178,8 @@ def _ending_like_an_interrupt() -> Iterator[None]:
 
 
 def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
-    """What goes where: a file into the folder ``out`` itself, the recordings below a folder to the same places below it.
+    """What goes where: a file into the folder ``out`` itself, the recordings below a folder to the same places below it,
+    or, of several folders, below a folder of that name in it.
 
     What cannot be looked into is noted in ``summary``.
 
@@ -162,15 +188,20 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
             recording that is to be protected.
     """
     taken: dict[Path, Path] = {}
+    several = sum(source.is_dir() for source in sources) > 1
     for source in sources:
         found: Sequence[tuple[Path, Path]]
         if source.is_dir():
             known = len(summary.failed)
-            found = list(_below(source, out, summary))
+            within = Path(source.resolve().name if several else "")
+            found = [(path, within / place) for path, place in _below(source, out, summary)]
             if not found and len(summary.failed) == known:
                 raise PseganError(
                     f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder"
                 )
+        elif source.suffix.lower() in MEDIA and source.exists():
+            summary.fail(_unread(source))
+            found = []
         elif source.exists():
             found = [(source, Path(source.name))]
         else:
@@ -208,10 +239,17 @@ def _below(folder: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Pa
                 continue
             if path.suffix.lower() in _suffixes():
                 yield path, path.relative_to(folder)
+            elif path.suffix.lower() in MEDIA:
+                summary.fail(_unread(path))
             else:
                 others.append(path)
     if others:
         _say(f"psegan: {len(others)} file(s) in {folder} are no recordings and were left out, {others[0]} first")
+
+
+def _unread(path: Path) -> str:
+    ending = path.suffix.lower()
+    return f"{path}: soundfile doesn't read {ending}; convert it first, as with: ffmpeg -i {path.name} {path.stem}.wav"
 
 
 def _seconds(path: Path) -> float:

@@ -16,7 +16,7 @@ import yaml
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import atomic_path, read_yaml, write_text
-from psegan.pipeline import Reproduction, evaluate_systems, read_evaluation, train_stages
+from psegan.pipeline import Reproduction, check_corpus, evaluate_systems, read_evaluation, train_stages
 from psegan.stages import Fit, Record, only_one, planned, train_all, usual_workers
 from psegan.sweep_file import Sweep, Trial
 
@@ -98,6 +98,7 @@ def run_trials(
         return None
     if experiment is not None and not all(_checkpoints_are_there(fit) for fit in fits.values()):
         stages = experiment.stages_for(path.parents[1].name for fit in fits.values() for path in _checkpoints_of(fit))
+        check_corpus(experiment, experiment.parts()[:1], arguments.data_root)
         with only_one(folder):
             train_stages(
                 experiment, stages, experiment.parts()[:1], folder, arguments.data_root, arguments.max_epochs,

@@ -132,6 +132,13 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     assert remaining(experiment.narrowed(["speaker-disjoint"]), tmp_path / "out") == ([], 0)
 
 
+def test_a_corpus_that_is_not_there_is_said_at_once(tmp_path):
+    experiment = Reproduction.read("experiments/reproduce/ravdess.yaml")
+    with pytest.raises(PseganError, match="nowhere"):
+        reproduce(experiment, out=str(tmp_path / "out"), data_root=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "out").exists(), "nothing has begun"
+
+
 def test_a_part_of_the_systems_needs_a_part_of_the_stages():
     experiment = Reproduction.read("experiments/reproduce/ravdess.yaml")
     assert experiment.narrowed().stages == experiment.stages

@@ -204,6 +204,10 @@ def test_a_folder_gives_the_same_protector_again(protector, folder):
 
 def test_half_the_size_is_nearly_the_same(protector, folder, tmp_path):
     protector.save_pretrained(tmp_path / "half", half=True)
+    psegan.Protector.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "README.md").read_text() == "# A small one\n", (
+        "licence and limits stay with the weights"
+    )
     sizes = [(where / "model.safetensors").stat().st_size for where in (tmp_path / "half", folder)]
     assert sizes[0] < 0.6 * sizes[1]
     again = Protector.from_pretrained(tmp_path / "half")
@@ -238,7 +242,7 @@ def test_damaged_folders_are_told_in_one_line(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert "cannot be loaded" in damage("model.safetensors", weights[: len(weights) // 2])
     assert "cannot be loaded" in damage("model.safetensors", None)
-    assert "cannot be loaded" in damage("config.json", None)
+    assert "holds no config.json; name a folder that psegan export wrote" in damage("config.json", None)
     assert "cannot be loaded" in damage("config.json", b"{")
     parts = config["parts"]
     for name, spec, reason in (

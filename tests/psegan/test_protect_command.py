@@ -62,6 +62,19 @@ def test_a_tree_is_kept(protect, tmp_path, capsys):
     ]
 
 
+def test_several_folders_keep_their_names(protect, tmp_path, capsys):
+    for name in ("calls/2019/001.wav", "calls/2020/001.wav", "more/001.wav"):
+        write(tmp_path / name)
+    (tmp_path / "more" / "phone.M4A").write_bytes(b"any")
+    assert protect(tmp_path / "calls" / "2019", tmp_path / "calls" / "2020", tmp_path / "more") == 1
+    out = tmp_path / "out"
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.wav")) == [
+        "2019/001.wav", "2020/001.wav", "more/001.wav",
+    ]  # fmt: skip
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"psegan: error: {tmp_path}/more/phone.M4A: soundfile doesn't read .m4a; convert it first")
+
+
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "subtype"),
     [
@@ -271,7 +284,7 @@ def bad(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("text", "cannot be read as audio"), ("video", "cannot be read as audio"), ("empty", "holds no samples"),
+        ("text", "cannot be read as audio"), ("video", "soundfile doesn't read .mp4"), ("empty", "holds no samples"),
         ("nothing", "cannot be read as audio"), ("nan", "NaN or infinite"), ("late nan", "NaN or infinite"),
         ("rate", "of 500 Hz"), ("torn", "cannot be read as audio"), ("cut", "is cut short"),
     ],

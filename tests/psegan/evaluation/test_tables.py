@@ -190,6 +190,8 @@ def test_setting_holds_validity_and_the_chance_check() -> None:
     assert setting.validity["strongest"] is None
     assert setting.validity["informed"] is not None and setting.validity["informed"].text == "92.0"
     assert setting.shuffled_at_chance is True
+    a_constant_answer = 0.12500000000000003  # in all deals alike, and rounded
+    assert made(valid, shuffled(a_constant_answer, a_constant_answer)).settings[0].shuffled_at_chance is True
     assert made(valid, shuffled(0.2, 0.3)).settings[0].shuffled_at_chance is False
     assert made(valid).settings[0].shuffled_at_chance is None
 
