@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
     Raises:
         PseganError: a part is no module of ours, or not with these arguments.
     """
+
+    needs: ClassVar[str] = ""
+    """A part without which weights are none of this class."""
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__()
@@ -70,9 +73,10 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         """
         path = find(name)
         if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+            names = ", ".join(released(cls.needs)) or "none"
             raise PseganError(
-                f"{name}: is no folder; released here are {', '.join(released()) or 'none'}, a repository of the Hugging Face "
-                "hub is OWNER/NAME, and a checkpoint ends in .ckpt"
+                f"{name}: is no folder; released here are {names}, a repository of the Hugging Face hub is OWNER/NAME, "
+                "and a checkpoint ends in .ckpt"
             )
         if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
             raise PseganError(
@@ -86,7 +90,7 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             return loaded
         except Exception as error:  # whatever the network, the cache or the file holds
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            offer = "" if Path(path).is_dir() else f"; released here are {', '.join(released()) or 'none'}"
+            offer = "" if Path(path).is_dir() else f"; released here are {', '.join(released(cls.needs)) or 'none'}"
             raise PseganError(f"{name}: cannot be loaded ({reason}){offer}, or name a folder or repository") from None
 
     @classmethod
@@ -186,11 +190,16 @@ def find(name: str | Path) -> str:
     return released().get(str(name), str(name)) if not Path(name).exists() else str(name)
 
 
-def released() -> dict[str, str]:
-    """Name → folder of the weights that come with psegan."""
+def released(part: str = "") -> dict[str, str]:
+    """Name → folder of the weights that come with psegan; of those alone that have the part, if one is named."""
     here = Path(__file__)
     roots = here.with_name("released"), here.parents[2] / "checkpoints" / "released"  # installed, or a checkout
-    return {path.parent.name: str(path.parent) for root in roots for path in sorted(root.glob("*/config.json"))}
+    paths = [path for root in roots for path in sorted(root.glob("*/config.json"))]
+    return {
+        path.parent.name: str(path.parent)
+        for path in paths
+        if not part or part in json.loads(path.read_text(encoding="utf-8"))["parts"]
+    }
 
 
 def fold_weight_norm(module: nn.Module) -> nn.Module:

@@ -52,6 +52,7 @@ class Protector(Shipped):
         PseganError: see :class:`psegan.pretrained.Shipped`.
     """
 
+    needs = "conversion"
     conversion: Conversion
     vocoder: Vocoder
 

@@ -205,7 +205,9 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
         elif source.exists():
             found = [(source, Path(source.name))]
         else:
-            raise PseganError(f"{source}: no such file or folder")
+            raise PseganError(
+                f"{source}: no such file or folder; correct the path (recordings are read from files alone)"
+            )
         for path, place in found:
             if place in taken:
                 raise PseganError(f"{path} and {taken[place]} would both become {out / place}; protect them separately")

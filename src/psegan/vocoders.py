@@ -46,8 +46,8 @@ def _load(spec: str | dict[str, Any]) -> Vocoder:
         assert isinstance(part, Vocoder)
         return part
     raise PseganError(
-        f"vocoder {spec!r} is not known; there are {', '.join([*released(), *PUBLIC])}, folders that psegan export wrote, "
-        "and checkpoints"
+        f"vocoder {spec!r} is not known; there are {', '.join([*released('vocoder'), *PUBLIC])}, folders that psegan export "
+        "wrote, and checkpoints"
     )
 
 
