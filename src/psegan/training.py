@@ -141,9 +141,10 @@ class TrainingCLI(LightningCLI):
                 )
             if config.ckpt_path == "last":
                 self._check_same(run)
-                config.run.continued_from = (_saved(run).get("run") or {}).get("continued_from")
-            elif config.ckpt_path is not None:  # another run's, whose data this one has then heard too
-                config.run.continued_from = config.ckpt_path
+            if config.ckpt_path is not None:  # if it is another run's, this one has then heard that one's data too
+                own = config.ckpt_path == "last" or Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
+                before = (_saved(run).get("run") or {}).get("continued_from")
+                config.run.continued_from = before if own else config.ckpt_path
             if config.ckpt_path == "last" and config.trainer.max_epochs is not None:
                 trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
                 if trained >= config.trainer.max_epochs > 0:

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+import yaml
 
 from psegan import cli, training
 from psegan.errors import PseganError
+from psegan.evaluation.independence import ancestry
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -91,6 +93,23 @@ def test_a_checkpoint_of_another_system_or_shape_is_refused(trained, psegan_argu
         training.main([*psegan_arguments, *other, "--model.init_args.generator.init_args.grn_repeats=0"])
     with pytest.raises(PseganError, match="another configuration"):
         training.main([*psegan_arguments, *other, "--model.init_args.speaker_weight=0"])
+
+
+def test_a_run_says_which_other_run_it_went_on_from(psegan_arguments, from_repository, tmp_path):
+    training.main(psegan_arguments)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+
+    def continued_from(run: str) -> str | None:
+        return yaml.safe_load((tmp_path / run / "config.yaml").read_text())["run"]["continued_from"]
+
+    more = [*psegan_arguments, "--trainer.max_epochs=2", f"--ckpt_path={checkpoint}"]
+    training.main([*more, f"--run.dir={tmp_path / 'other'}"])
+    assert continued_from("other") == str(checkpoint)
+    training.main([*psegan_arguments, "--trainer.max_epochs=3", "--ckpt_path=last", f"--run.dir={tmp_path / 'other'}"])
+    assert continued_from("other") == str(checkpoint), "continued once more, it has still heard the same"
+    training.main(more)
+    assert continued_from("run") is None, "its own checkpoint, given by its path, is no other run's"
+    assert [heard.role for heard in ancestry(str(checkpoint), "it")] == ["it", "the speaker matcher of it"]
 
 
 def test_a_speaker_matcher_of_another_shape_or_attribute_is_refused(trained, psegan_arguments, from_repository):
