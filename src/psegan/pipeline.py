@@ -19,9 +19,6 @@ if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
 
 
-_DATA = "data.init_args."
-
-
 @dataclass(frozen=True)
 class Stage:
     """One training of a reproduction.
@@ -247,8 +244,9 @@ def main(arguments: argparse.Namespace) -> int:
     require_positive(arguments, "max_epochs", "workers")
     whole = Reproduction.read(arguments.config)
     experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems)
-    with only_one(Path(arguments.out or experiment.out)):
-        experiment = experiment.beside(whole, Path(arguments.out or experiment.out))
+    out = Path(arguments.out or experiment.out)
+    with only_one(out):
+        experiment = experiment.beside(whole, out)
         reproduce(
             experiment, arguments.out, arguments.data_root, arguments.max_epochs, arguments.workers, arguments.attackers
         )
@@ -307,9 +305,7 @@ def check_corpus(experiment: Reproduction, parts: Sequence[Part], data_root: str
     from psegan.evaluation.corpora import load_corpus
 
     for part in parts:
-        values = {**experiment.set, **part.values}
-        data = {key.removeprefix(_DATA): value for key, value in values.items() if key.startswith(_DATA)}
-        corpus = load_corpus(experiment.corpus, data_root, data)
+        corpus = load_corpus(experiment.corpus, data_root, _of_data({**experiment.set, **part.values}))
         for stage in ("train", "validation", "test"):
             corpus.split_utterances(stage)
 
@@ -345,9 +341,8 @@ def remaining(
             done = Record(part.folder(folder) / stage.name / "stage.json", {}).complete
             if not done:
                 minutes.append(stage.minutes)
-            ends[stage.name] = max((ends[one] for one in stage.references), default=0) + (not done) * (
-                stage.minutes or 0
-            )
+            own = 0 if done else stage.minutes or 0
+            ends[stage.name] = own + max((ends[one] for one in stage.references), default=0)
         longest = max(longest, *ends.values(), 0)
         verdicts = folder / part.split / f"fold-{part.fold or 0}" / "verdicts"
         unscored = [name for name in systems if not (verdicts / f"{name}-test.npz").is_file()]
@@ -452,8 +447,14 @@ def read_evaluation(experiment: Reproduction, systems: dict[str, str], attackers
     from psegan.evaluation.specification import Evaluation
 
     evaluation = Evaluation.read(experiment.evaluation, systems, attackers)
-    data = {key.removeprefix(_DATA): value for key, value in experiment.set.items() if key.startswith(_DATA)}
-    return replace(evaluation, name=experiment.name, corpus=experiment.corpus, data=evaluation.data | data)
+    data = evaluation.data | _of_data(experiment.set)
+    return replace(evaluation, name=experiment.name, corpus=experiment.corpus, data=data)
+
+
+def _of_data(values: dict[str, Any]) -> dict[str, Any]:
+    """Of dotted keys → values, the arguments of the corpus."""
+    prefix = "data.init_args."
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
 def _settings(

@@ -21,26 +21,10 @@ if TYPE_CHECKING:
     from psegan.protect import Protector, Recording
 
 DEFAULT_MODEL = "psegan-ravdess"
-MEDIA = frozenset(
-    {
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".avi",
-        ".m4a",
-        ".m4b",
-        ".m4v",
-        ".mka",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".webm",
-    }
-    | {".wma", ".wmv"}
-)
+MEDIA = frozenset({
+    ".3gp", ".aac", ".ac3", ".amr", ".avi", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".webm", ".wma", ".wmv",
+})  # fmt: skip
 """Endings of recordings that soundfile doesn't read; in a folder they are failures, and not what was left out knowingly."""
 CLIPPED = 1e-3
 """Share of samples at full scale from which a recording is called clipped."""
@@ -56,10 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--vocoder", metavar="NAME", help="another vocoder than the model's own")
     parser.add_argument(
-        "--target",
-        metavar="EMOTION",
+        "--target", metavar="EMOTION",
         help="instead of one drawn at random for every recording; the model's card names them",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, help="for runs that can be repeated; whoever knows it knows the targets (default: secret)"
     )

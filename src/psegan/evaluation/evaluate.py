@@ -225,7 +225,7 @@ class Run:
         wanted: dict[str, Trained] = {**self.evaluation.attackers, **self.evaluation.judges}
         if self.evaluation.verifier:
             wanted["verifier"] = self.evaluation.verifier
-        starts = {name: start for name, how in wanted.items() if (start := self.start_of(how)) is not None}
+        starts = {name: start for name, how in wanted.items() if (start := _start_of(how)) is not None}
         independence.check_starts(starts, self.corpora)
         return independence.check_systems(self.evaluation.systems, self.corpora, self.evaluation.vocoder)
 
@@ -381,9 +381,8 @@ class Run:
         start: Path | None = None,
     ) -> Fit:  # fmt: skip
         """A training on what was heard in a fold, from nothing or from the encoder of the checkpoint ``start``."""
-        given = self.evaluation.set | how.set
         values: dict[str, Any] = {
-            **given,
+            **how.set,
             "seed_everything": seed,
             "model.init_args.attribute": attribute,
             "data.class_path": "datamodules.ManifestDataModule",
@@ -396,15 +395,15 @@ class Run:
             "trainer.enable_model_summary": False,
         }
         files = {one: self.manifest(fold, one) for one in heard}
-        own = self.start_of(how)
+        own = _start_of(how)
         start = start if own is None or start is not None else Path(own)
         if start is not None:
             values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
             files["start/encoder"] = start
         if self.max_epochs is not None:
-            own = planned(how.config, given, "trainer.max_epochs", self.max_epochs)
+            own = planned(how.config, how.set, "trainer.max_epochs", self.max_epochs)
             values["trainer.max_epochs"] = min(self.max_epochs, own)
-        best = planned(how.config, given, "best.monitor", None) is not None
+        best = planned(how.config, how.set, "best.monitor", None) is not None
         return Fit(
             f"fold {fold}: {name}",
             self.folder / f"fold-{fold}" / name,
@@ -413,12 +412,6 @@ class Run:
             files,
             result="best.ckpt" if best else "last.ckpt",
         )
-
-    def start_of(self, how: Trained) -> str | None:
-        """The checkpoint whose encoder a training starts from, by its configuration."""
-        settings = self.evaluation.set | how.set
-        found: str | None = planned(how.config, settings, "model.init_args.encoder_checkpoint", None)
-        return found
 
     # verdicts
 
@@ -481,6 +474,12 @@ class Run:
 
     def _is_network(self, member: Member) -> bool:
         return self.evaluation.attackers[member.architecture].estimator is None
+
+
+def _start_of(how: Trained) -> str | None:
+    """The checkpoint whose encoder a training starts from, by its configuration."""
+    found: str | None = planned(how.config, how.set, "model.init_args.encoder_checkpoint", None)
+    return found
 
 
 def of_fold(spec: Any, fold: int | None) -> Any:

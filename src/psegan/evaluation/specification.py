@@ -83,7 +83,7 @@ class Evaluation:
         ladder: which attackers to build.
         judges: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
-        set: dotted key → value, laid over every training of networks, before its own.
+        set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
         shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
         resamples: of the bootstrap.
@@ -141,6 +141,12 @@ class Evaluation:
         read: Evaluation = settings.evaluation
         # as they were given: the parser makes objects of whatever names a class, at any depth
         read = replace(read, vocoder=content.get("vocoder", read.vocoder), systems=content.get("systems") or {})
+        read = replace(
+            read,
+            attackers={name: replace(one, set=read.set | one.set) for name, one in read.attackers.items()},
+            judges={name: replace(one, set=read.set | one.set) for name, one in read.judges.items()},
+            verifier=replace(read.verifier, set=read.set | read.verifier.set),
+        )
         every = {**read.systems, **(systems or {})}
         read._check(where, every)
         ladder = sorted(set(read.ladder), key=LADDER.index)
