@@ -453,7 +453,8 @@ class Run:
                 survivors = {a: load_classifier(fit.checkpoint, a) for a, fit in judges.items()}
                 reference = None if system == ORIGINAL else original
                 label = f"fold {fold}: judging {system}"
-                found = listen(corpus, stage, {**attackers, **survivors}, verifier, reference, label)
+                judging = {**attackers, **survivors}
+                found = listen(corpus, stage, judging, verifier, reference, label, self.workers)
                 members = self.attackers_of(system)
             else:
                 members = self.members(system)

@@ -1,21 +1,24 @@
 """Verdicts: what every classifier and verifier says of one system's speech, kept on disk between judging and counting."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
+from datamodules.base import Utterance
 from datamodules.manifest import ManifestDataModule
 from psegan.batch import ATTRIBUTES
 from psegan.evaluation.judgement import Judge, Judgement
 from psegan.evaluation.signal import measures
 from psegan.evaluation.verifiers import Verifier
 from psegan.files import atomic_path
+from psegan.processes import one_thread, unordered, worth_starting
 from psegan.systems.classifier import Classifier
 
 
@@ -73,6 +76,7 @@ def listen(
     verifier: Verifier | None = None,
     original: ManifestDataModule | None = None,
     label: str = "",
+    workers: int = 1,
 ) -> Verdicts:
     """Let every classifier and the verifier judge one part of a corpus.
 
@@ -83,6 +87,7 @@ def listen(
         verifier: gives the embeddings called ``verifier``.
         original: the same utterances as they were; with it, distortion and intelligibility are measured.
         label: of the progress bar.
+        workers: processes that measure.
 
     Raises:
         PseganError: a recording is missing or unreadable.
@@ -105,18 +110,31 @@ def listen(
     if verifier is not None:
         found.embedding["verifier"] = np.concatenate(voices)
     if original is not None:
-        found.measure = _measures(corpus, original, stage)
+        found.measure = _measures(corpus, original, stage, label, workers)
     for name, probability in found.probability.items():
         assert len(probability) == len(found), f"{name} judged {len(probability)} of {len(found)} utterances"
     return found
 
 
-def _measures(corpus: ManifestDataModule, original: ManifestDataModule, stage: str) -> dict[str, NDArray[np.float64]]:
+def _measures(
+    corpus: ManifestDataModule, original: ManifestDataModule, stage: str, label: str, workers: int
+) -> dict[str, NDArray[np.float64]]:
     before = {utterance.id: utterance for utterance in original.split_utterances(stage)}
-    values: dict[str, list[float]] = {}
-    load_before, load_after = original.loader(), corpus.loader()
-    for utterance in corpus.split_utterances(stage):
-        pair = load_before(before[utterance.id]), load_after(utterance)
-        for name, value in measures(*pair).items():
-            values.setdefault(name, []).append(value)
-    return {name: np.array(found) for name, found in values.items()}
+    after = corpus.split_utterances(stage)
+    pairs = [_Pair(before[utterance.id], utterance, original.loader(), corpus.loader()) for utterance in after]
+    workers = worth_starting(workers, len(pairs))
+    with one_thread():
+        found = unordered(_measure, pairs, workers) if workers > 1 else map(_measure, pairs)
+        of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
+    return {name: np.array([of[utterance.id][name] for utterance in after]) for name in of[after[0].id]}
+
+
+class _Pair(NamedTuple):
+    before: Utterance
+    after: Utterance
+    load_before: Callable[[Utterance], Tensor]
+    load_after: Callable[[Utterance], Tensor]
+
+
+def _measure(pair: _Pair) -> tuple[str, dict[str, float]]:
+    return pair.after.id, measures(pair.load_before(pair.before), pair.load_after(pair.after))
