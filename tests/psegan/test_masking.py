@@ -6,7 +6,6 @@ from psegan.masking import (
     MaskedBatchNorm2d,
     _MaskedNormalise,
     length_mask,
-    mask_like,
     masked_mean,
     masked_statistics,
     pad_to_multiple,
@@ -68,6 +67,5 @@ def test_the_gradient_of_masked_batch_norm_is_that_of_its_values():
     torch.manual_seed(0)
     x = torch.randn(3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     weight, bias = (torch.randn(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    mask = mask_like(torch.tensor([5, 3, 1]), x)
-    arguments = x, mask, weight, bias, 1e-5
+    arguments = x, torch.tensor([5, 3, 1]), weight, bias, 1e-5
     assert torch.autograd.gradcheck(lambda *a: _MaskedNormalise.apply(*a)[0], arguments)

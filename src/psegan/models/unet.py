@@ -22,7 +22,8 @@ class DoubleConv(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """``(B, C_in, H, T)`` → ``(B, C_out, H, T)``, zero at and after ``lengths (B,)``."""
-        x = F.relu(self.norm1(self.conv1(x), lengths))
+        x = self.conv1(x).contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
+        x = F.relu(self.norm1(x, lengths))
         return F.relu(self.norm2(self.conv2(x), lengths))
 
 
