@@ -339,7 +339,11 @@ class LogMel(nn.Module):
         """``(B, T)`` samples, 512 before the centre of the first frame and 512 after that of the last → ``(B, 80, N)``."""
         with torch.autocast(waveform.device.type, enabled=False):  # a half-precision logarithm loses quiet frames
             spectrum = torch.stft(waveform.float(), 1024, HOP, window=self.window, center=False, return_complex=True)
-            return torch.log((self.bank @ spectrum.abs()).clamp(min=LOG_FLOOR))
+            spectrum = spectrum.transpose(1, 2)  # as it lies in memory
+            # a third of the time of torch's abs on CPUs; bounded, for the root's gradient at zero
+            power = spectrum.real.square().addcmul(spectrum.imag, spectrum.imag).clamp(min=1e-20)
+            mel = nn.functional.linear(power.sqrt(), self.bank).transpose(1, 2)
+            return torch.log(mel.clamp(min=LOG_FLOOR)).contiguous()
 
 
 class UnitScaler(nn.Module):

@@ -122,7 +122,9 @@ class Run:
         """Attackers who learnt from ``heard``."""
         wanted = self.evaluation.attackers
         if heard == SHUFFLED:
-            return [Member(heard, self.first, deal) for deal in range(self.evaluation.shuffles)]
+            return [
+                Member(heard, self.evaluation.shuffled_architecture, deal) for deal in range(self.evaluation.shuffles)
+            ]
         if heard == AWARE or "strongest" not in self.evaluation.ladder:
             wanted = {self.first: wanted[self.first]}
         return [Member(heard, name, seed) for name, one in wanted.items() for seed in one.seeds]

@@ -86,6 +86,7 @@ class Evaluation:
         set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
         shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
+        shuffled: their architecture, by default the first; one that is fitted in seconds can check many deals.
         resamples: of the bootstrap.
         n_clips: utterances to listen to on the page.
         seed: of the protectors' draws and of shuffled labels.
@@ -105,9 +106,15 @@ class Evaluation:
     set: dict[str, Any] = field(default_factory=dict)
     passes: int = 1
     shuffles: int = 4
+    shuffled: str | None = None
     resamples: int = 10_000
     n_clips: int = 3
     seed: int = 0
+
+    @property
+    def shuffled_architecture(self) -> str:
+        """Who learns from shuffled labels."""
+        return self.shuffled or next(iter(self.attackers))
 
     @classmethod
     def read(cls, path: str, systems: dict[str, str] | None = None, ladder: list[str] | None = None) -> "Evaluation":
@@ -173,6 +180,9 @@ class Evaluation:
         for key, numbers in several.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
                 raise PseganError(f"{where}: {key} is {numbers}, but must hold different numbers from 0 on")
+        if self.shuffled is not None and self.shuffled not in self.attackers:
+            known = ", ".join(self.attackers)
+            raise PseganError(f"{where}: shuffled is {self.shuffled!r}, but is one of attackers: {known}")
         for attribute in self.judges:
             if attribute not in JUDGES:
                 raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")

@@ -131,7 +131,8 @@ class Table:
                         scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
                         yield Attack(f"{rung}/{name}-{seed}", scores, seed)
         if system == "original":
-            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, first, range(self.evaluation.shuffles)))
+            dealt = self.evaluation.shuffled_architecture
+            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, dealt, range(self.evaluation.shuffles)))
 
     def seeds(self, system: str, heard: str, architecture: str, seeds: Sequence[int] | None = None) -> Scores:
         """Posteriors ``(S, N, K)`` of one architecture's seeds, its own if no others are given."""

@@ -9,9 +9,10 @@ import yaml
 
 from psegan import cli, training
 from psegan.errors import PseganError
+from psegan.evaluation.evaluate import Run
 from psegan.evaluation.report import read_page
 from psegan.evaluation.results import Results
-from psegan.evaluation.specification import LADDER
+from psegan.evaluation.specification import LADDER, Evaluation
 from psegan.evaluation.tables import SHUFFLED
 from psegan.files import file_hash
 
@@ -241,6 +242,7 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
         ({"folds": [0, 0]}, r"folds is \[0, 0\], but must hold different numbers"),
         ({"n_clips": 0}, "n_clips is 0, but must be at least 1"),
         ({"resamples": 0}, "resamples is 0, but must be at least 1"),
+        ({"shuffled": "svn"}, "shuffled is 'svn', but is one of attackers: cnn, svm"),
     ],
 )
 def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_path, repository):
@@ -259,6 +261,13 @@ def test_arguments_are_checked(repository):
         cli.run(["evaluate", "--config", config, "--attackers", "clever"])
     with pytest.raises(PseganError, match="--workers is 0"):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
+
+
+def test_who_learns_from_shuffled_labels_can_be_said(content, tmp_path, repository):
+    changed = {**content, "out": str(tmp_path), "shuffled": "svm", "shuffles": 3}
+    run = Run(Evaluation.parse(changed, "file"), data_root=None, max_epochs=1, workers=1, trainings=1)
+    assert [member.name for member in run.members(SHUFFLED)] == [f"{SHUFFLED}/svm-{deal}" for deal in range(3)]
+    assert not any(SHUFFLED in fit.name for fit in run.fits(0))
 
 
 def test_classical_attackers_alone(content, tmp_path, repository):
