@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -46,11 +47,12 @@ def strided_length(lengths: Tensor, stride: int) -> Tensor:
     return torch.div(lengths + stride - 1, stride, rounding_mode="floor")
 
 
-def clear_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    """``x (B, ..., T)`` itself, with zeros written at and after ``lengths (B,)``."""
+def clear_padding_(x: Tensor, lengths: Tensor) -> Tensor:
+    """Write zeros into ``x (B, ..., T)`` at and after ``lengths (B,)``, whatever is there, and return it."""
     if x.device.type != "cpu":
-        return x.mul_(mask_like(lengths, x))
-    # padding is little: writing its zeros takes a CPU a fraction of what multiplying everything does
+        outside = ~length_mask(lengths, x.shape[-1])
+        return x.masked_fill_(outside.view(x.shape[0], *[1] * (x.dim() - 2), x.shape[-1]), 0)
+    # padding is little: writing its zeros takes a CPU a fraction of what masking everything does
     ends = lengths.tolist()
     if len(set(ends)) == 1:
         x[..., ends[0] :] = 0
@@ -61,17 +63,17 @@ def clear_padding(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class _ClearPadding(torch.autograd.Function):
-    """:func:`clear_padding` and its gradient, which autograd would copy once a row."""
+    """:func:`clear_padding_` and its gradient, which autograd would copy once a row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:
         ctx.mark_dirty(x)
         ctx.save_for_backward(lengths)
-        return clear_padding(x, lengths)
+        return clear_padding_(x, lengths)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return clear_padding(gradient.clone(), *ctx.saved_tensors), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return clear_padding_(gradient.clone(), *ctx.saved_tensors), None
 
 
 class _MaskedNormalise(torch.autograd.Function):
@@ -81,25 +83,25 @@ class _MaskedNormalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, lengths: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``x (B, C, H, T)``, lengths ``(B,)`` → normalised ``(B, C, H, T)``, mean and variance ``(C,)``, count."""
-        x = clear_padding(x.clone(), lengths)
-        positions = x.numel() // x.shape[1]
+        """``x (B, C, H, T)``, lengths ``(B,)`` up to T → normalised ``(B, C, H, T)``, mean and variance ``(C,)``, count."""
+        x = clear_padding_(x.clone(), lengths)
         count = lengths.sum().to(weight.dtype) * x.shape[2]
-        mean, variance = _statistics(x, weight)
-        mean = mean * (positions / count)
-        # by Chan, Golub and LeVeque's rule for the variance of two parts, of which one is zeros
-        variance = (variance * (positions / count) - mean.square() * (1 - count / positions)).clamp(min=0)
+        # not by torch's statistics, which in channels-last order are sums of float32 one by one, wrong in the fourth digit
+        wide = x.to(weight.dtype)
+        mean = wide.sum((0, 2, 3)) / count
+        variance = (wide.square().sum((0, 2, 3)) / count - mean.square()).clamp(min=0)
         normalised = F.batch_norm(x, mean, variance, weight, bias, eps=eps)
         ctx.save_for_backward(x, lengths, weight, mean, variance, count)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, count)
-        return clear_padding(normalised, lengths), mean, variance, count
+        return clear_padding_(normalised, lengths), mean, variance, count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Ioffe and Szegedy's, with means over valid positions alone."""
         x, lengths, weight, mean, variance, count = ctx.saved_tensors
-        gradient = clear_padding(gradient.clone(), lengths)
+        gradient = clear_padding_(gradient.clone(), lengths)
         inverse = (variance + ctx.eps).rsqrt()
         of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, x, weight, None, None, mean, inverse, True, ctx.eps, [True, True, True]
@@ -108,17 +110,7 @@ class _MaskedNormalise(torch.autograd.Function):
         # its means are over all positions; what they lack is again a normalisation of x
         lack = -weight * inverse * (1 / count - 1 / positions)
         of_x += F.batch_norm(x, mean, variance, lack * of_weight, lack * of_bias, eps=ctx.eps)
-        return clear_padding(of_x, lengths), None, of_weight, of_bias, None
-
-
-def _statistics(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance ``(C,)`` of ``x (B, C, H, T)``, in the dtype of ``weight (C,)``."""
-    if x.device.type == "cpu":
-        unused = weight.new_zeros(2, len(weight))  # running statistics; without any, those of bfloat16 are bfloat16
-        found: tuple[Tensor, Tensor] = torch.ops.aten.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
-        return found
-    variance, mean = torch.var_mean(x.to(weight.dtype), (0, 2, 3), correction=0)
-    return mean, variance
+        return clear_padding_(of_x, lengths), None, of_weight, of_bias, None
 
 
 class MaskedBatchNorm2d(nn.BatchNorm2d):

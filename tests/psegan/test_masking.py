@@ -1,11 +1,13 @@
 """Masks: what is padding, and that it has no part in anything."""
 
+import pytest
 import torch
 
 from psegan.masking import (
     MaskedBatchNorm2d,
     _MaskedNormalise,
     length_mask,
+    mask_like,
     masked_mean,
     masked_statistics,
     pad_to_multiple,
@@ -69,3 +71,36 @@ def test_the_gradient_of_masked_batch_norm_is_that_of_its_values():
     weight, bias = (torch.randn(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     arguments = x, torch.tensor([5, 3, 1]), weight, bias, 1e-5
     assert torch.autograd.gradcheck(lambda *a: _MaskedNormalise.apply(*a)[0], arguments)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
+def test_batch_norm_is_as_exact_as_its_dtype_on_batches_of_real_size(order, dtype, tolerance):
+    """Sums over hundreds of thousands of positions, of means beyond the deviation, next to much padding."""
+    random = torch.Generator().manual_seed(0)
+    lengths = torch.randint(60, 300, (10,), generator=random)
+    x = (torch.randn(10, 4, 80, 600, generator=random) + 3).to(dtype).contiguous(memory_format=order).requires_grad_()
+    gradient = torch.randn(x.shape, generator=random).to(dtype)
+    norm = MaskedBatchNorm2d(4)
+    found = norm(x, lengths)
+    valid = mask_like(lengths, x).bool().expand_as(x)
+    values = x.detach().double().requires_grad_()
+    kept = values.transpose(0, 1)[valid.transpose(0, 1)].view(4, -1)
+    expected = (kept - kept.mean(1, keepdim=True)) / (kept.var(1, correction=0, keepdim=True) + norm.eps).sqrt()
+    torch.testing.assert_close(
+        found.transpose(0, 1)[valid.transpose(0, 1)].view(4, -1).double(), expected, atol=tolerance, rtol=0
+    )
+    torch.testing.assert_close(norm.running_var.double(), 0.9 + 0.1 * kept.var(1), atol=1e-5, rtol=0)
+    (found * gradient).sum().backward()
+    (expected * gradient.double().transpose(0, 1)[valid.transpose(0, 1)].view(4, -1)).sum().backward()
+    torch.testing.assert_close(x.grad.double(), values.grad, atol=2 * tolerance, rtol=0)
+
+
+def test_frozen_batch_norm_clears_padding_and_its_gradient():
+    norm, lengths = MaskedBatchNorm2d(2).eval(), torch.tensor([5, 3, 1])
+    norm.running_mean += 1
+    x = torch.randn(3, 2, 4, 5, requires_grad=True)
+    out = norm(x, lengths)
+    torch.testing.assert_close(out, torch.nn.BatchNorm2d.forward(norm, x) * mask_like(lengths, x))
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, (mask_like(lengths, x) * (1 + norm.eps) ** -0.5).expand_as(x))

@@ -35,8 +35,7 @@ def test_padding_changes_nothing(attentive, short):
 
 def test_padding_changes_nothing_in_training():
     """Batch statistics, the gradient and the running averages are those of the frames alone."""
-    # a draw that leaves no rectifier so near its kink that rounding decides
-    mel, lengths = torch.rand(3, 80, 30, generator=torch.Generator().manual_seed(1)), torch.full((3,), 30)
+    mel, lengths = torch.rand(3, 80, 30), torch.full((3,), 30)
     results = []
     for padded in (mel, F.pad(mel, (0, 25))):
         torch.manual_seed(0)
