@@ -72,7 +72,7 @@ class _ClearPadding(torch.autograd.Function):
         return clear_padding_(x, lengths)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return clear_padding_(gradient.clone(), *ctx.saved_tensors), None
 
 
