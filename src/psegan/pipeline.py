@@ -86,7 +86,7 @@ class Reproduction:
         seed: added to the seed of every stage, and of the scoring's targets and noise.
         evaluation_minutes: as ``minutes`` of a stage, of one system or control in one split or fold, with all attackers.
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
-        epochs: split → factor of the epochs of its stages, so that where there is less speech they take as many steps.
+        epochs: split → factor of the epochs of its stages, since where there is less speech an epoch has fewer steps.
     """
 
     name: str

@@ -55,12 +55,17 @@ class RecurrentEncoder(nn.Module):
             lengths = strided_length(lengths, 2)
             x = F.relu(norm(conv(x), lengths))
         sequence = F.relu(self.projection(x.flatten(1, 2).transpose(1, 2)))
+        sequence = self.both_ways(sequence, lengths)
+        return self.embedding(self.pooling(sequence.transpose(1, 2), lengths))
+
+    def both_ways(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, T, hidden)`` and frames ``(B,)`` → states ``(B, T, 2 * hidden)``, of no meaning in the padding."""
         # the second direction reads each utterance from its own end; torch's way, packing, takes a CPU half as long again
         time = torch.arange(sequence.shape[1], device=sequence.device)
         backwards = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
         rows = torch.arange(len(sequence), device=sequence.device)[:, None]
-        for onward, returning in zip(self.onward, self.returning, strict=True):
-            sequence = sequence if onward is self.onward[0] else self.dropout(sequence)
+        for index, (onward, returning) in enumerate(zip(self.onward, self.returning, strict=True)):
+            sequence = self.dropout(sequence) if index else sequence
             returned = returning(sequence[rows, backwards])[0][rows, backwards]
             sequence = torch.cat([onward(sequence)[0], returned], -1)
-        return self.embedding(self.pooling(sequence.transpose(1, 2), lengths))
+        return sequence
