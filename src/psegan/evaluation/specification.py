@@ -180,15 +180,15 @@ class Evaluation:
         for key, numbers in several.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
                 raise PseganError(f"{where}: {key} is {numbers}, but must hold different numbers from 0 on")
-        if self.shuffled is not None and self.shuffled not in self.attackers:
-            known = ", ".join(self.attackers)
-            raise PseganError(f"{where}: shuffled is {self.shuffled!r}, but is one of attackers: {known}")
         for attribute in self.judges:
             if attribute not in JUDGES:
                 raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")
         for name, one in self.attackers.items():
             if (one.estimator is None) == (not one.config) or not one.seeds:
                 raise PseganError(f"{where}: attackers.{name} needs seeds and either 'config' or 'estimator'")
+        if self.shuffled is not None and self.shuffled not in self.attackers:
+            known = ", ".join(self.attackers)
+            raise PseganError(f"{where}: shuffled is {self.shuffled!r}, but is one of attackers: {known}")
         if self.verifier.backend is not None and self.verifier.config:
             raise PseganError(f"{where}: verifier needs either 'config' or 'backend', not both")
 
