@@ -6,6 +6,7 @@ apart; curves and classes differ by line style or marker as well.
 """
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
     return path
 
 
+def _wrapped(title: str) -> str:
+    """Broken where the line would be wider than a figure of one panel."""
+    return textwrap.fill(title, 48)
+
+
 def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Figure:
     """Receiver operating characteristics with their areas, the chance line and the line of equal errors.
 
@@ -76,7 +82,7 @@ def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> 
         )
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (6, 4)), label="chance (AUC 0.500)", zorder=1)
     axes.plot([0, 1], [1, 0], color="#BBBBBB", linewidth=0.8, linestyle=":", label="equal errors (EER)", zorder=1)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate", title=title)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate", title=_wrapped(title))
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     # below the axes: inside, a legend would hide either the curves that matter or the chance line
@@ -246,7 +252,7 @@ def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "")
     image = axes.imshow(percent, vmin=0, vmax=100, cmap="Blues")
     axes.set_xticks(range(k), list(class_names), rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(k), [f"{name} ({n:.0f})" for name, n in zip(class_names, total[:, 0], strict=True)])
-    axes.set(xlabel="Predicted class", ylabel="True class (utterances)", title=title)
+    axes.set(xlabel="Predicted class", ylabel="True class (utterances)", title=_wrapped(title))
     if k <= 12:  # beyond that the numbers collide
         for i, j in np.ndindex(k, k):
             colour = "white" if percent[i, j] > 55 else "black"
