@@ -50,8 +50,7 @@ def strided_length(lengths: Tensor, stride: int) -> Tensor:
 def clear_padding_(x: Tensor, lengths: Tensor) -> Tensor:
     """Write zeros into ``x (B, ..., T)`` at and after ``lengths (B,)``, whatever is there, and return it."""
     if x.device.type != "cpu":
-        outside = ~length_mask(lengths, x.shape[-1])
-        return x.masked_fill_(outside.view(x.shape[0], *[1] * (x.dim() - 2), x.shape[-1]), 0)
+        return x.masked_fill_(mask_like(lengths, x) == 0, 0)
     # padding is little: writing its zeros takes a CPU a fraction of what masking everything does
     ends = lengths.tolist()
     if len(set(ends)) == 1:
