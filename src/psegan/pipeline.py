@@ -87,6 +87,7 @@ class Reproduction:
         evaluation_minutes: as ``minutes`` of a stage, of one system or control in one split or fold, with all attackers.
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
         epochs: split → factor of the epochs of its stages, since where there is less speech an epoch has fewer steps.
+        minutes: split → factor of the minutes of its stages and of its scoring, in each fold.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Reproduction:
     evaluation_minutes: float | None = None
     splits: dict[str, list[int]] = field(default_factory=dict)
     epochs: dict[str, float] = field(default_factory=dict)
+    minutes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Reproduction":
@@ -108,18 +110,19 @@ class Reproduction:
         Raises:
             PseganError: the file is missing, is not YAML, or has unknown, missing, mistyped or dangling keys.
         """
-        content = read_yaml(path)
-        _check_keys(path, content, cls, optional={"set", "seed", "evaluation_minutes", "splits", "epochs"})
+        content, factors = read_yaml(path), ("epochs", "minutes")
+        _check_keys(path, content, cls, optional={"set", "seed", "evaluation_minutes", "splits", *factors})
         kinds = {"stages": dict, "evaluation": str, "systems": dict, "set": dict, "seed": int}
-        kinds |= {"splits": dict, "epochs": dict}
+        kinds |= dict.fromkeys(("splits", *factors), dict)
         _check_types(path, content, {**kinds, "evaluation_minutes": float})
         for split in content.get("splits", {}):
             _check_types(path, content["splits"], {split: list}, "splits.")
             _check_folds(f"{path}: splits.{split}", split, content["splits"][split])
-        for split in content.get("epochs", {}):
-            _check_types(path, content["epochs"], {split: float}, "epochs.")
-            if split not in content.get("splits", {}):
-                raise PseganError(f"{path}: epochs.{split} is of a split that splits lacks")
+        for key in factors:
+            for split in content.get(key, {}):
+                _check_types(path, content[key], {split: float}, f"{key}.")
+                if split not in content.get("splits", {}):
+                    raise PseganError(f"{path}: {key}.{split} is of a split that splits lacks")
         for key, value in content.get("set", {}).items():
             if re.search(r"\{[\w-]+\}", str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a stage, which only the set of another stage can")
@@ -337,16 +340,18 @@ def remaining(
     systems = read_evaluation(experiment, dict.fromkeys(experiment.systems, "x.ckpt"), attackers).systems
     for part in experiment.parts():
         ends: dict[str, float] = {}
+        factor = experiment.minutes.get(part.split, 1.0)
         for stage in experiment.stages:
             done = Record(part.folder(folder) / stage.name / "stage.json", {}).complete
             if not done:
-                minutes.append(stage.minutes)
-            own = 0 if done else stage.minutes or 0
+                minutes.append(stage.minutes and factor * stage.minutes)
+            own = 0 if done else factor * (stage.minutes or 0)
             ends[stage.name] = own + max((ends[one] for one in stage.references), default=0)
         longest = max(longest, *ends.values(), 0)
         verdicts = folder / part.split / f"fold-{part.fold or 0}" / "verdicts"
         unscored = [name for name in systems if not (verdicts / f"{name}-test.npz").is_file()]
-        minutes += [None if attackers else experiment.evaluation_minutes] * len(unscored)
+        scoring = experiment.evaluation_minutes and factor * experiment.evaluation_minutes
+        minutes += [None if attackers else scoring] * len(unscored)
     return minutes, longest
 
 

@@ -1,5 +1,6 @@
 """What is published under docs/results/ and in the README is what the committed results.json say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_findings_show_what_the_command_printed(from_repository, run):
 
 def test_the_headline_is_the_first_table(from_repository):
     assert _indented(summary_table(published(RESULTS / "ravdess" / "paper"))) in Path("README.md").read_text()
+
+
+def test_every_interval_in_the_findings_is_in_the_results(from_repository):
+    rows = [row for run in RUNS for row in published(run).rows]
+    known = {tuple(f"{100 * value:.1f}" for value in (row.value, row.low, row.high)) for row in rows}
+    number = r"([+−]?[\d.]+)"
+    text = re.sub(r"\s+", " ", (RESULTS / "README.md").read_text())
+    found = re.findall(rf"{number} \({number}(?:–| to ){number}\)", text)
+    assert len(found) > 20
+    for interval in found:
+        assert tuple(value.replace("−", "-").lstrip("+") for value in interval) in known, interval
 
 
 @pytest.mark.parametrize("run", RUNS, ids=str)

@@ -98,6 +98,8 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     assert remaining(experiment, tmp_path / "out") == ([1, 1, None, None, None] * 3, 2)
     scored = replace(experiment, evaluation_minutes=3.0, epochs={"speaker-disjoint": 2.0})
     assert remaining(scored, tmp_path / "out") == ([1, 1, 3, 3, 3] * 3, 2)
+    faster = replace(scored, minutes={"speaker-disjoint": 0.5})
+    assert remaining(faster, tmp_path / "out") == ([1, 1, 3, 3, 3] + [0.5, 0.5, 1.5, 1.5, 1.5] * 2, 2)
     assert remaining(scored, tmp_path / "out", ["ignorant"])[0] == [1, 1, None, None, None] * 3
     stage = experiment.stages[-1]
     for part, factor in zip(experiment.parts(), (1, 2, 2), strict=True):
@@ -208,6 +210,8 @@ def test_a_record_knows_other_settings(tmp_path):
         (lambda c: c.update(splits={"paper": ["a"]}), r"splits\.paper holds \['a'\], but must hold different whole"),
         (lambda c: c.update(splits={"paper": [0]}), "no other split has any"),
         (lambda c: c.update(splits={"speaker-disjoint": []}), "split speaker-disjoint needs folds"),
+        (lambda c: c.update(splits={"paper": []}, epochs={"paper": "two"}), r"epochs\.paper is 'two', but"),
+        (lambda c: c.update(splits={"paper": []}, minutes={"ppaer": 0.5}), r"minutes\.ppaer is of a split"),
         (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a stage"),
     ],
 )
