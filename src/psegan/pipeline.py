@@ -13,7 +13,7 @@ from psegan import estimate
 from psegan.arguments import require_positive
 from psegan.errors import PseganError
 from psegan.files import read_yaml
-from psegan.stages import Fit, Record, only_one, planned, train_all, usual_workers
+from psegan.stages import Fit, Record, only_one, planned, prolonged, train_all, usual_workers
 
 if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
@@ -86,7 +86,8 @@ class Reproduction:
         seed: added to the seed of every stage, and of the scoring's targets and noise.
         evaluation_minutes: as ``minutes`` of a stage, of one system or control in one split or fold, with all attackers.
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
-        epochs: split → factor of the epochs of its stages, since where there is less speech an epoch has fewer steps.
+        epochs: split → factor of the epochs of all its trainings, attackers included, since where there is less speech an
+            epoch has fewer steps.
         minutes: split → factor of the minutes of its stages and of its scoring, in each fold.
     """
 
@@ -433,7 +434,11 @@ def evaluate_systems(
     if parts[0].split:
         disjoint = parts[0].fold is not None
         own = {"split": parts[0].split} | ({"speakers": "attacker"} if disjoint else {})
-        evaluation = replace(evaluation, data=evaluation.data | own, folds=[part.fold or 0 for part in parts])
+        evaluation = replace(
+            evaluation.prolonged(experiment.epochs.get(parts[0].split, 1)),
+            data=evaluation.data | own,
+            folds=[part.fold or 0 for part in parts],
+        )
     seed = experiment.seed if seed is None else seed
     evaluate(replace(evaluation, out=str(folder), seed=seed), data_root, max_epochs, workers)
 
@@ -475,10 +480,7 @@ def _settings(
         values["seed_everything"] = planned(stage.config, values, "seed_everything", 0) + experiment.seed
     if data_root is not None:
         values["data.init_args.root"] = data_root
-    factor = experiment.epochs.get(part.split, 1)
-    for key in ("trainer.max_epochs", "trainer.check_val_every_n_epoch"):
-        if factor != 1 and (own := planned(stage.config, values, key, None)) is not None:
-            values[key] = max(round(own * factor), 1)
+    values |= prolonged(stage.config, values, experiment.epochs.get(part.split, 1))
     if max_epochs is not None:
         own = planned(stage.config, values, "trainer.max_epochs", max_epochs)
         values["trainer.max_epochs"] = min(max_epochs, own)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml, write_json
+from psegan.provenance import commit
 
 
 class Record:
@@ -29,6 +30,7 @@ class Record:
     Attributes:
         begun: work on the stage has begun before.
         complete: and was finished.
+        commit: of the code that finished it, if it is known.
         difference: what it was made from otherwise, in a few words; empty if from the same.
 
     Args:
@@ -41,6 +43,7 @@ class Record:
         found = read_yaml(path) if path.is_file() else {}  # JSON is YAML
         self.begun = bool(found)
         self.complete = bool(found.get("complete"))
+        self.commit: str | None = found.get("commit")
         self.difference = difference(found.get("settings", {}), settings) if found else ""
 
     @property
@@ -54,7 +57,7 @@ class Record:
 
     def finish(self) -> None:
         """Note that the stage is complete."""
-        write_json(self.path, {"settings": self.settings, "complete": True})
+        write_json(self.path, {"settings": self.settings, "complete": True, "commit": commit()})
 
 
 def difference(before: Any, after: Any, key: str = "") -> str:
@@ -186,6 +189,13 @@ def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: A
         if isinstance(found, dict) and last in found:
             return found[last]
     return default
+
+
+def prolonged(configs: Sequence[str], values: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Epochs, and epochs between validations, that overlays and values plan, times a factor; empty for a factor of 1."""
+    keys = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")
+    own = {key: planned(configs, values, key, None) for key in keys if factor != 1}
+    return {key: max(round(epochs * factor), 1) for key, epochs in own.items() if epochs is not None}
 
 
 def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:

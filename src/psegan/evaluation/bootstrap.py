@@ -4,9 +4,10 @@ Utterances of one speaker are alike, so they are no independent draws: a resampl
 keeps all utterances of each as often as it was drawn. With fewer than three speakers there are too few different
 resamples, and utterances are drawn instead; such an interval says nothing about other speakers.
 
-A verification trial has two speakers. It is drawn as often as the product of their draws (the subsets bootstrap of
-Bolle, Ratha and Pankanti, Error analysis of pattern recognition systems, CVIU 93, 2004; Owen, The pigeonhole bootstrap,
-Annals of Applied Statistics 1, 2007); a speaker drawn twice stays one speaker, and no utterance meets itself.
+A verification trial has two speakers. A target trial is drawn as often as its one speaker, the trial of an impostor as often
+as the product of both draws (the subsets bootstrap of Bolle, Ratha and Pankanti, Error analysis of pattern recognition
+systems, CVIU 93, 2004; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007): a speaker drawn twice is two
+draws of one person, who never meet, and no utterance meets itself.
 
 An attacker that was trained with several seeds is worth the mean of its scores over them, and its seeds are drawn too,
 independently of the speakers (Owen, 2007; on why seeds count: Bouthillier et al., Accounting for variance in machine
@@ -112,6 +113,10 @@ class Bootstrap:
         self.units: NDArray[np.intp] = index if len(unique) >= MIN_CLUSTERS else np.arange(len(labels))
         """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
         self.n_units = int(self.units.max()) + 1
+        self.unit = (
+            f"{self.n_units} {'speakers' if len(unique) >= MIN_CLUSTERS else 'utterances, since speakers are too few'}"
+        )
+        """What is drawn, in words."""
         self.n_resamples, self.seed = n_resamples, seed
         self.draws = self._draw("units", self.n_units)
         """How often each unit is drawn in each resample, ``(R, units)``."""
@@ -232,20 +237,23 @@ class Bootstrap:
         samples = _ratio(protected.samples - chance, unprotected.samples - chance)
         return Resampled(metrics.residual(protected.value, unprotected.value, chance), samples, self)
 
-    def macro_auc(self, scores: Array, targets: Array) -> Resampled:
+    def macro_auc(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.evaluation.metrics.macro_auc`; a class that a resample lacks doesn't count in that resample."""
+        of_group = metrics.members(len(self), group)
 
         def of_run(run: Array) -> Resampled:
-            value = metrics.macro_auc(run, targets)
+            value = metrics.macro_auc(run, targets, group)
             columns, wanted = to_numpy(run), metrics.as_targets(targets)
             self._check(len(wanted))
-            classes = [self._wins(columns[:, k], wanted == k) for k in np.unique(wanted)]
+            classes = [
+                [self._wins(columns[own, k], wanted[own] == k, self.units[own]) for own in of_group]
+                for k in np.unique(wanted)
+            ]
 
             def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-                areas = [
-                    _ratio(((draws @ wins) * draws).sum(1), (draws @ positive) * (draws @ negative))
-                    for wins, positive, negative in classes
-                ]
+                won = [[((draws @ wins) * draws).sum(1) for wins, _, _ in groups] for groups in classes]
+                pairs = [[(draws @ own) * (draws @ others) for _, own, others in groups] for groups in classes]
+                areas = [_ratio(np.sum(a, 0), np.sum(b, 0)) for a, b in zip(won, pairs, strict=True)]
                 defined = ~np.isnan(areas)
                 return _ratio(np.where(defined, areas, 0).sum(0), defined.sum(0))
 
@@ -253,15 +261,24 @@ class Bootstrap:
 
         return self._over_seeds(scores, of_run)
 
-    def one_vs_rest_eer(self, scores: Array, targets: Array) -> Resampled:
+    def one_vs_rest_eer(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.evaluation.metrics.one_vs_rest_eer`."""
+        of_group = metrics.members(len(self), group)
 
         def of_run(run: Array) -> Resampled:
-            pooled, is_target = metrics.one_vs_rest_trials(run, targets)
-            self._check(len(to_numpy(targets)))
-            cells = np.repeat(self.units, len(pooled) // len(self))
-            trials = WeightedTrials(pooled, is_target, cells, self.n_units)
-            return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
+            columns, wanted = to_numpy(run), to_numpy(targets)
+            self._check(len(wanted))
+            value, weighted, drawn = 0.0, np.zeros(self.n_resamples), np.zeros(self.n_resamples)
+            for own in of_group:
+                pooled, is_target = metrics.one_vs_rest_trials(columns[own], wanted[own])
+                cells = np.repeat(self.units[own], columns.shape[1])
+                trials = WeightedTrials(pooled, is_target, cells, self.n_units)
+                found = self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
+                n = self.draws @ np.bincount(self.units[own], minlength=self.n_units)
+                value += found.value * len(own) / len(self)
+                weighted += np.where(n > 0, found.samples, 0) * n
+                drawn += n
+            return Resampled(value, weighted / drawn, self)
 
         return self._over_seeds(scores, of_run)
 
@@ -294,7 +311,11 @@ class Bootstrap:
         present = np.flatnonzero(np.bincount(pair))
         first, second = np.divmod(present, self.n_units)
         trials = WeightedTrials(scores, is_target, np.searchsorted(present, pair), len(present))
-        return self._error_rate(trials, lambda draws: draws[first] * draws[second], measure)
+        # with utterances as units, none meets itself
+        one = (first == second)[:, None]
+        return self._error_rate(
+            trials, lambda draws: np.where(one, draws[first], draws[first] * draws[second]), measure
+        )
 
     def _error_rate(self, trials: WeightedTrials, weigh: _Weigh, measure: _Measure) -> Resampled:
         """A measure of trials, whose cells ``weigh`` gives weights ``(C, R)`` for draws ``(units, R)``."""
@@ -316,14 +337,14 @@ class Bootstrap:
         return Resampled(float(np.mean([run.value for run in runs])), np.asarray(samples), self)
 
     def _wins(
-        self, scores: NDArray[np.float64], is_target: NDArray[np.bool_]
+        self, scores: NDArray[np.float64], is_target: NDArray[np.bool_], units: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
         """How often a target of one unit outscores another trial of another, a tie being half ``(units, units)``.
 
         Summed over units that are drawn it is the Mann-Whitney statistic, the area under the ROC times the number of
         pairs. With it the numbers of targets and of other trials of each unit, ``(units,)``.
         """
-        positive, negative = (self.units[kind] for kind in (is_target, ~is_target))
+        positive, negative = (units[kind] for kind in (is_target, ~is_target))
         higher, lower = scores[is_target, None], scores[~is_target]
         margin = (higher > lower) + 0.5 * (higher == lower)
         wins = self._sum_by_unit(positive) @ margin @ self._sum_by_unit(negative).T

@@ -30,11 +30,12 @@ from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.results import Results
 from psegan.evaluation.specification import Evaluation, Trained, Verification
 from psegan.evaluation.tables import SHUFFLED
-from psegan.evaluation.tabulation import Table
+from psegan.evaluation.tabulation import COUNTING, Table
 from psegan.evaluation.verdicts import Verdicts, listen
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
+from psegan.protectors import is_trained
 from psegan.random import stable_hash
 from psegan.stages import Fit, Record, cores, planned, train_all, usual_workers
 from psegan.systems.classifier import load_classifier
@@ -174,7 +175,7 @@ class Run:
         settings = {
             "verdicts": {name: file_hash(path) for name, path in paths.items()},
             "resamples": self.evaluation.resamples, "clips": self.evaluation.n_clips, "version": __version__,
-            "ladder": self.evaluation.ladder, "max_epochs": self.max_epochs,
+            "ladder": self.evaluation.ladder, "max_epochs": self.max_epochs, "counting": COUNTING,
         }  # fmt: skip
         record = Record(self.folder / "stage.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publication.OUTPUTS):
@@ -198,10 +199,18 @@ class Run:
         header["systems"] = {
             system: read_manifest(self.manifest(folds[0], system))[0]["protector"] for system in self.evaluation.systems
         }
+        header["units"] = {self.data.corpus: tables[0].bootstrap.unit}
         header["heard by the systems"] = self.heard()
         header["strongest"] = tables[0].chosen
-        header["weights"] = {
-            fit.name: file_hash(fit.checkpoint) for fold in folds for fit in (*self.fits(fold), *self.continued(fold))
+        trained = [fit for fold in folds for fit in (*self.fits(fold), *self.continued(fold))]
+        header["weights"] = {fit.name: file_hash(fit.checkpoint) for fit in trained}
+        # "commit" is that of the counting alone
+        specs = [of_fold(spec, k) for spec in self.evaluation.systems.values() if is_trained(spec) for k in folds]
+        folders = [Path(str((spec.get("init_args") or {}).get("checkpoint"))).parent.parent for spec in specs]
+        systems = [Record(folder / "stage.json", {}).commit for folder in folders]
+        header["commits of trainings"] = {
+            "systems": sorted({c for c in systems if c}),
+            "attackers and judges": sorted({c for fit in trained if (c := fit.record.commit)}),
         }
         clips = {system: self.clips(system) for system in self.evaluation.systems}
         publication.publish(self.folder, Results(header, rows), tables[0], clips)

@@ -263,7 +263,21 @@ def _check_class_scores(scores: Array, targets: Array) -> tuple[NDArray[np.float
     return values, wanted
 
 
-def macro_auc(scores: Array, targets: Array) -> float:
+def members(n: int, group: Array | None) -> list[NDArray[np.intp]]:
+    """Indices of each group of n utterances; of all of them without groups.
+
+    Raises:
+        ValueError: ``group`` has not one entry for each utterance.
+    """
+    if group is None:
+        return [np.arange(n)]
+    labels = to_numpy(group)
+    if labels.shape != (n,):
+        raise ValueError(f"group must have one entry for each of {n} utterances, not shape {labels.shape}")
+    return [np.flatnonzero(labels == one) for one in np.unique(labels)]
+
+
+def macro_auc(scores: Array, targets: Array, group: Array | None = None) -> float:
     """Mean over classes of the area under the one-vs-rest ROC.
 
     Over the classes that occur in ``targets``, since the others have no ROC.
@@ -271,15 +285,28 @@ def macro_auc(scores: Array, targets: Array) -> float:
     Args:
         scores: ``(N, K)``, one column a class; rows need not sum to one.
         targets: class indices ``(N,)``.
+        group: ``(N,)`` numbers or names, such as folds, each of which another network scored: the area is the share of
+            pairs within a group in which the class outscores another.
 
     Raises:
-        UndefinedMetricError: only one class occurs.
+        UndefinedMetricError: only one class occurs, or no group has two.
     """
     values, wanted = _check_class_scores(scores, targets)
     classes = np.unique(wanted)
-    if len(classes) < 2:
+    of_group = members(len(wanted), group)
+    areas = []
+    for k in classes:
+        won, pairs = 0.0, 0
+        for own in of_group:
+            is_target = wanted[own] == k
+            if n := int(is_target.sum()) * int((~is_target).sum()):
+                won += n * sk.roc_auc_score(is_target, values[own, k])
+                pairs += n
+        if pairs:
+            areas.append(won / pairs)
+    if not areas:
         raise UndefinedMetricError(f"all {len(wanted)} utterances are of class {classes[0]}: an AUC needs two classes")
-    return float(np.mean([sk.roc_auc_score(wanted == k, values[:, k]) for k in classes]))
+    return float(np.mean(areas))
 
 
 def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -296,7 +323,7 @@ def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float6
     return values.ravel(), (wanted[:, None] == np.arange(values.shape[1])).ravel()
 
 
-def one_vs_rest_eer(scores: Array, targets: Array) -> float:
+def one_vs_rest_eer(scores: Array, targets: Array, group: Array | None = None) -> float:
     """Equal error rate of a classifier over pooled one-vs-rest trials (:func:`one_vs_rest_trials`).
 
     Each (utterance, class) pair is a trial scored by the posterior of the class; all K classes are hypotheses, whether
@@ -305,8 +332,13 @@ def one_vs_rest_eer(scores: Array, targets: Array) -> float:
     Args:
         scores: posteriors ``(N, K)``, K >= 2.
         targets: class indices ``(N,)``.
+        group: ``(N,)`` numbers or names, such as folds, each of which another network scored: each has a threshold of its
+            own, and the rate is their mean, weighted by utterances.
     """
-    return eer(*one_vs_rest_trials(scores, targets))
+    values, wanted = _check_class_scores(scores, targets)
+    of_group = members(len(wanted), group)
+    rates = [eer(*one_vs_rest_trials(values[own], wanted[own])) for own in of_group]
+    return float(np.average(rates, weights=[len(own) for own in of_group]))
 
 
 def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -318,12 +350,10 @@ def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], N
         n: utterances.
         group: ``(n,)`` numbers or names; pairs across groups are no trials.
     """
-    allowed = ~np.eye(n, dtype=bool)
-    if group is not None:
-        labels = to_numpy(group)
-        if labels.shape != (n,):
-            raise ValueError(f"group must have one entry for each of {n} utterances, not shape {labels.shape}")
-        allowed &= labels[:, None] == labels
+    allowed = np.zeros((n, n), dtype=bool)
+    for own in members(n, group):
+        allowed[np.ix_(own, own)] = True
+    np.fill_diagonal(allowed, False)
     rows, columns = np.nonzero(allowed)
     return rows, columns
 

@@ -1,7 +1,6 @@
 """From scores to what a reader sees: results.json and .csv, figures, recordings, and the page."""
 
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from psegan.evaluation.specification import Evaluation
 from psegan.evaluation.tabulation import Table
 from psegan.evaluation.typeset import summary_table
 from psegan.plots import confusion_figure, roc_figure, save_figure, speech_figure, tsne_figure, tsne_points
+from psegan.provenance import commit
 
 OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures", "audio")
 """What :func:`publish` writes."""
@@ -66,7 +66,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
             f"fold {fold}": {stage: len(corpus.split_utterances(stage)) for stage in ("train", "validation", "test")}
             for fold, corpus in corpora.items()
         },
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("psegan", "torch", "lightning", "torchaudio", "scikit-learn")},
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -76,17 +76,6 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
     if max_epochs is not None:
         found["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"
     return found
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        described = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    except OSError:  # no git on this machine
-        return None
-    return described.stdout.strip() if described.returncode == 0 else None
 
 
 def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from psegan.errors import PseganError, readable
 from psegan.evaluation.tables import ATTACKERS, SHUFFLED
 from psegan.files import read_yaml
 from psegan.protectors import is_trained, spelt_out
+from psegan.stages import prolonged
 
 LADDER = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
@@ -158,6 +159,22 @@ class Evaluation:
         read._check(where, every)
         ladder = sorted(set(read.ladder), key=LADDER.index)
         return replace(read, ladder=ladder, systems=_with_controls(read, every))
+
+    def prolonged(self, factor: float) -> "Evaluation":
+        """The same with that many times the epochs in every training."""
+
+        def longer(one: Any) -> Any:
+            changed = replace(one, set=one.set | prolonged(one.config, one.set, factor))
+            if isinstance(one, Architecture):
+                changed = replace(changed, continued=one.continued | prolonged([], one.continued, factor))
+            return changed
+
+        return replace(
+            self,
+            attackers={name: longer(one) for name, one in self.attackers.items()},
+            judges={name: longer(one) for name, one in self.judges.items()},
+            verifier=longer(self.verifier),
+        )
 
     def _check(self, where: str, systems: Iterable[str]) -> None:
         for rung in self.ladder:

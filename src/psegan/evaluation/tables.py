@@ -297,6 +297,7 @@ class Setting:
         seeds: of the runs.
         folds: how many there were.
         of_folds: how many the protocol has; 0 where nobody says.
+        units: what intervals are over, none where nobody says.
         chance: chance levels of accuracies by attribute.
         validity: attacker → its accuracy on original speech, none where nobody measured it.
         shuffled: UAR (or accuracy) on original speech of the attacker whose labels were shuffled.
@@ -307,6 +308,7 @@ class Setting:
     seeds: list[int]
     folds: int
     of_folds: int
+    units: str | None
     chance: dict[str, float]
     validity: dict[str, Cell | None]
     shuffled: Cell | None
@@ -397,11 +399,13 @@ class _Scores:
         self.chance: dict[str, dict[str, float]] = {}
         self.folds: dict[str, set[int]] = {}
         self.of_folds: dict[str, int] = {}
+        self.units: dict[str, str] = {}
         for seed, results in replications.items():
             self.chance |= results.header.get("chance", {})
             for header in (results.header, *results.header.get("runs", {}).values()):
                 if (header.get("evaluation") or {}).get("data", {}).get("split", split) == split:
                     self.of_folds |= header.get("folds", {})
+                    self.units |= header.get("units", {})
             for row in results.rows:
                 if row.split == split:
                     key = row.corpus, row.system, row.attacker, row.attribute, row.metric
@@ -519,6 +523,7 @@ class _Scores:
             sorted(seed for seed in seeds if seed is not None),
             len(self.folds.get(corpus, ())),
             self.of_folds.get(corpus, 0),
+            self.units.get(corpus),
             self.chance.get(corpus, {}),
             validity,
             next((cell for cell in shuffled if cell is not None), None),

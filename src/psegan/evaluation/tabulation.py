@@ -19,6 +19,8 @@ from psegan.protectors import is_trained
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, Verdicts]
+COUNTING = 2
+"""Raised by one whenever the same verdicts come to other numbers, so that what is published is counted again."""
 ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""
 
@@ -173,7 +175,7 @@ class Table:
             return found
         for metric, measure in (("auc", resamples.macro_auc), ("eer", resamples.one_vs_rest_eer)):
             try:
-                found[metric] = measure(scores, wanted)
+                found[metric] = measure(scores, wanted, self.group)
             except metrics.UndefinedMetricError:  # a fold may hold a single emotion
                 continue
         # chance is another where a fold lacks a class

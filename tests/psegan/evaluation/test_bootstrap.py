@@ -68,6 +68,23 @@ def test_resamples_that_lack_a_class_equal_the_loop(fast: Callable[..., Resample
     assert np.isfinite(expected.interval()).all()
 
 
+@pytest.mark.parametrize(
+    ("fast", "metric"), [(Bootstrap.macro_auc, metrics.macro_auc), (Bootstrap.one_vs_rest_eer, metrics.one_vs_rest_eer)]
+)
+@pytest.mark.parametrize("speakers", [8, 2])
+def test_folds_have_scales_of_their_own(fast: Callable[..., Resampled], metric: Callable, speakers: int) -> None:
+    """Another network scored each fold: what its scores are called elsewhere changes nothing."""
+    scores, targets, clusters = sample(speakers=speakers)
+    group = clusters % 2
+    resamples = Bootstrap(clusters, n_resamples=60, seed=3)
+    expected = resamples.statistic(metric, scores, targets, group)
+    assert_same(fast(resamples, scores, targets, group), expected)
+    rescaled = np.where(group[:, None] == 1, 0.1 * scores, scores)
+    assert_same(fast(resamples, rescaled, targets, group), expected)
+    assert fast(resamples, rescaled, targets).value != pytest.approx(expected.value)
+    assert metric(scores, targets, np.zeros(96)) == metric(scores, targets)
+
+
 @every_metric
 def test_seeds_are_averaged_and_drawn(fast: Callable[..., Resampled], metric: Callable) -> None:
     _, targets, clusters = sample()
@@ -110,8 +127,16 @@ def test_verification_equals_a_loop_over_pairs(speakers: int, grouped: bool) -> 
 
     def looped(metric: Callable[..., float]) -> Resampled:
         def statistic(index: np.ndarray) -> float:
-            # by what was drawn, not by position: an utterance drawn twice doesn't meet itself
-            pairs = [(i, j) for i in index for j in index if i != j and (group is None or group[i] == group[j])]
+            # an utterance drawn twice doesn't meet itself, nor a speaker drawn twice its other draw
+            drawn = [(i, int((index[:n] == i).sum())) for n, i in enumerate(index)]
+            pairs = [
+                (i, j)
+                for i, a in drawn
+                for j, b in drawn
+                if i != j
+                and (group is None or group[i] == group[j])
+                and (resamples.units[i] != resamples.units[j] or a == b)
+            ]
             scores, is_target = [cosine[p] for p in pairs], [speaker[i] == speaker[j] for i, j in pairs]
             return metric(np.array(scores), np.array(is_target))
 
@@ -217,8 +242,10 @@ def test_draws_are_uniform() -> None:
 
 
 def test_too_few_speakers_draw_utterances() -> None:
-    draws = Bootstrap([0] * 5 + [1] * 5, n_resamples=50).draws
-    assert len(np.unique(draws, axis=0)) > 10  # two speakers would give three different resamples
+    resamples = Bootstrap([0] * 5 + [1] * 5, n_resamples=50)
+    assert len(np.unique(resamples.draws, axis=0)) > 10  # two speakers would give three different resamples
+    assert resamples.unit == "10 utterances, since speakers are too few"
+    assert Bootstrap([0, 1, 2, 2]).unit == "3 speakers"
 
 
 def test_a_cluster_interval_covers_and_a_naive_one_does_not() -> None:
@@ -236,6 +263,19 @@ def test_a_cluster_interval_covers_and_a_naive_one_does_not() -> None:
             covered[name] += low <= 0.5 <= high
     assert 0.86 <= covered["speakers"] / repetitions <= 0.99
     assert covered["utterances"] / repetitions < 0.85
+
+
+def test_an_interval_of_verification_is_as_wide_as_speakers_differ() -> None:
+    """Where the threshold stands still, a miss rate is the mean over speakers: its error that of a mean."""
+    generator = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(24), 10)
+    centre = np.eye(24)[speaker]
+    missed = generator.random(24)[speaker, None] < np.linspace(0, 1, 240)[generator.permutation(240), None]
+    test = np.where(missed, centre, -centre)
+    resamples = Bootstrap(speaker, n_resamples=2000)
+    found = resamples.verification_min_dcf(centre, test, speaker).samples
+    hits = resamples.mean(missed[:, 0].astype(float)).samples
+    assert np.std(found) == pytest.approx(np.std(hits), rel=0.02)
 
 
 def test_seed_decides() -> None:

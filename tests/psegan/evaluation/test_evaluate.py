@@ -15,6 +15,7 @@ from psegan.evaluation.results import Results
 from psegan.evaluation.specification import LADDER, Evaluation
 from psegan.evaluation.tables import SHUFFLED
 from psegan.files import file_hash
+from psegan.provenance import commit
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
@@ -137,6 +138,9 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert len(page.audio) == 2
     assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
     assert "shortened" in results.header
+    commits = [commit()] if commit() else []
+    assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": commits}
+    assert results.header["units"] == {"synthetic": "4 speakers"}
     matcher = "the speaker matcher of psegan: synthetic, split paper"
     assert results.header["heard by the systems"] == {"psegan": f"psegan: synthetic, split paper; {matcher}"}
     assert (out / "report.html").stat().st_size > 100_000
@@ -261,6 +265,19 @@ def test_arguments_are_checked(repository):
         cli.run(["evaluate", "--config", config, "--attackers", "clever"])
     with pytest.raises(PseganError, match="--workers is 0"):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
+
+
+def test_all_trainings_of_an_evaluation_can_last_longer(repository):
+    evaluation = Evaluation.read("experiments/evaluate/ravdess.yaml")
+    longer = evaluation.prolonged(2.2)
+    epochs, between = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
+    cnn, speaker = longer.attackers["cnn"], longer.judges["speaker"]
+    assert (cnn.set[epochs], cnn.set[between], cnn.continued[epochs]) == (110, 4, 33)
+    assert cnn.continued["model.init_args.learning_rate"] == 1e-3
+    assert (speaker.set[epochs], longer.judges["gender"].set[epochs]) == (66, 22)
+    assert longer.verifier.set[epochs] > evaluation.verifier.set.get(epochs, 0)
+    assert longer.attackers["svm"] == evaluation.attackers["svm"]
+    assert evaluation.prolonged(1) == evaluation
 
 
 @pytest.mark.parametrize(("shuffled", "trained"), [(None, ["cnn-0", "cnn-1", "cnn-2"]), ("svm", [])])

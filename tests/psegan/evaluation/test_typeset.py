@@ -15,7 +15,7 @@ ODD = r"a_b & 50% #1 $x$ {y} ~^\ |p| *z* <i>[1]"
 def odd() -> Results:
     common = {"corpus": "my_corpus", "split": "paper", "attribute": "emotion", "metric": "uar", "attacker": "informed"}
     rows = [Row(system=name, value=0.25, low=0.2, high=0.3, n=12, **common) for name in (ODD, "plain")]
-    return Results({"chance": {"my_corpus": {"emotion": 0.25}}}, rows)
+    return Results({"chance": {"my_corpus": {"emotion": 0.25}}, "units": {"my_corpus": "24 speakers"}}, rows)
 
 
 def test_markdown_has_every_cell_and_marks_the_best(invented: Callable[[int], Results]) -> None:
@@ -41,6 +41,10 @@ def test_markdown_tables_are_rectangular(invented: Callable[[int], Results]) -> 
 
 def test_markdown_escapes_names() -> None:
     assert r"| a\_b & 50% \#1 $x$ {y} \~^\\ \|p\| \*z\* \<i\>\[1\] |" in markdown({0: odd()})
+
+
+def test_it_is_said_what_intervals_are_over() -> None:
+    assert "n = 12 utterances; intervals over 24 speakers; " in markdown({0: odd()})
 
 
 def test_latex_rows_have_as_many_cells_as_columns(invented: Callable[[int], Results]) -> None:
