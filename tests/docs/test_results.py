@@ -48,7 +48,7 @@ def test_every_interval_in_the_findings_is_in_the_results(from_repository):
 
 
 @pytest.mark.parametrize("run", RUNS, ids=str)
-def test_no_attacker_heard_the_test_and_no_deal_of_labels_leaked(from_repository, run):
+def test_every_rung_is_there_and_shuffled_labels_are_at_chance(from_repository, run):
     results = published(run)
     header = results.header
     assert "shortened" not in header and not str(header["evaluation"]["out"]).startswith("/")
