@@ -88,7 +88,7 @@ class Reproduction:
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
         epochs: split → factor of the epochs of all its trainings, attackers included, since where there is less speech an
             epoch has fewer steps.
-        minutes: split → factor of the minutes of its stages and of its scoring, in each fold.
+        minutes: split → factor of the minutes of its stages, in each fold.
     """
 
     name: str
@@ -124,6 +124,8 @@ class Reproduction:
                 _check_types(path, content[key], {split: float}, f"{key}.")
                 if split not in content.get("splits", {}):
                     raise PseganError(f"{path}: {key}.{split} is of a split that splits lacks")
+                if not content[key][split] > 0:
+                    raise PseganError(f"{path}: {key}.{split} is {content[key][split]}, but must be a factor above 0")
         for key, value in content.get("set", {}).items():
             if re.search(r"\{[\w-]+\}", str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a stage, which only the set of another stage can")
@@ -351,8 +353,7 @@ def remaining(
         longest = max(longest, *ends.values(), 0)
         verdicts = folder / part.split / f"fold-{part.fold or 0}" / "verdicts"
         unscored = [name for name in systems if not (verdicts / f"{name}-test.npz").is_file()]
-        scoring = experiment.evaluation_minutes and factor * experiment.evaluation_minutes
-        minutes += [None if attackers else scoring] * len(unscored)
+        minutes += [None if attackers else experiment.evaluation_minutes] * len(unscored)
     return minutes, longest
 
 
@@ -435,7 +436,8 @@ def evaluate_systems(
         disjoint = parts[0].fold is not None
         own = {"split": parts[0].split} | ({"speakers": "attacker"} if disjoint else {})
         evaluation = replace(
-            evaluation.prolonged(experiment.epochs.get(parts[0].split, 1)),
+            evaluation,
+            epochs=evaluation.epochs * experiment.epochs.get(parts[0].split, 1),
             data=evaluation.data | own,
             folds=[part.fold or 0 for part in parts],
         )

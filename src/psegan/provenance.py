@@ -1,11 +1,9 @@
 """Which code made something."""
 
 import subprocess
-from functools import cache
 from pathlib import Path
 
 
-@cache
 def commit() -> str | None:
     """The checkout's commit, with a + where files differ from it; None outside a checkout."""
     here = Path(__file__).parent

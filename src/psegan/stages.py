@@ -30,7 +30,7 @@ class Record:
     Attributes:
         begun: work on the stage has begun before.
         complete: and was finished.
-        commit: of the code that finished it, if it is known.
+        commits: of the code that has worked on it; "unknown" where nobody noted one.
         difference: what it was made from otherwise, in a few words; empty if from the same.
 
     Args:
@@ -43,7 +43,7 @@ class Record:
         found = read_yaml(path) if path.is_file() else {}  # JSON is YAML
         self.begun = bool(found)
         self.complete = bool(found.get("complete"))
-        self.commit: str | None = found.get("commit")
+        self.commits: list[str] = found.get("commits", ["unknown"]) if found else []
         self.difference = difference(found.get("settings", {}), settings) if found else ""
 
     @property
@@ -53,11 +53,15 @@ class Record:
 
     def begin(self) -> None:
         """Note that work on the stage has begun."""
-        write_json(self.path, {"settings": self.settings, "complete": False})
+        self.commits = list(dict.fromkeys([*self.commits, commit() or "unknown"]))
+        self._write(complete=False)
 
     def finish(self) -> None:
         """Note that the stage is complete."""
-        write_json(self.path, {"settings": self.settings, "complete": True, "commit": commit()})
+        self._write(complete=True)
+
+    def _write(self, complete: bool) -> None:
+        write_json(self.path, {"settings": self.settings, "complete": complete, "commits": self.commits})
 
 
 def difference(before: Any, after: Any, key: str = "") -> str:
@@ -192,7 +196,10 @@ def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: A
 
 
 def prolonged(configs: Sequence[str], values: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Epochs, and epochs between validations, that overlays and values plan, times a factor; empty for a factor of 1."""
+    """Epochs, and epochs between validations, that overlays and values plan, times a factor; empty for a factor of 1.
+
+    Each is rounded, so that the last epochs may come after the last validation.
+    """
     keys = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")
     own = {key: planned(configs, values, key, None) for key in keys if factor != 1}
     return {key: max(round(epochs * factor), 1) for key, epochs in own.items() if epochs is not None}

@@ -15,7 +15,9 @@ import yaml
 
 from psegan.errors import PseganError
 from psegan.evaluation.results import Results
-from psegan.pipeline import Part, Reproduction, _settings, announce, remaining, reproduce
+from psegan.evaluation.specification import Evaluation
+from psegan.pipeline import Part, Reproduction, _settings, announce, evaluate_systems, remaining, reproduce
+from psegan.provenance import commit
 from psegan.stages import Record, planned
 
 
@@ -79,7 +81,7 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
         run(experiment_file)
 
 
-def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path, capsys):
+def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path, capsys, monkeypatch):
     content = yaml.safe_load(experiment_file.read_text())
     content["splits"] = {"paper": [], "speaker-disjoint": [0, 1]}
     content["set"]["data.init_args.n_speakers"] = 8
@@ -99,12 +101,18 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     scored = replace(experiment, evaluation_minutes=3.0, epochs={"speaker-disjoint": 2.0})
     assert remaining(scored, tmp_path / "out") == ([1, 1, 3, 3, 3] * 3, 2)
     faster = replace(scored, minutes={"speaker-disjoint": 0.5})
-    assert remaining(faster, tmp_path / "out") == ([1, 1, 3, 3, 3] + [0.5, 0.5, 1.5, 1.5, 1.5] * 2, 2)
+    assert remaining(faster, tmp_path / "out") == ([1, 1, 3, 3, 3] + [0.5, 0.5, 3, 3, 3] * 2, 2)
     assert remaining(scored, tmp_path / "out", ["ignorant"])[0] == [1, 1, None, None, None] * 3
     stage = experiment.stages[-1]
     for part, factor in zip(experiment.parts(), (1, 2, 2), strict=True):
         epochs = planned(stage.config, stage.set, "trainer.max_epochs", None)
         assert _settings(scored, stage, part, None, None).get("trainer.max_epochs", epochs) == factor * epochs
+    asked: list[Evaluation] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("psegan.evaluation.evaluate.evaluate", lambda evaluation, *_: asked.append(evaluation))
+        for part in scored.parts():
+            evaluate_systems(scored, {}, tmp_path, parts=[part])
+    assert [(one.epochs, one.folds) for one in asked] == [(1, [0]), (2, [0]), (2, [1])]
     reproduce(experiment.narrowed(["speaker-disjoint"], None), max_epochs=1, workers=2)
     assert not (tmp_path / "out" / "paper").exists()
     disjoint = tmp_path / "out" / "speaker-disjoint"
@@ -112,6 +120,8 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     assert {row.fold for row in results.rows} == {None, 0, 1}
     assert results.header["folds"] == {"synthetic": 4}
     assert "2 of 4 folds" in (disjoint / "report.html").read_text()
+    made_by = [commit() or "unknown"]
+    assert results.header["commits of trainings"] == {"systems": made_by, "attackers and judges": made_by}
     heard = results.header["heard by the systems"]["psegan"]
     assert "speaker-disjoint" in heard
     for fold in (0, 1):
@@ -212,6 +222,7 @@ def test_a_record_knows_other_settings(tmp_path):
         (lambda c: c.update(splits={"speaker-disjoint": []}), "split speaker-disjoint needs folds"),
         (lambda c: c.update(splits={"paper": []}, epochs={"paper": "two"}), r"epochs\.paper is 'two', but"),
         (lambda c: c.update(splits={"paper": []}, minutes={"ppaer": 0.5}), r"minutes\.ppaer is of a split"),
+        (lambda c: c.update(splits={"paper": []}, epochs={"paper": 0}), "must be a factor above 0"),
         (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a stage"),
     ],
 )

@@ -23,7 +23,7 @@ Nothing is approximated: every resample has the value that the functions of :mod
 it. Resamples without a value (a class is missing, say) are left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -113,10 +113,10 @@ class Bootstrap:
         self.units: NDArray[np.intp] = index if len(unique) >= MIN_CLUSTERS else np.arange(len(labels))
         """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
         self.n_units = int(self.units.max()) + 1
-        self.unit = (
+        self.drawn_from = (
             f"{self.n_units} {'speakers' if len(unique) >= MIN_CLUSTERS else 'utterances, since speakers are too few'}"
         )
-        """What is drawn, in words."""
+        """What is drawn, for people."""
         self.n_resamples, self.seed = n_resamples, seed
         self.draws = self._draw("units", self.n_units)
         """How often each unit is drawn in each resample, ``(R, units)``."""
@@ -266,19 +266,17 @@ class Bootstrap:
         of_group = metrics.members(len(self), group)
 
         def of_run(run: Array) -> Resampled:
+            metrics.one_vs_rest_trials(run, targets)  # refuses what doesn't fit together
             columns, wanted = to_numpy(run), to_numpy(targets)
             self._check(len(wanted))
-            value, weighted, drawn = 0.0, np.zeros(self.n_resamples), np.zeros(self.n_resamples)
-            for own in of_group:
+
+            def of_members(own: NDArray[np.intp]) -> Resampled:
                 pooled, is_target = metrics.one_vs_rest_trials(columns[own], wanted[own])
                 cells = np.repeat(self.units[own], columns.shape[1])
                 trials = WeightedTrials(pooled, is_target, cells, self.n_units)
-                found = self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
-                n = self.draws @ np.bincount(self.units[own], minlength=self.n_units)
-                value += found.value * len(own) / len(self)
-                weighted += np.where(n > 0, found.samples, 0) * n
-                drawn += n
-            return Resampled(value, weighted / drawn, self)
+                return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
+
+            return self._over_groups(of_group, of_members)
 
         return self._over_seeds(scores, of_run)
 
@@ -288,7 +286,8 @@ class Bootstrap:
         Args:
             enrol, test: embeddings ``(N, E)``, row by row the same utterance.
             speaker: speaker indices ``(N,)`` of both.
-            group: ``(N,)``, such as folds; only utterances of one group meet, and all groups share the threshold.
+            group: ``(N,)``, such as folds, each of which another network embedded: only utterances of one group meet, each
+                group has a threshold of its own, and the rate is their mean, weighted by utterances.
         """
         return self._verification(enrol, test, speaker, group, WeightedTrials.eer)
 
@@ -303,19 +302,39 @@ class Bootstrap:
     def _verification(
         self, enrol: Array, test: Array, speaker: Array, group: Array | None, measure: _Measure
     ) -> Resampled:
-        scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
         self._check(len(to_numpy(speaker)))
-        rows, columns = (self.units[index] for index in metrics.trial_pairs(len(self), group))
-        # a pair of units counts alike whichever of them enrols, which halves the cells
-        pair = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
-        present = np.flatnonzero(np.bincount(pair))
-        first, second = np.divmod(present, self.n_units)
-        trials = WeightedTrials(scores, is_target, np.searchsorted(present, pair), len(present))
-        # with utterances as units, none meets itself
-        one = (first == second)[:, None]
-        return self._error_rate(
-            trials, lambda draws: np.where(one, draws[first], draws[first] * draws[second]), measure
-        )
+        before, after, names = to_numpy(enrol), to_numpy(test), to_numpy(speaker)
+
+        def of_members(own: NDArray[np.intp]) -> Resampled:
+            scores, is_target = metrics.verification_trials(before[own], after[own], names[own], names[own])
+            rows, columns = (self.units[own][index] for index in metrics.trial_pairs(len(own)))
+            # a pair of units counts alike whichever of them enrols, which halves the cells
+            pair = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
+            present = np.flatnonzero(np.bincount(pair))
+            first, second = np.divmod(present, self.n_units)
+            trials = WeightedTrials(scores, is_target, np.searchsorted(present, pair), len(present))
+            # with utterances as units, none meets itself
+            one = (first == second)[:, None]
+
+            def weigh(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+                return np.where(one, draws[first], draws[first] * draws[second])
+
+            return self._error_rate(trials, weigh, measure)
+
+        return self._over_groups(metrics.members(len(self), group), of_members)
+
+    def _over_groups(
+        self, of_group: Sequence[NDArray[np.intp]], of_members: Callable[[NDArray[np.intp]], Resampled]
+    ) -> Resampled:
+        """The mean over groups of a score, weighted by utterances; in a resample, over the groups that have one."""
+        value, weighted, drawn = 0.0, np.zeros(self.n_resamples), np.zeros(self.n_resamples)
+        for own in of_group:
+            found = of_members(own)
+            n = self.draws @ np.bincount(self.units[own], minlength=self.n_units) * ~np.isnan(found.samples)
+            value += found.value * len(own) / len(self)
+            weighted += np.where(n > 0, found.samples, 0) * n
+            drawn += n
+        return Resampled(value, _ratio(weighted, drawn), self)
 
     def _error_rate(self, trials: WeightedTrials, weigh: _Weigh, measure: _Measure) -> Resampled:
         """A measure of trials, whose cells ``weigh`` gives weights ``(C, R)`` for draws ``(units, R)``."""

@@ -37,7 +37,7 @@ from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
 from psegan.protectors import is_trained
 from psegan.random import stable_hash
-from psegan.stages import Fit, Record, cores, planned, train_all, usual_workers
+from psegan.stages import Fit, Record, cores, planned, prolonged, train_all, usual_workers
 from psegan.systems.classifier import load_classifier
 
 ORIGINAL = "original"
@@ -199,7 +199,7 @@ class Run:
         header["systems"] = {
             system: read_manifest(self.manifest(folds[0], system))[0]["protector"] for system in self.evaluation.systems
         }
-        header["units"] = {self.data.corpus: tables[0].bootstrap.unit}
+        header["units"] = {self.data.corpus: tables[0].bootstrap.drawn_from}
         header["heard by the systems"] = self.heard()
         header["strongest"] = tables[0].chosen
         trained = [fit for fold in folds for fit in (*self.fits(fold), *self.continued(fold))]
@@ -207,11 +207,12 @@ class Run:
         # "commit" is that of the counting alone
         specs = [of_fold(spec, k) for spec in self.evaluation.systems.values() if is_trained(spec) for k in folds]
         folders = [Path(str((spec.get("init_args") or {}).get("checkpoint"))).parent.parent for spec in specs]
-        systems = [Record(folder / "stage.json", {}).commit for folder in folders]
+        systems = [Record(folder / "stage.json", {}) for folder in folders]
         header["commits of trainings"] = {
-            "systems": sorted({c for c in systems if c}),
-            "attackers and judges": sorted({c for fit in trained if (c := fit.record.commit)}),
+            "systems": sorted({commit for record in systems for commit in record.commits}),
+            "attackers and judges": sorted({commit for fit in trained for commit in fit.record.commits}),
         }
+        header["counting"] = COUNTING
         clips = {system: self.clips(system) for system in self.evaluation.systems}
         publication.publish(self.folder, Results(header, rows), tables[0], clips)
 
@@ -394,6 +395,7 @@ class Run:
         """A training on what was heard in a fold, from nothing or from the encoder of the checkpoint ``start``."""
         values: dict[str, Any] = {
             **how.set,
+            **prolonged(how.config, how.set, self.evaluation.epochs),
             "seed_everything": seed,
             "model.init_args.attribute": attribute,
             "data.class_path": "datamodules.ManifestDataModule",
@@ -412,7 +414,7 @@ class Run:
             values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
             files["start/encoder"] = start
         if self.max_epochs is not None:
-            own = planned(how.config, how.set, "trainer.max_epochs", self.max_epochs)
+            own = planned(how.config, values, "trainer.max_epochs", self.max_epochs)
             values["trainer.max_epochs"] = min(self.max_epochs, own)
         best = planned(how.config, how.set, "best.monitor", None) is not None
         return Fit(

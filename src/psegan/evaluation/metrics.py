@@ -305,7 +305,8 @@ def macro_auc(scores: Array, targets: Array, group: Array | None = None) -> floa
         if pairs:
             areas.append(won / pairs)
     if not areas:
-        raise UndefinedMetricError(f"all {len(wanted)} utterances are of class {classes[0]}: an AUC needs two classes")
+        where = f"all {len(wanted)} utterances are" if len(classes) == 1 else "every group is"
+        raise UndefinedMetricError(f"{where} of one class, as class {classes[0]}: an AUC needs two classes")
     return float(np.mean(areas))
 
 

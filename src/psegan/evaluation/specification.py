@@ -12,7 +12,6 @@ from psegan.errors import PseganError, readable
 from psegan.evaluation.tables import ATTACKERS, SHUFFLED
 from psegan.files import read_yaml
 from psegan.protectors import is_trained, spelt_out
-from psegan.stages import prolonged
 
 LADDER = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
@@ -85,6 +84,7 @@ class Evaluation:
         judges: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
         set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
+        epochs: factor of the epochs of all trainings: more than 1 for a split with less speech, whose epochs have fewer steps.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
         shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
         shuffled: their architecture, by default the first; one that is fitted in seconds can check many deals.
@@ -105,6 +105,7 @@ class Evaluation:
     judges: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
     set: dict[str, Any] = field(default_factory=dict)
+    epochs: float = 1.0
     passes: int = 1
     shuffles: int = 4
     shuffled: str | None = None
@@ -160,22 +161,6 @@ class Evaluation:
         ladder = sorted(set(read.ladder), key=LADDER.index)
         return replace(read, ladder=ladder, systems=_with_controls(read, every))
 
-    def prolonged(self, factor: float) -> "Evaluation":
-        """The same with that many times the epochs in every training."""
-
-        def longer(one: Any) -> Any:
-            changed = replace(one, set=one.set | prolonged(one.config, one.set, factor))
-            if isinstance(one, Architecture):
-                changed = replace(changed, continued=one.continued | prolonged([], one.continued, factor))
-            return changed
-
-        return replace(
-            self,
-            attackers={name: longer(one) for name, one in self.attackers.items()},
-            judges={name: longer(one) for name, one in self.judges.items()},
-            verifier=longer(self.verifier),
-        )
-
     def _check(self, where: str, systems: Iterable[str]) -> None:
         for rung in self.ladder:
             if rung not in LADDER:
@@ -187,6 +172,8 @@ class Evaluation:
         for key in ("passes", "shuffles", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 raise PseganError(f"{where}: {key} is {getattr(self, key)}, but must be at least 1")
+        if not self.epochs > 0:
+            raise PseganError(f"{where}: epochs is {self.epochs}, but must be a factor above 0")
         for name in (self.name, *systems, *self.attackers):
             if not _NAME.fullmatch(name) or _TAKEN.search(name):
                 raise PseganError(

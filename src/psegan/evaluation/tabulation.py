@@ -19,7 +19,7 @@ from psegan.protectors import is_trained
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, Verdicts]
-COUNTING = 2
+COUNTING = 3
 """Raised by one whenever the same verdicts come to other numbers, so that what is published is counted again."""
 ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""

@@ -71,15 +71,16 @@ def test_resamples_that_lack_a_class_equal_the_loop(fast: Callable[..., Resample
 @pytest.mark.parametrize(
     ("fast", "metric"), [(Bootstrap.macro_auc, metrics.macro_auc), (Bootstrap.one_vs_rest_eer, metrics.one_vs_rest_eer)]
 )
-@pytest.mark.parametrize("speakers", [8, 2])
+@pytest.mark.parametrize("speakers", [8, 3, 2])
 def test_folds_have_scales_of_their_own(fast: Callable[..., Resampled], metric: Callable, speakers: int) -> None:
     """Another network scored each fold: what its scores are called elsewhere changes nothing."""
     scores, targets, clusters = sample(speakers=speakers)
-    group = clusters % 2
+    group = clusters % min(speakers, 3)  # of three speakers, most resamples lack a group
     resamples = Bootstrap(clusters, n_resamples=60, seed=3)
     expected = resamples.statistic(metric, scores, targets, group)
     assert_same(fast(resamples, scores, targets, group), expected)
-    rescaled = np.where(group[:, None] == 1, 0.1 * scores, scores)
+    assert_same(fast(resamples, np.stack([scores] * 2), targets, group), expected)
+    rescaled = np.where(group[:, None] == 1, 0.125 * scores, scores)
     assert_same(fast(resamples, rescaled, targets, group), expected)
     assert fast(resamples, rescaled, targets).value != pytest.approx(expected.value)
     assert metric(scores, targets, np.zeros(96)) == metric(scores, targets)
@@ -121,7 +122,7 @@ def test_predicted_classes_stand_for_scores() -> None:
 @pytest.mark.parametrize("speakers", [6, 2])
 def test_verification_equals_a_loop_over_pairs(speakers: int, grouped: bool) -> None:
     enrol, test, speaker = embeddings(speakers=speakers)
-    group = np.where(np.arange(24) < 12, "a", "b") if grouped else None
+    group = np.where(np.arange(24) < 12, "a", "b") if grouped else np.zeros(24)
     resamples = Bootstrap(speaker, n_resamples=60, seed=5)
     cosine = (enrol / np.linalg.norm(enrol, axis=1)[:, None]) @ (test / np.linalg.norm(test, axis=1)[:, None]).T
 
@@ -129,16 +130,19 @@ def test_verification_equals_a_loop_over_pairs(speakers: int, grouped: bool) -> 
         def statistic(index: np.ndarray) -> float:
             # an utterance drawn twice doesn't meet itself, nor a speaker drawn twice its other draw
             drawn = [(i, int((index[:n] == i).sum())) for n, i in enumerate(index)]
-            pairs = [
-                (i, j)
-                for i, a in drawn
-                for j, b in drawn
-                if i != j
-                and (group is None or group[i] == group[j])
-                and (resamples.units[i] != resamples.units[j] or a == b)
-            ]
-            scores, is_target = [cosine[p] for p in pairs], [speaker[i] == speaker[j] for i, j in pairs]
-            return metric(np.array(scores), np.array(is_target))
+            rates = []
+            for own in np.unique(group):  # another network embedded each
+                there = [(i, copy) for i, copy in drawn if group[i] == own]
+                pairs = [
+                    (i, j)
+                    for i, a in there
+                    for j, b in there
+                    if i != j and (resamples.units[i] != resamples.units[j] or a == b)
+                ]
+                scores, is_target = [cosine[p] for p in pairs], [speaker[i] == speaker[j] for i, j in pairs]
+                if any(is_target) and not all(is_target):
+                    rates.append((metric(np.array(scores), np.array(is_target)), len(there)))
+            return sum(rate * n for rate, n in rates) / sum(n for _, n in rates) if rates else np.nan
 
         return resamples.statistic(statistic, np.arange(24))
 
@@ -244,8 +248,8 @@ def test_draws_are_uniform() -> None:
 def test_too_few_speakers_draw_utterances() -> None:
     resamples = Bootstrap([0] * 5 + [1] * 5, n_resamples=50)
     assert len(np.unique(resamples.draws, axis=0)) > 10  # two speakers would give three different resamples
-    assert resamples.unit == "10 utterances, since speakers are too few"
-    assert Bootstrap([0, 1, 2, 2]).unit == "3 speakers"
+    assert resamples.drawn_from == "10 utterances, since speakers are too few"
+    assert Bootstrap([0, 1, 2, 2]).drawn_from == "3 speakers"
 
 
 def test_a_cluster_interval_covers_and_a_naive_one_does_not() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ import yaml
 
 from psegan import cli, training
 from psegan.errors import PseganError
-from psegan.evaluation.evaluate import Run
+from psegan.evaluation.evaluate import Member, Run
 from psegan.evaluation.report import read_page
 from psegan.evaluation.results import Results
 from psegan.evaluation.specification import LADDER, Evaluation
 from psegan.evaluation.tables import SHUFFLED
 from psegan.files import file_hash
 from psegan.provenance import commit
+from psegan.stages import planned
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
@@ -138,8 +140,7 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert len(page.audio) == 2
     assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
     assert "shortened" in results.header
-    commits = [commit()] if commit() else []
-    assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": commits}
+    assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": [commit() or "unknown"]}
     assert results.header["units"] == {"synthetic": "4 speakers"}
     matcher = "the speaker matcher of psegan: synthetic, split paper"
     assert results.header["heard by the systems"] == {"psegan": f"psegan: synthetic, split paper; {matcher}"}
@@ -267,17 +268,26 @@ def test_arguments_are_checked(repository):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
 
 
-def test_all_trainings_of_an_evaluation_can_last_longer(repository):
-    evaluation = Evaluation.read("experiments/evaluate/ravdess.yaml")
-    longer = evaluation.prolonged(2.2)
-    epochs, between = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
-    cnn, speaker = longer.attackers["cnn"], longer.judges["speaker"]
-    assert (cnn.set[epochs], cnn.set[between], cnn.continued[epochs]) == (110, 4, 33)
-    assert cnn.continued["model.init_args.learning_rate"] == 1e-3
-    assert (speaker.set[epochs], longer.judges["gender"].set[epochs]) == (66, 22)
-    assert longer.verifier.set[epochs] > evaluation.verifier.set.get(epochs, 0)
-    assert longer.attackers["svm"] == evaluation.attackers["svm"]
-    assert evaluation.prolonged(1) == evaluation
+def test_all_trainings_of_an_evaluation_can_last_longer(repository, tmp_path):
+    evaluation = replace(
+        Evaluation.read("experiments/evaluate/ravdess.yaml"), corpus="experiments/corpora/synthetic.yaml"
+    )
+
+    def epochs(factor: float, most: int | None = None) -> dict[str, tuple[int, int]]:
+        run = Run(replace(evaluation, epochs=factor, out=str(tmp_path)), None, most, workers=1, trainings=1)
+        fits = [run.attacker(0, Member("ignorant", "cnn", 0)), run.judge_fit(0, "speaker"), run.judge_fit(0, "gender")]
+        fits += [run.verifier_fit(0, evaluation.verifier), run.attacker(0, Member("mcadams", "gru", 0))]
+        keys = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
+        return {
+            fit.name.split("/", 1)[1]: tuple(planned(fit.configs, fit.values, key, None) for key in keys)
+            for fit in fits
+        }
+
+    assert epochs(2.2) == {
+        "ignorant/cnn-0": (110, 4), "speaker": (66, 11), "gender": (22, 11), "verifier": (66, 4), "mcadams/gru-0": (33, 4),
+    }  # fmt: skip
+    assert epochs(1)["mcadams/gru-0"] == (15, 2)
+    assert epochs(2.2, most=3)["ignorant/cnn-0"][0] == 3
 
 
 @pytest.mark.parametrize(("shuffled", "trained"), [(None, ["cnn-0", "cnn-1", "cnn-2"]), ("svm", [])])
