@@ -236,6 +236,11 @@ def is_trained(spec: dict[str, Any] | str) -> bool:
     return issubclass(find_class(UtteranceProtector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
 
 
+def checkpoint_of(spec: dict[str, Any]) -> str:
+    """The checkpoint, or name or folder of shipped weights, of a trained system's specification."""
+    return str((spec.get("init_args") or {}).get("checkpoint"))
+
+
 def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) -> Tensor:
     """Raise the angles of the complex poles of linear prediction to the power ``alpha`` (McAdams, 1984).
 

@@ -110,12 +110,11 @@ class Bootstrap:
         if n_resamples < 1:
             raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
         unique, index = np.unique(labels, return_inverse=True)
-        self.units: NDArray[np.intp] = index if len(unique) >= MIN_CLUSTERS else np.arange(len(labels))
+        enough = len(unique) >= MIN_CLUSTERS
+        self.units: NDArray[np.intp] = index if enough else np.arange(len(labels))
         """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
         self.n_units = int(self.units.max()) + 1
-        self.drawn_from = (
-            f"{self.n_units} {'speakers' if len(unique) >= MIN_CLUSTERS else 'utterances, since speakers are too few'}"
-        )
+        self.drawn_from = f"{self.n_units} {'speakers' if enough else 'utterances, since speakers are too few'}"
         """What is drawn, for people."""
         self.n_resamples, self.seed = n_resamples, seed
         self.draws = self._draw("units", self.n_units)
@@ -266,14 +265,13 @@ class Bootstrap:
         of_group = metrics.members(len(self), group)
 
         def of_run(run: Array) -> Resampled:
-            metrics.one_vs_rest_trials(run, targets)  # refuses what doesn't fit together
-            columns, wanted = to_numpy(run), to_numpy(targets)
-            self._check(len(wanted))
+            pooled, is_target = metrics.one_vs_rest_trials(run, targets)
+            self._check(len(to_numpy(targets)))
+            utterance = np.repeat(np.arange(len(self)), len(pooled) // len(self))
 
             def of_members(own: NDArray[np.intp]) -> Resampled:
-                pooled, is_target = metrics.one_vs_rest_trials(columns[own], wanted[own])
-                cells = np.repeat(self.units[own], columns.shape[1])
-                trials = WeightedTrials(pooled, is_target, cells, self.n_units)
+                there = np.isin(utterance, own)
+                trials = WeightedTrials(pooled[there], is_target[there], self.units[utterance[there]], self.n_units)
                 return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
 
             return self._over_groups(of_group, of_members)
@@ -302,17 +300,19 @@ class Bootstrap:
     def _verification(
         self, enrol: Array, test: Array, speaker: Array, group: Array | None, measure: _Measure
     ) -> Resampled:
+        scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
         self._check(len(to_numpy(speaker)))
-        before, after, names = to_numpy(enrol), to_numpy(test), to_numpy(speaker)
+        enrolled, tested = metrics.trial_pairs(len(self), group)
+        rows, columns = self.units[enrolled], self.units[tested]
+        # a pair of units counts alike whichever of them enrols, which halves the cells
+        pairs = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
 
         def of_members(own: NDArray[np.intp]) -> Resampled:
-            scores, is_target = metrics.verification_trials(before[own], after[own], names[own], names[own])
-            rows, columns = (self.units[own][index] for index in metrics.trial_pairs(len(own)))
-            # a pair of units counts alike whichever of them enrols, which halves the cells
-            pair = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
+            there = np.isin(enrolled, own)
+            pair = pairs[there]
             present = np.flatnonzero(np.bincount(pair))
             first, second = np.divmod(present, self.n_units)
-            trials = WeightedTrials(scores, is_target, np.searchsorted(present, pair), len(present))
+            trials = WeightedTrials(scores[there], is_target[there], np.searchsorted(present, pair), len(present))
             # with utterances as units, none meets itself
             one = (first == second)[:, None]
 

@@ -35,7 +35,7 @@ from psegan.evaluation.verdicts import Verdicts, listen
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import instantiate
-from psegan.protectors import is_trained
+from psegan.protectors import checkpoint_of, is_trained
 from psegan.random import stable_hash
 from psegan.stages import Fit, Record, cores, planned, prolonged, train_all, usual_workers
 from psegan.systems.classifier import load_classifier
@@ -206,8 +206,7 @@ class Run:
         header["weights"] = {fit.name: file_hash(fit.checkpoint) for fit in trained}
         # "commit" is that of the counting alone
         specs = [of_fold(spec, k) for spec in self.evaluation.systems.values() if is_trained(spec) for k in folds]
-        folders = [Path(str((spec.get("init_args") or {}).get("checkpoint"))).parent.parent for spec in specs]
-        systems = [Record(folder / "stage.json", {}) for folder in folders]
+        systems = [Record(Path(checkpoint_of(spec)).parent.parent / "stage.json", {}) for spec in specs]
         header["commits of trainings"] = {
             "systems": sorted({commit for record in systems for commit in record.commits}),
             "attackers and judges": sorted({commit for fit in trained for commit in fit.record.commits}),

@@ -12,7 +12,7 @@ from psegan.errors import PseganError
 from psegan.files import file_hash, read_yaml
 from psegan.instantiate import find_class, instantiate
 from psegan.pretrained import read_about
-from psegan.protectors import is_trained
+from psegan.protectors import checkpoint_of, is_trained
 from psegan.vocoders import PUBLIC
 from psegan.vocoders import WEIGHTS as PUBLIC_WEIGHTS
 
@@ -66,7 +66,7 @@ def check_systems(
     for name, spec in systems.items():
         if not is_trained(spec):
             continue
-        checkpoint = str((spec.get("init_args") or {}).get("checkpoint"))
+        checkpoint = checkpoint_of(spec)
         found: dict[str, None] = {}  # a set that keeps its order
         for fold, corpus in corpora.items():
             for heard in ancestry(checkpoint.replace("{fold}", str(fold)), name):

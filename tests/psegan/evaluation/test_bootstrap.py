@@ -321,6 +321,10 @@ def test_bad_arguments_are_refused() -> None:
         resamples.statistic(metrics.accuracy, np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="3 utterances, but 4"):
         resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="share their N"):
+        resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1])
+    with pytest.raises(ValueError, match="4 rows of scores for 3 targets"):
+        resamples.one_vs_rest_eer(np.ones((4, 2)), [0, 0, 1])
     with pytest.raises(ValueError, match="no seed"):
         resamples.uar(np.empty((0, 3, 2)), [0, 1, 1])
     with pytest.raises(ValueError, match="shape"):
