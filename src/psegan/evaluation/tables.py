@@ -244,12 +244,14 @@ class Group:
         corpus: its name.
         lines: controls first.
         chance: of each column, or none.
+        part: which part of the protocol this is ("1 of 6 folds"), empty where it is all of it.
         n: the utterances that most cells rest on.
     """
 
     corpus: str
     lines: list[Line]
     chance: list[float | None]
+    part: str = ""
     n: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -504,6 +506,11 @@ class _Scores:
                 group.chance = [None] * len(table.columns)
         return table
 
+    def part(self, corpus: str) -> str:
+        """How many folds of how many were done; empty where it was all, or nobody says how many there are."""
+        done, there_are = len(self.folds.get(corpus, ())), self.of_folds.get(corpus, 0)
+        return f"{done} of {there_are} folds" if 0 < done < there_are else ""
+
     def setting(self, corpus: str) -> Setting:
         """What the tables of a corpus rest on."""
         validity = {name: self.cell(corpus, "original", Column(ACCURACY, name)) for name in self.attackers}
@@ -542,7 +549,8 @@ class _Scores:
             measured = [line for line in of_corpus if any(line.cells)]
             if measured:
                 levels = self.chance.get(corpus, {})
-                groups.append(Group(corpus, measured, [columns[i].measure.chance(levels) for i in kept]))
+                chance = [columns[i].measure.chance(levels) for i in kept]
+                groups.append(Group(corpus, measured, chance, self.part(corpus)))
         return Table(name, title, self.split, [columns[i] for i in kept], groups) if kept else None
 
 

@@ -86,7 +86,8 @@ def summary_table(results: Results) -> str:
             ]
             text.insert(2, "-" * len(text[0]))
             text.insert(-1, "-" * len(text[0]))
-            title = f"{group.corpus}, split {table.split}, emotion by attacker"
+            part = f" ({group.part})" if group.part else ""
+            title = f"{group.corpus}, split {table.split}{part}, emotion by attacker"
             if not any(column.attacker in ("strongest", "informed") for column in table.columns):
                 text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
             blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
@@ -131,7 +132,8 @@ def markdown(replications: Mapping[int | None, Results]) -> str:
                 parts.append(_markdown_escape(DIFFERENCES))
             for group in table.groups:
                 heads = [f"{column.block}: {column.label}" for column in table.columns]
-                lines = [[group.corpus, *heads]]
+                corner = ", ".join(filter(None, (group.corpus, group.part)))
+                lines = [[corner, *heads]]
                 rows = ["| " + " | ".join(map(_markdown_escape, line)) + " |" for line in lines]
                 rows.append("|---|" + "---:|" * len(heads))
                 for line in group.lines:
@@ -214,8 +216,9 @@ def _latex_table(section: Section, table: Table) -> str:
     blocks = [f"\\multicolumn{{{span}}}{{c}}{{{_latex_escape(name)}}}" for name, span in table.blocks]
     body = []
     for group in table.groups:
-        n = "" if group.n is None else f" ($n = {group.n}$)"
-        body.append(f"\\midrule\n\\multicolumn{{{width}}}{{l}}{{\\emph{{{_latex_escape(group.corpus)}}}{n}}} \\\\")
+        notes = ", ".join(filter(None, (group.part, "" if group.n is None else f"$n = {group.n}$")))
+        name = f"\\emph{{{_latex_escape(group.corpus)}}}" + (f" ({notes})" if notes else "")
+        body.append(f"\\midrule\n\\multicolumn{{{width}}}{{l}}{{{name}}} \\\\")
         for line in group.lines:
             cells = [_latex_escape(line.label), *(_latex_cell(cell, group.n) for cell in line.cells)]
             body.append(" & ".join(cells) + r" \\")

@@ -43,6 +43,24 @@ def test_markdown_escapes_names() -> None:
     assert r"| a\_b & 50% \#1 $x$ {y} \~^\\ \|p\| \*z\* \<i\>\[1\] |" in markdown({0: odd()})
 
 
+@pytest.mark.parametrize(("done", "mark"), [([0], True), ([0, 1], True), ([0, 1, 2], False)])
+def test_every_table_says_which_part_of_the_folds_it_is(done: list[int], mark: bool) -> None:
+    common = {"corpus": "emodb", "split": "speaker-disjoint", "attribute": "emotion", "attacker": "informed"}
+    rows = [
+        Row(system=system, metric=metric, value=0.25, low=0.2, high=0.3, n=12, fold=fold, **common)
+        for system in ("psegan", "psegan-no-sm")
+        for metric in ("uar", "accuracy", "eer")
+        for fold in (None, *done)
+    ]
+    results = {0: Results({"folds": {"emodb": 3}}, rows)}
+    (section,) = sections(results)
+    part = f"{len(done)} of 3 folds"
+    assert len(section.tables) >= 4
+    assert markdown(results).count(f"| emodb, {part} |") == mark * len(section.tables)
+    assert latex(results).count(rf"\emph{{emodb}} ({part}, $n = 12$)") == mark * len(section.tables)
+    assert (f"emodb, split speaker-disjoint ({part}), emotion by attacker" in summary_table(results[0])) is mark
+
+
 def test_it_is_said_what_intervals_are_over() -> None:
     assert "n = 12 utterances; intervals over 24 speakers; " in markdown({0: odd()})
 
