@@ -52,7 +52,8 @@ def setting_text(setting: Setting) -> str:
         verdict = {
             None: "",
             True: ", at chance as it must be",
-            False: ", NOT at chance: look for a leak before you believe any score here",
+            False: ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so "
+            "as well: deal more often, shuffles)",
         }
         text += f" Chance check, {SHUFFLED}: {cell.measure.label} {cell.text}{interval}"
         text += f"{verdict[setting.shuffled_at_chance]}."

@@ -5,6 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from datamodules.emodb import EmoDBDataModule
 from datamodules.splits import STAGES
@@ -157,6 +162,16 @@ def test_posteriors_are_as_sure_as_they_are_right():
         features, targets = clusters(600, seed=2, spread=spread)
         posterior = svm.predict_proba(features)
         assert posterior.max(1).mean() == pytest.approx(metrics.accuracy(posterior, targets), abs=0.08)
+
+
+def test_a_shared_matrix_of_kernels_changes_no_machine():
+    (x, y), (x_val, y_val), (unheard, _) = (clusters(90, seed=seed, spread=2.0) for seed in range(3))
+    svm = FunctionalsSVM()
+    svm.grid = (4.0,)
+    posteriors = svm.fit(x, y, x_val, y_val).predict_proba(unheard)
+    own = SVC(C=4.0, gamma=0.5 / x.shape[1], class_weight="balanced")
+    decision = make_pipeline(StandardScaler(), OneVsRestClassifier(own)).fit(x, y).decision_function(unheard)
+    np.testing.assert_allclose(posteriors, softmax(decision / svm.temperature, 1), rtol=1e-9)
 
 
 def test_a_class_that_training_lacks_keeps_its_column():
