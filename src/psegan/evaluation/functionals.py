@@ -227,6 +227,8 @@ class FunctionalsSVM:
         if not known.any():
             raise PseganError("the attacker's validation set has no class of its training set; choose another split")
         self._size = self.n_classes or highest + 1
+        if x_val.shape[1] != x.shape[1]:
+            raise ValueError(f"features are of {x.shape[1]} dimensions in training, of {x_val.shape[1]} in validation")
         self._scaler = StandardScaler().fit(x)
         self._support = self._scaler.transform(x)
         kernel, kernel_val = self._kernel(x), self._kernel(x_val)

@@ -297,8 +297,7 @@ class Setting:
         corpus: its name.
         n: utterances of most emotion scores.
         seeds: of the runs.
-        folds: how many there were.
-        of_folds: how many the protocol has; 0 where nobody says.
+        folds: how many of how many there were ("1 of 6 folds"), empty where there are none.
         units: what intervals are over, none where nobody says.
         chance: chance levels of accuracies by attribute.
         validity: attacker → its accuracy on original speech, none where nobody measured it.
@@ -308,8 +307,7 @@ class Setting:
     corpus: str
     n: int | None
     seeds: list[int]
-    folds: int
-    of_folds: int
+    folds: str
     units: str | None
     chance: dict[str, float]
     validity: dict[str, Cell | None]
@@ -399,7 +397,7 @@ class _Scores:
         self.split = split
         self.rows: dict[tuple[str, str, str | None, str, str], dict[int | None, list[Row]]] = {}
         self.chance: dict[str, dict[str, float]] = {}
-        self.folds: dict[str, set[int]] = {}
+        self.folds: dict[str, dict[tuple[int | None, str], set[int]]] = {}
         self.of_folds: dict[str, int] = {}
         self.units: dict[str, str] = {}
         for seed, results in replications.items():
@@ -413,7 +411,7 @@ class _Scores:
                     key = row.corpus, row.system, row.attacker, row.attribute, row.metric
                     self.rows.setdefault(key, {}).setdefault(seed, []).append(row)
                     if row.fold is not None:
-                        self.folds.setdefault(row.corpus, set()).add(row.fold)
+                        self.folds.setdefault(row.corpus, {}).setdefault((seed, row.system), set()).add(row.fold)
         self.corpora = list(dict.fromkeys(key[0] for key in self.rows))
         named = dict.fromkeys(key[2] for key in self.rows if key[3] == "emotion" and key[2] is not None)
         everyone = [name for name in named if name is not None]
@@ -467,7 +465,9 @@ class _Scores:
         table = self._assemble(layout.name, layout.title, columns, lines)
         if table is not None:
             for group in table.groups:
-                _mark_best(table.columns, group)
+                # the best of several is best on the same test speech only
+                if len(set(map(frozenset, self.folds.get(group.corpus, {}).values()))) <= 1:
+                    _mark_best(table.columns, group)
         return table
 
     def members(self) -> Table | None:
@@ -507,9 +507,19 @@ class _Scores:
         return table
 
     def part(self, corpus: str) -> str:
-        """How many folds of how many were done; empty where it was all, or nobody says how many there are."""
-        done, there_are = len(self.folds.get(corpus, ())), self.of_folds.get(corpus, 0)
-        return f"{done} of {there_are} folds" if 0 < done < there_are else ""
+        """As :meth:`done`; empty where it was all of them, or nobody says how many there are."""
+        done = self.done(corpus)
+        return done if " of " in done else ""
+
+    def done(self, corpus: str) -> str:
+        """How many folds of how many were done, from the system and seed of the fewest to that of the most."""
+        counts = sorted({len(folds) for folds in self.folds.get(corpus, {}).values()})
+        if not counts:
+            return ""
+        there_are = max(self.of_folds.get(corpus, 0), counts[-1])
+        least, most = counts[0], counts[-1]
+        several = f"{least} to {most}" if most > least else f"{least}"
+        return f"{several}{f' of {there_are}' if least < there_are else ''} fold{'s' * (there_are > 1)}"
 
     def setting(self, corpus: str) -> Setting:
         """What the tables of a corpus rest on."""
@@ -528,8 +538,7 @@ class _Scores:
             corpus,
             counts.most_common(1)[0][0] if counts else None,
             sorted(seed for seed in seeds if seed is not None),
-            len(self.folds.get(corpus, ())),
-            self.of_folds.get(corpus, 0),
+            self.done(corpus),
             self.units.get(corpus),
             self.chance.get(corpus, {}),
             validity,

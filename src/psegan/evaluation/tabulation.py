@@ -19,7 +19,7 @@ from psegan.protectors import is_trained
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, Verdicts]
-COUNTING = 3
+COUNTING = 4
 """Raised by one whenever the same verdicts come to other numbers, so that what is published is counted again."""
 ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""
@@ -132,6 +132,7 @@ class Table:
                         member = f"{heard[rung]}/{name}-{seed}"
                         scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
                         yield Attack(f"{rung}/{name}-{seed}", scores, seed)
+            yield Attack(f"informed/{ENSEMBLE}", np.concatenate([self.ensemble(system, fold) for fold in self.folds]))
         if system == "original":
             dealt = self.evaluation.shuffled_architecture
             yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, dealt, range(self.evaluation.shuffles)))
@@ -150,20 +151,21 @@ class Table:
         parts, names = [], []
         for fold in self.folds:
             test, validation = self.test[system][fold], self.validation[system][fold]
-            members = [name for name in validation.probability if name.startswith(f"{system}/")]
-            heard, wanted = {m: validation.probability[m] for m in members}, validation.target["emotion"]
+            heard, wanted = dict(_informed(system, validation)), validation.target["emotion"]
             heard[ENSEMBLE] = np.mean(list(heard.values()), 0)
             # ties go to the one that is surer of the truth
             truth = np.arange(len(wanted)), wanted
             best = max(heard, key=lambda m: (metrics.uar(heard[m], wanted), float(heard[m][truth].mean())))
             names.append(best)
-            parts.append(
-                np.mean([test.probability[m] for m in members], 0) if best == ENSEMBLE else test.probability[best]
-            )
+            parts.append(self.ensemble(system, fold) if best == ENSEMBLE else test.probability[best])
         self.chosen.setdefault(system, {}).update(
             {f"fold {fold}": name.removeprefix(f"{system}/") for fold, name in zip(self.folds, names, strict=True)}
         )
         return Attack("strongest", np.concatenate(parts))
+
+    def ensemble(self, system: str, fold: int) -> Scores:
+        """Mean posteriors ``(N, K)`` of a fold's informed attackers on its test speech."""
+        return np.mean([scores for _, scores in _informed(system, self.test[system][fold])], 0)
 
     def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
         """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
@@ -256,3 +258,8 @@ class Table:
                             system, "emotion" if is_attack else key, f"{metric}-minus-{other}", found[metric] - theirs,
                             key if is_attack else None,
                         )  # fmt: skip
+
+
+def _informed(system: str, verdicts: Verdicts) -> Iterator[tuple[str, Scores]]:
+    """Name and posteriors of every informed attacker of a system."""
+    yield from ((name, scores) for name, scores in verdicts.probability.items() if name.startswith(f"{system}/"))

@@ -32,8 +32,7 @@ def setting_text(setting: Setting) -> str:
     """What the tables of a corpus rest on, in a line: count, folds, intervals, seeds, chance, validity, shuffled labels."""
     parts = [] if setting.n is None else [f"n = {setting.n} utterances"]
     if setting.folds:
-        part = f" of {setting.of_folds}" if setting.of_folds > setting.folds else ""
-        parts.append(f"{setting.folds}{part} fold{'s' * (max(setting.folds, setting.of_folds) > 1)}")
+        parts.append(setting.folds)
     if setting.units:
         parts.append(f"intervals over {setting.units}")
     if setting.seeds:

@@ -124,9 +124,12 @@ def test_attackers_go_on_from_the_one_who_heard_original_speech(evaluated):
 def test_strongest_is_chosen_on_validation_and_said(results, evaluated):
     assert results.header["strongest"].keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
     members = {row.attacker for row in results.select(system="psegan") if row.attacker and "/" in row.attacker}
-    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0"}
-    for chosen in results.header["strongest"].values():
+    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0", "informed/ensemble"}
+    for system, chosen in results.header["strongest"].items():
         assert chosen["fold 0"] in {"cnn-0", "svm-0", "ensemble"}
+        of = {name: results.select(system=system, attacker=name, metric="uar")[0].value for name in members}
+        (strongest,) = results.select(system=system, attacker="strongest", metric="uar")
+        assert strongest.value == of[f"informed/{chosen['fold 0']}"]
 
 
 def test_everything_that_a_reader_wants_is_there(evaluated, results):

@@ -72,6 +72,20 @@ def test_page_warns_where_no_attacker_heard_protected_speech(tmp_path: Path) -> 
     assert "No attacker here heard protected speech" in (tmp_path / "report.html").read_text()
 
 
+def test_page_says_which_part_of_the_folds_a_table_is(tmp_path: Path) -> None:
+    common = {
+        "corpus": "c",
+        "split": "speaker-disjoint",
+        "attribute": "emotion",
+        "metric": "uar",
+        "attacker": "informed",
+    }
+    rows = [Row(system=name, value=0.3, n=9, fold=0, **common) for name in ("psegan", "psegan-no-sm")]
+    render_runs([Run("run", Results({"folds": {"c": 6}}, rows), Page("t", {}, []))], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<table") == text.count('<span class="soft">1 of 6 folds</span>') > 0
+
+
 def test_scores_that_no_table_shows_leave_none(tmp_path: Path) -> None:
     row = Row(system="psegan", corpus="c", split="s", attribute="speech", metric="warmth", value=0.3, n=9)
     render_runs([Run("run", Results({}, [row]), Page("t", {}, []))], tmp_path / "report.html")

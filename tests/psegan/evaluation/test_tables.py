@@ -146,6 +146,28 @@ def test_seeds_are_averaged_with_their_range_and_the_mean_of_their_ends() -> Non
     assert (shown.text, shown.interval) == ("40.0", "")  # one has no interval, so the mean has none
 
 
+def test_unequal_folds_are_said_and_nothing_is_best() -> None:
+    def of(system: str, folds: range, value: float) -> list[Row]:
+        return [row(system, value=value, fold=fold) for fold in folds]
+
+    header = {"folds": {"ravdess": 6}}
+
+    def both(first: range, second: range) -> Section:
+        return made(*of("a", first, 0.3), *of("b", second, 0.4), **header)
+
+    for first, second, part in (
+        (range(6), range(2), "2 to 6 of 6 folds"),
+        (range(1), range(1, 2), "1 of 6 folds"),  # other speakers are tested
+    ):
+        section = both(first, second)
+        assert {group.part for table in section.tables for group in table.groups} == {part}
+        assert section.settings[0].folds == part and marked(section) == []
+    assert marked(both(range(2), range(2))) == ["a"]
+    assert both(range(6), range(6)).settings[0].folds == "6 folds"
+    replications = {seed: Results(header, of("a", folds, 0.3)) for seed, folds in ((0, range(6)), (1, range(2)))}
+    assert sections(replications)[0].settings[0].folds == "2 to 6 of 6 folds"
+
+
 def test_members_stand_apart_from_the_headline() -> None:
     members = [
         row(attacker=f"informed/{kind}-{seed}", value=value, seed=seed)

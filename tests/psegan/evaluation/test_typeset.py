@@ -45,19 +45,23 @@ def test_markdown_escapes_names() -> None:
 
 @pytest.mark.parametrize(("done", "mark"), [([0], True), ([0, 1], True), ([0, 1, 2], False)])
 def test_every_table_says_which_part_of_the_folds_it_is(done: list[int], mark: bool) -> None:
-    common = {"corpus": "emodb", "split": "speaker-disjoint", "attribute": "emotion", "attacker": "informed"}
+    common = {"corpus": "emodb", "split": "speaker-disjoint", "attribute": "emotion"}
     rows = [
-        Row(system=system, metric=metric, value=0.25, low=0.2, high=0.3, n=12, fold=fold, **common)
+        Row(system=system, attacker=attacker, metric=metric, value=0.25, low=0.2, high=0.3, n=12, fold=fold, **common)
         for system in ("psegan", "psegan-no-sm")
-        for metric in ("uar", "accuracy", "eer")
+        for attacker, metric in [
+            *(("informed", name) for name in ("uar", "accuracy", "eer", "uar-minus-original")),
+            ("informed/cnn-0", "uar"),
+        ]
         for fold in (None, *done)
     ]
     results = {0: Results({"folds": {"emodb": 3}}, rows)}
     (section,) = sections(results)
     part = f"{len(done)} of 3 folds"
-    assert len(section.tables) >= 4
-    assert markdown(results).count(f"| emodb, {part} |") == mark * len(section.tables)
-    assert latex(results).count(rf"\emph{{emodb}} ({part}, $n = 12$)") == mark * len(section.tables)
+    assert len(section.tables) >= 4 and section.differences is not None and section.members is not None
+    expected = mark * (len(section.tables) + 2)
+    assert markdown(results).count(f"| emodb, {part} |") == expected
+    assert latex(results).count(rf"\emph{{emodb}} ({part}, $n = 12$)") == expected
     assert (f"emodb, split speaker-disjoint ({part}), emotion by attacker" in summary_table(results[0])) is mark
 
 
