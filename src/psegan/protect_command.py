@@ -385,14 +385,14 @@ def _finish(recording: "Recording", summary: Summary) -> None:
 def _told(summary: Summary, elapsed: float) -> str:
     """The line at the end."""
     jobs = summary.done + summary.skipped + len(summary.failed)
-    speed = f"{summary.seconds / elapsed:.0f} times real time" if summary.seconds else "no speech"
-    told = (
-        f"protected {summary.done} of {jobs} recordings: {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
-    )
+    told = f"protected {summary.done} of {jobs} recordings"
+    if summary.done:
+        speed = f"{summary.seconds / elapsed:.0f} times real time"
+        told += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
     if summary.skipped:
-        told += f"; {summary.skipped} were there already"
+        told += f"; there already: {summary.skipped}"
     if summary.failed:
-        told += f"; {len(summary.failed)} failed"
+        told += f"; failed: {len(summary.failed)}"
     return told
 
 

@@ -137,10 +137,10 @@ def test_files_that_are_there_are_left_unless_told(protect, tmp_path, capsys):
     assert protect(source, tmp_path / "b.wav") == 1
     told = capsys.readouterr()
     assert f"psegan: error: {out}: exists already" in told.err
-    assert "protected 1 of 2 recordings" in told.out and "1 failed" in told.out
+    assert "protected 1 of 2 recordings" in told.out and "; failed: 1" in told.out
     assert out.read_bytes() == before
     assert protect(source, tmp_path / "b.wav", "--existing", "skip") == 0
-    assert "2 were there already" in capsys.readouterr().out
+    assert "; there already: 2" in capsys.readouterr().out
     assert out.read_bytes() == before
     assert protect(source, "--existing", "overwrite") == 0
     assert out.read_bytes() != before
