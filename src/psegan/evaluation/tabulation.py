@@ -151,7 +151,7 @@ class Table:
         parts, names = [], []
         for fold in self.folds:
             test, validation = self.test[system][fold], self.validation[system][fold]
-            heard, wanted = dict(_informed(system, validation)), validation.target["emotion"]
+            heard, wanted = _informed(system, validation), validation.target["emotion"]
             heard[ENSEMBLE] = np.mean(list(heard.values()), 0)
             # ties go to the one that is surer of the truth
             truth = np.arange(len(wanted)), wanted
@@ -165,7 +165,7 @@ class Table:
 
     def ensemble(self, system: str, fold: int) -> Scores:
         """Mean posteriors ``(N, K)`` of a fold's informed attackers on its test speech."""
-        return np.mean([scores for _, scores in _informed(system, self.test[system][fold])], 0)
+        return np.mean(list(_informed(system, self.test[system][fold]).values()), 0)
 
     def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
         """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
@@ -260,6 +260,6 @@ class Table:
                         )  # fmt: skip
 
 
-def _informed(system: str, verdicts: Verdicts) -> Iterator[tuple[str, Scores]]:
-    """Name and posteriors of every informed attacker of a system."""
-    yield from ((name, scores) for name, scores in verdicts.probability.items() if name.startswith(f"{system}/"))
+def _informed(system: str, verdicts: Verdicts) -> dict[str, Scores]:
+    """Name → posteriors of every informed attacker of a system."""
+    return {name: scores for name, scores in verdicts.probability.items() if name.startswith(f"{system}/")}
