@@ -17,9 +17,10 @@ lint: $(STAMP)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/lint-imports
 
 bench: $(STAMP)
-	$(RUN)/python -c "from psegan.bench import main; main()"
+	$(RUN)/python -c "from psegan.bench.training import main; main()"
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

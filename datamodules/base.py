@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.sampling import EpochSampler
 from datamodules.splits import STAGES, Role, even_split, speaker_stages
-from psegan.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
-from psegan.batch import ATTRIBUTES, SpeechBatch, pad_waveforms
-from psegan.errors import PseganError
-from psegan.random import seeded
+from psegan.common.errors import PseganError
+from psegan.common.random import seeded
+from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
+from psegan.speech.batch import ATTRIBUTES, SpeechBatch, pad_waveforms
 
 NAME_PATTERNS = {
     "RAVDESS": re.compile(r"\d\d(-\d\d){6}"),
@@ -51,14 +51,14 @@ class Utterance:
     details: Mapping[str, str | int] = field(default_factory=dict)
 
     def label(self, attribute: str) -> int:
-        """Class index of one of :data:`psegan.batch.ATTRIBUTES`."""
+        """Class index of one of :data:`psegan.speech.batch.ATTRIBUTES`."""
         if attribute not in ATTRIBUTES:
             raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
         return int(getattr(self, attribute))
 
 
 def read_utterance(utterance: Utterance) -> Tensor:
-    """The recording as mono float32 ``(T,)`` at 16 kHz; see :func:`psegan.audio.read_audio` for its errors."""
+    """The recording as mono float32 ``(T,)`` at 16 kHz; see :func:`psegan.speech.audio.read_audio` for its errors."""
     assert utterance.path is not None, "a generated utterance has no file"
     return read_audio(utterance.path)
 
@@ -129,7 +129,7 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
 
 @dataclass(frozen=True)
 class Collate:
-    """Makes a :class:`psegan.batch.SpeechBatch` of a dataset's items.
+    """Makes a :class:`psegan.speech.batch.SpeechBatch` of a dataset's items.
 
     Attributes:
         samples: pad every batch to exactly this length; None pads to the longest of the batch.

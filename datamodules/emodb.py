@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from datamodules.base import FolderDataModule, Utterance
 from datamodules.emodb_names import published_names
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 EMOTION_LETTERS = "WLEAFTN"
 MALE = ("03", "10", "11", "12", "15")

@@ -11,7 +11,7 @@ from datamodules.base import CorpusDataModule, FolderDataModule, SpeechLoader, U
 from datamodules.emodb import EmoDBDataModule
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.splits import STAGES
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 PUBLISHED: dict[str, type[FolderDataModule]] = {"ravdess": RAVDESSDataModule, "emodb": EmoDBDataModule}
 """Name → corpus."""

@@ -13,9 +13,9 @@ from typing import Any, Literal, TextIO
 
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.splits import STAGES, balanced_folds
-from psegan.batch import ATTRIBUTES
-from psegan.errors import PseganError
-from psegan.files import atomic_path
+from psegan.common.errors import PseganError
+from psegan.common.files import atomic_path
+from psegan.speech.batch import ATTRIBUTES
 
 REQUIRED = ("path", "emotion", "speaker")
 """Columns that every manifest has."""

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from datamodules.base import FolderDataModule, Utterance
 from datamodules.splits import paired_folds
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 EXPECTED = "modality-channel-emotion-intensity-statement-repetition-actor, e.g. 03-01-05-02-01-01-12"
 

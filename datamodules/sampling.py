@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 from torch.utils.data import Sampler
 
-from psegan.random import seeded
+from psegan.common.random import seeded
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 
-from psegan.random import stable_hash
+from psegan.common.random import stable_hash
 
 STAGES = ("train", "validation", "test")
 

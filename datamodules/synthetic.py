@@ -11,8 +11,8 @@ from torch import Tensor
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.splits import paired_folds
 from datamodules.voices import MANNERS, SENTENCES, make_voice, synthesise
-from psegan.errors import PseganError
-from psegan.random import stable_hash
+from psegan.common.errors import PseganError
+from psegan.common.random import stable_hash
 
 
 @dataclass(frozen=True)

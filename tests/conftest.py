@@ -34,7 +34,7 @@ def tiny() -> list[str]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Callable[[str], str]:
     """Gives checkpoints of classifiers that saw two batches of the tiny corpus: emotion, ..., speaker_matcher."""
-    from psegan import training
+    from psegan.training import command as training
 
     folder = tmp_path_factory.mktemp("trained")
 

@@ -4,9 +4,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """:class:`psegan.protect.Protector`, which needs torch, when it is asked for."""
+    """:class:`psegan.protection.protector.Protector`, which needs torch, when it is asked for."""
     if name == "Protector":
-        from psegan.protect import Protector
+        from psegan.protection.protector import Protector
 
         return Protector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

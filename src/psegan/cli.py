@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psegan import __version__
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
@@ -17,13 +17,13 @@ _TRAINING = {
     "predict": "protect the test set: one FLAC file an utterance",
 }
 _OTHERS = {
-    "data": ("data", "download, check or protect a corpus"),
-    "evaluate": ("evaluation.command", "let attackers and judges listen to protected speech"),
-    "export": ("export", "turn a checkpoint into weights that ship"),
-    "protect": ("protect_command", "protect recordings, or folders of them"),
-    "report": ("reporting", "tables and figures of any runs on one page"),
-    "reproduce": ("pipeline", "train and score everything that an experiment file lists"),
-    "sweep": ("sweep", "run the trials of a W&B sweep file, and compare them"),
+    "data": ("data.command", "download, check or protect a corpus"),
+    "evaluate": ("jobs.evaluate_command", "let attackers and judges listen to protected speech"),
+    "export": ("protection.export", "turn a checkpoint into weights that ship"),
+    "protect": ("protection.command", "protect recordings, or folders of them"),
+    "report": ("report.command", "tables and figures of any runs on one page"),
+    "reproduce": ("jobs.reproduce", "train and score everything that an experiment file lists"),
+    "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → the module that has it, and what it does."""
 
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
         PseganError: a user's error.
     """
     if words and words[0] in _TRAINING:
-        from psegan import training
+        from psegan.training import command as training
 
         training.main(list(words))
         return 0

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psegan.masking import mask_like, masked_mean
 from psegan.models.vocoder import Verdict
+from psegan.speech.masking import mask_like, masked_mean
 
 STFT_RESOLUTIONS = (512, 1024, 2048)
 """Windows of the multi-resolution STFT distance, in samples."""

@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from psegan.audio import HOP, SAMPLE_RATE
-from psegan.evaluation.metrics import Array, as_scores, as_targets, to_numpy
-from psegan.files import atomic_path
+from psegan.common.files import atomic_path
+from psegan.metrics.scores import Array, as_scores, as_targets, to_numpy
+from psegan.speech.audio import HOP, SAMPLE_RATE
 
 COLOURS = (
     "#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#777777", "#AA4499", "#999933",
@@ -190,7 +190,7 @@ def speech_figure(
     Args:
         waveforms: by name, samples ``(T,)`` in [-1, 1].
         log_mels: by the same names, log-mel spectrograms ``(bands, N)``, Slaney bands from 0 Hz to half the rate, one
-            frame every :data:`psegan.audio.HOP` samples, natural logarithm of magnitude.
+            frame every :data:`psegan.speech.audio.HOP` samples, natural logarithm of magnitude.
         sample_rate: in Hz.
         title: above all panels.
     """

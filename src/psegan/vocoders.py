@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 
-from psegan.errors import PseganError
-from psegan.instantiate import instantiate
+from psegan.common.errors import PseganError
+from psegan.common.instantiate import instantiate
 from psegan.models.vocoder import Vocoder
-from psegan.pretrained import fold_weight_norm, is_shipped, load_part, released
+from psegan.weights import fold_weight_norm, is_shipped, load_part, released
 
 PUBLIC = ("speechbrain/tts-hifigan-libritts-16kHz",)
 """Repositories whose vocoder has this project's mel convention."""

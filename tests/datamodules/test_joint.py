@@ -8,7 +8,7 @@ import torch
 
 from datamodules import EmoDBDataModule, JointDataModule, RAVDESSDataModule
 from datamodules.splits import STAGES
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 
 @pytest.fixture(scope="module")

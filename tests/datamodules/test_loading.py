@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules import EmoDBDataModule, RAVDESSDataModule, SpeechDataset
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 RATE = 16_000
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules import EmoDBDataModule, ManifestDataModule, read_manifest, write_manifest
-from psegan import training
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.training import command as training
 
 STAGES = ("train", "validation", "test")
 

@@ -9,7 +9,7 @@ from torch import distributed
 
 from datamodules import SyntheticDataModule
 from datamodules.sampling import EpochSampler
-from psegan.random import stable_hash
+from psegan.common.random import stable_hash
 
 
 def epoch(sampler: EpochSampler, number: int) -> list[tuple[int, int]]:

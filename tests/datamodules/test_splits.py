@@ -9,7 +9,7 @@ import pytest
 from datamodules import CorpusDataModule, EmoDBDataModule, RAVDESSDataModule, SyntheticDataModule
 from datamodules.base import FolderDataModule
 from datamodules.splits import balanced_folds, interleaved, spread
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 
 STAGES = ("train", "validation", "test")
 

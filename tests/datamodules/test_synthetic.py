@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from datamodules import SyntheticDataModule
-from psegan.audio import SAMPLE_RATE, LogMel
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.speech.audio import SAMPLE_RATE, LogMel
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from psegan import cli
-from psegan.evaluation.results import Results
-from psegan.evaluation.typeset import summary_table
+from psegan.report.results import Results
+from psegan.report.typeset import summary_table
 
 RESULTS = Path("docs/results")
 RUNS = sorted(path.parent for path in RESULTS.glob("*/*/results.json"))

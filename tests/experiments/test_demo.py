@@ -2,8 +2,8 @@
 
 import pytest
 
-from psegan import training
 from psegan.evaluation.specification import Evaluation
+from psegan.training import command as training
 
 
 @pytest.mark.parametrize("attribute", ["emotion", "speaker", "gender", "content"])

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from psegan import training
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.evaluation.specification import Evaluation
-from psegan.pipeline import Reproduction
-from psegan.protectors import load_protector
+from psegan.jobs.reproduce import Reproduction
+from psegan.protection.controls import load_protector
+from psegan.training import command as training
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml"))

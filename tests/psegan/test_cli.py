@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from psegan import cli, training
-from psegan.errors import PseganError
-from psegan.evaluation.independence import ancestry
+from psegan import cli
+from psegan.common.errors import PseganError
+from psegan.evaluation.leakage import ancestry
+from psegan.training import command as training
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -127,7 +127,7 @@ def test_speech_figure_of_silence(tmp_path: Path) -> None:
 
 def test_frequencies_lie_where_the_filters_do() -> None:
     """The label of 1 kHz is at the band that a tone of 1 kHz excites most, and so on."""
-    from psegan.audio import LogMel
+    from psegan.speech.audio import LogMel
 
     figure = plots.speech_figure({"a": np.zeros(16000)}, {"a": np.zeros((80, 63))})
     axes = figure.axes[1]

@@ -2,7 +2,7 @@
 
 import torch
 
-from psegan.protectors import Protection, UtteranceProtector
+from psegan.protection.controls import Protection, UtteranceProtector
 
 
 class Draws(UtteranceProtector):

@@ -5,7 +5,7 @@ import torch
 from psegan.models.conversion import ToEmotion
 from psegan.models.psegan import PSEGANGenerator
 from psegan.models.vocos import Vocos
-from psegan.protect import Protector
+from psegan.protection.protector import Protector
 
 EMOTIONS = ("neutral", "happy", "sad")
 

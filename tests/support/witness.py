@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from psegan.random import seeded
+from psegan.common.random import seeded
 
 
 class Witness(L.Callback):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.manifest import ManifestDataModule
+from psegan.common.instantiate import find_class
 from psegan.evaluation.feature_tables import functional_table
-from psegan.instantiate import find_class
 
 Scores = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from datamodules.base import Utterance
-from psegan.batch import ATTRIBUTES
+from psegan.speech.batch import ATTRIBUTES
 
 
 def various(utterances: Sequence[Utterance], n: int) -> list[str]:

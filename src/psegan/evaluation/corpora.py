@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest, write_manifest
-from psegan.audio import write_audio
-from psegan.batch import ATTRIBUTES
-from psegan.errors import PseganError
-from psegan.files import file_hash, read_yaml
-from psegan.instantiate import instantiate
-from psegan.processes import one_thread, unordered, worth_starting
-from psegan.protectors import UtteranceProtector, load_protector
-from psegan.random import seeded
-from psegan.stages import difference
+from psegan.common.errors import PseganError
+from psegan.common.files import file_hash, read_yaml
+from psegan.common.instantiate import instantiate
+from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.random import seeded
+from psegan.common.record import difference
+from psegan.protection.controls import UtteranceProtector, load_protector
+from psegan.speech.audio import write_audio
+from psegan.speech.batch import ATTRIBUTES
 
 Part = tuple[str, Utterance]
 """``train``, ``validation`` or ``test``, and an utterance of it."""
@@ -48,7 +48,7 @@ def protect_corpus(
     Args:
         data: the corpus.
         parts: which of its utterances, and the part of a split that the manifest puts each in; see :func:`parts_of`.
-        spec: the protector, as for :func:`psegan.protectors.load_protector`.
+        spec: the protector, as for :func:`psegan.protection.controls.load_protector`.
         folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``; other utterances of the corpus
             that it holds already, by the same protector and seed, stay.
         seed: of targets, noise and whatever else the protector draws.

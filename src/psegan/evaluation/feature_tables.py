@@ -8,11 +8,11 @@ from tqdm import tqdm
 
 from datamodules.manifest import read_manifest
 from psegan import __version__
-from psegan.audio import read_audio
+from psegan.common.files import atomic_path, file_hash
+from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.record import Record
 from psegan.evaluation.functionals import functionals
-from psegan.files import atomic_path, file_hash
-from psegan.processes import one_thread, unordered, worth_starting
-from psegan.stages import Record
+from psegan.speech.audio import read_audio
 
 FILE = "functionals.npz"
 

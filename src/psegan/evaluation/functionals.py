@@ -20,10 +20,10 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torchaudio import functional as AF
 
-from psegan.audio import HOP, MFCC, SAMPLE_RATE
-from psegan.errors import PseganError
-from psegan.evaluation import metrics
-from psegan.pitch import FRAME, VOICED, pitch_of_frames
+from psegan.common.errors import PseganError
+from psegan.metrics import scores as metrics
+from psegan.speech.audio import HOP, MFCC, SAMPLE_RATE
+from psegan.speech.pitch import FRAME, VOICED, pitch_of_frames
 
 N_MFCC = 20
 ACTIVE_DB = 25.0

@@ -8,10 +8,10 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from psegan.errors import PseganError, readable
-from psegan.evaluation.tables import ATTACKERS, SHUFFLED
-from psegan.files import read_yaml
-from psegan.protectors import is_trained, spelt_out
+from psegan.common.errors import PseganError, readable
+from psegan.common.files import read_yaml
+from psegan.protection.controls import is_trained, spelt_out
+from psegan.report.tables import ATTACKERS, SHUFFLED
 
 LADDER = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
@@ -75,7 +75,7 @@ class Evaluation:
         corpus: overlay with ``data``, as for ``psegan fit``.
         data: laid over the corpus's ``init_args``, as ``{split: speaker-disjoint}``.
         folds: of the split; scores are pooled over them.
-        systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protectors`), or a trained system's
+        systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protection.controls`), or a trained system's
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.vocoders.load_vocoder`.
         attackers: architectures of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and
@@ -198,9 +198,9 @@ class Evaluation:
 
 
 def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:
-    copy = {"class_path": "psegan.protectors.CopySynthesis", "init_args": {"vocoder": evaluation.vocoder}}
+    copy = {"class_path": "psegan.protection.controls.CopySynthesis", "init_args": {"vocoder": evaluation.vocoder}}
     systems: dict[str, dict[str, Any] | str] = {
-        "original": {"class_path": "psegan.protectors.Identity"},
+        "original": {"class_path": "psegan.protection.controls.Identity"},
         "copy-synthesis": copy,
     }
     for name, system in more.items():

@@ -1,6 +1,6 @@
 """Speaker verifiers: what gives an utterance the vector by which it is compared with others.
 
-Scores are the cosines of these vectors, see :func:`psegan.evaluation.metrics.verification_trials`.
+Scores are the cosines of these vectors, see :func:`psegan.metrics.scores.verification_trials`.
 """
 
 import sys
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psegan.checkpointing import weights_hash
-from psegan.errors import PseganError
-from psegan.files import file_hash
-from psegan.masking import embed_by_length
+from psegan.common.errors import PseganError
+from psegan.common.files import file_hash
+from psegan.speech.masking import embed_by_length
 from psegan.systems.classifier import load_classifier
+from psegan.weights import weights_hash
 
 
 class Verifier(ABC):

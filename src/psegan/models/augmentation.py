@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import N_MELS, UnitScaler
-from psegan.masking import mask_like
+from psegan.speech.audio import N_MELS, UnitScaler
+from psegan.speech.masking import mask_like
 
 _HERTZ_PER_MEL = 200 / 3  # Slaney's scale: linear up to 1000 Hz, 15 mel, logarithmic with 27 mel a factor of 6.4 above
 _KNEE = 15.0

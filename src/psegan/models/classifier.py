@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import N_MELS
-from psegan.masking import MaskedBatchNorm2d, length_mask, strided_length
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import MaskedBatchNorm2d, length_mask, strided_length
 
 
 class AttentiveStatisticsPooling(nn.Module):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from psegan.audio import N_MELS
 from psegan.models.unet import UNet
+from psegan.speech.audio import N_MELS
 
 
 class ConditionalUNet(nn.Module):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import N_MELS
-from psegan.masking import MaskedBatchNorm2d, masked_statistics, strided_length
 from psegan.models.augmentation import SpectrogramAugmentation
 from psegan.models.classifier import SpeechEncoder
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import MaskedBatchNorm2d, masked_statistics, strided_length
 
 
 class StridedDiscriminator(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from psegan.audio import N_MELS
-from psegan.masking import strided_length
 from psegan.models.unet import UNet
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import strided_length
 
 
 class GenGANGenerator(nn.Module):

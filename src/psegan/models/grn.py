@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.masking import mask_like
+from psegan.speech.masking import mask_like
 
 
 class GatedResidualBlock(nn.Module):

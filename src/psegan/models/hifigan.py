@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from psegan.audio import HOP, N_MELS
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.models.vocoder import Vocoder
+from psegan.speech.audio import HOP, N_MELS
 
 
 class HiFiGAN(Vocoder):

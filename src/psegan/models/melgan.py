@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from psegan.audio import HOP, N_MELS
-from psegan.errors import PseganError
-from psegan.masking import mask_like
+from psegan.common.errors import PseganError
 from psegan.models.vocoder import Convolutions, Verdict, Vocoder
+from psegan.speech.audio import HOP, N_MELS
+from psegan.speech.masking import mask_like
 
 SLOPE = 0.2
 """Of the leaky ReLUs."""

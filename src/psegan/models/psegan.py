@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from psegan.audio import N_MELS
 from psegan.models.conditional import ConditionalUNet
 from psegan.models.grn import GatedResidualStack
+from psegan.speech.audio import N_MELS
 
 
 class PSEGANGenerator(ConditionalUNet):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import N_MELS
-from psegan.masking import MaskedBatchNorm2d, strided_length
 from psegan.models.classifier import AttentiveStatisticsPooling
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import MaskedBatchNorm2d, strided_length
 
 
 class RecurrentEncoder(nn.Module):

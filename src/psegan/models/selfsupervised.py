@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torchaudio.models import Wav2Vec2Model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
-from psegan.audio import SAMPLE_RATE
-from psegan.checkpointing import weights_hash
-from psegan.errors import PseganError
-from psegan.masking import embed_by_length, mask_like, masked_statistics
+from psegan.common.errors import PseganError
 from psegan.models.classifier import AttentiveStatisticsPooling
+from psegan.speech.audio import SAMPLE_RATE
+from psegan.speech.masking import embed_by_length, mask_like, masked_statistics
+from psegan.weights import weights_hash
 
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
     name: bundle

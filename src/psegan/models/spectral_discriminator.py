@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from psegan.masking import pad_to_multiple
 from psegan.models.vocoder import Convolutions, Verdict
+from psegan.speech.masking import pad_to_multiple
 
 SLOPE = 0.1
 """Of the leaky ReLUs."""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import N_MELS
-from psegan.errors import PseganError
-from psegan.masking import MaskedBatchNorm2d, mask_like, masked_statistics
+from psegan.common.errors import PseganError
 from psegan.models.classifier import AttentiveStatisticsPooling
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import MaskedBatchNorm2d, mask_like, masked_statistics
 
 
 class TDNNLayer(nn.Module):

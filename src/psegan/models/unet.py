@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from psegan.masking import MaskedBatchNorm2d, mask_like, pad_to_multiple, strided_length
+from psegan.speech.masking import MaskedBatchNorm2d, mask_like, pad_to_multiple, strided_length
 
 
 class DoubleConv(nn.Module):

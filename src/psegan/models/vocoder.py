@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torchaudio import functional as AF
 
-from psegan.audio import HOP, LogMel
-from psegan.masking import mask_like
+from psegan.speech.audio import HOP, LogMel
+from psegan.speech.masking import mask_like
 
 
 class Vocoder(nn.Module):
@@ -99,7 +99,7 @@ class GriffinLim(Vocoder):
 
 
 def overlap_add(frames: Tensor, window: Tensor, lengths: Tensor) -> Tensor:
-    """The inverse of the STFT of :class:`psegan.audio.LogMel`, its windows divided out.
+    """The inverse of the STFT of :class:`psegan.speech.audio.LogMel`, its windows divided out.
 
     Args:
         frames: ``(B, 1024, N)``, windowed; frame ``n`` is centred on sample ``256 n``.

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.audio import HOP, N_MELS, LogMel
-from psegan.masking import mask_like
 from psegan.models.vocoder import Vocoder, overlap_add
+from psegan.speech.audio import HOP, N_MELS, LogMel
+from psegan.speech.masking import mask_like
 
 FFT = 1024
 

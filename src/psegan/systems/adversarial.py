@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.batch import SpeechBatch, TensorRecord
-from psegan.checkpointing import read_checkpoint
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.common.random import seeded
 from psegan.losses import distortion, fake_loss
-from psegan.masking import MaskedBatchNorm2d
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.discriminator import ClassifierDiscriminator
-from psegan.random import seeded
+from psegan.speech.batch import SpeechBatch, TensorRecord
+from psegan.speech.masking import MaskedBatchNorm2d
 from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem
+from psegan.weights import read_checkpoint
 
 
 @dataclass(frozen=True)

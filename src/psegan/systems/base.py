@@ -7,10 +7,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from psegan.audio import LogMel, UnitScaler
-from psegan.batch import SpeechBatch
-from psegan.checkpointing import read_checkpoint
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.speech.audio import LogMel, UnitScaler
+from psegan.speech.batch import SpeechBatch
+from psegan.weights import read_checkpoint
 
 
 class ScaledLogMel(nn.Module):
@@ -54,7 +54,7 @@ class System(L.LightningModule):
 
     @property
     def occasion(self) -> tuple[int, str, int, int]:
-        """Names this training batch for :func:`psegan.random.seeded`: seed, stage, batch count and rank."""
+        """Names this training batch for :func:`psegan.common.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
 
     def on_fit_start(self) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from psegan.batch import SpeechBatch
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.common.random import seeded
 from psegan.models.augmentation import SpectrogramAugmentation, mixed
 from psegan.models.classifier import SpeechEncoder
-from psegan.random import seeded
+from psegan.speech.batch import SpeechBatch
 from psegan.systems.base import System, load_checkpoint
 
 
@@ -162,7 +162,7 @@ class Classifier(System):
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(batch), sync_dist=True)
 
     def _conclude(self, stage: str) -> None:
-        """Log accuracy and UAR over the classes that occur, as :func:`psegan.evaluation.metrics.uar` defines it."""
+        """Log accuracy and UAR over the classes that occur, as :func:`psegan.metrics.scores.uar` defines it."""
         counts = self.confusion.compute().double()
         self.confusion.reset()
         occurring = counts.sum(1) > 0

@@ -10,8 +10,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from psegan.batch import SpeechBatch
-from psegan.random import seeded
+from psegan.common.random import seeded
+from psegan.speech.batch import SpeechBatch
 from psegan.systems.base import System
 
 

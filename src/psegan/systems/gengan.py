@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from psegan.batch import SpeechBatch
 from psegan.losses import ambiguity, squared_distortion, three_deviations
 from psegan.models.conversion import ToAmbiguity
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.gengan import GenGANGenerator
+from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.gan import Phase
 

@@ -9,12 +9,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.batch import SpeechBatch
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.losses import certainty, pcgan_distortion, three_deviations
 from psegan.models.conversion import FilterThenEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
+from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.gan import Phase
 

@@ -9,18 +9,18 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.batch import SpeechBatch
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.losses import distortion, pcgan_distortion, speaker_consistency
 from psegan.models.classifier import EncoderEnsemble, SpeechEncoder
 from psegan.models.conditional import ConditionalUNet
 from psegan.models.conversion import ToEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
-from psegan.pretrained import is_shipped, load_part, read_about
+from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.base import load_checkpoint
 from psegan.systems.gan import Phase
+from psegan.weights import is_shipped, load_part, read_about
 
 UNIFORM = "uniform"
 

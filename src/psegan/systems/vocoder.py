@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from psegan.batch import SpeechBatch
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.losses import (
     be_taken_for_real,
     feature_matching,
@@ -22,13 +21,14 @@ from psegan.losses import (
     masked_mean,
     multi_resolution_stft,
 )
-from psegan.masking import mask_like
 from psegan.models.spectral_discriminator import SpectralDiscriminator
 from psegan.models.vocoder import Vocoder
 from psegan.models.vocos import Vocos
-from psegan.pretrained import folded_state
+from psegan.speech.batch import SpeechBatch
+from psegan.speech.masking import mask_like
 from psegan.systems.base import load_checkpoint
 from psegan.systems.gan import GANSystem, Phase
+from psegan.weights import folded_state
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 
 from datamodules import RAVDESSDataModule, SyntheticDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
-from psegan.audio import read_audio
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.common.processes import WORTH_A_PROCESS
+from psegan.common.random import seeded
 from psegan.evaluation import corpora
 from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
-from psegan.processes import WORTH_A_PROCESS
-from psegan.random import seeded
+from psegan.speech.audio import read_audio
 
 NOISE = {"class_path": "AdditiveNoise", "init_args": {"snr_db": 10}}
 

@@ -14,10 +14,10 @@ from sklearn.svm import SVC
 from datamodules.emodb import EmoDBDataModule
 from datamodules.splits import STAGES
 from datamodules.synthetic import SyntheticDataModule
-from psegan.audio import SAMPLE_RATE
-from psegan.errors import PseganError
-from psegan.evaluation import metrics
+from psegan.common.errors import PseganError
 from psegan.evaluation.functionals import FEATURES, TIMBRE, FunctionalsSVM, functionals
+from psegan.metrics import scores as metrics
+from psegan.speech.audio import SAMPLE_RATE
 
 
 def tone(frequency: float, seconds: float = 1.0, harmonics: int = 8) -> torch.Tensor:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from psegan.batch import pad_waveforms
-from psegan.errors import PseganError
-from psegan.evaluation import metrics
+from psegan.common.errors import PseganError
 from psegan.evaluation.verifiers import ECAPA, ClassifierVerifier, Verifier
+from psegan.metrics import scores as metrics
+from psegan.speech.batch import pad_waveforms
 from psegan.systems.classifier import load_classifier
 
 # the layout of speechbrain/spkrec-ecapa-voxceleb, which names itself as the place of its weights

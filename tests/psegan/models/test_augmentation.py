@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from psegan.audio import N_MELS, UnitScaler
+from psegan.common.random import seeded
 from psegan.models.augmentation import SpectrogramAugmentation, mixed
-from psegan.random import seeded
+from psegan.speech.audio import N_MELS, UnitScaler
 from psegan.systems.base import ScaledLogMel
 
 PLAIN = {"n_masks": 0}

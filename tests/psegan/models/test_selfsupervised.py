@@ -11,7 +11,7 @@ from torchaudio.models import wav2vec2_model, wavlm_model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from datamodules.synthetic import SyntheticDataModule
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.models import selfsupervised
 from psegan.models.selfsupervised import SelfSupervisedEncoder, WaveformFrontEnd
 from psegan.systems.classifier import Classifier

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.models.tdnn import TDNNEncoder, TDNNLayer
 
 

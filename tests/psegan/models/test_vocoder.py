@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from psegan.audio import LogMel, UnitScaler
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.models.melgan import MelGAN, MultiScaleDiscriminator
 from psegan.models.spectral_discriminator import SpectralDiscriminator
 from psegan.models.vocoder import GriffinLim, overlap_add
 from psegan.models.vocos import Vocos
-from psegan.pretrained import fold_weight_norm
+from psegan.speech.audio import LogMel, UnitScaler
 from psegan.vocoders import load_vocoder
+from psegan.weights import fold_weight_norm
 
 
 def voice(samples: int, pitch: float = 150.0) -> torch.Tensor:

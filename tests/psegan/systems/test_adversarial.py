@@ -9,15 +9,15 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
-from psegan import training
-from psegan.batch import SpeechBatch
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
+from psegan.common.random import seeded
 from psegan.losses import distortion, speaker_consistency
 from psegan.models.psegan import PSEGANGenerator
-from psegan.random import seeded
+from psegan.speech.batch import SpeechBatch
 from psegan.systems import PSEGAN
 from psegan.systems.adversarial import Protected, load_system
 from psegan.systems.classifier import load_classifier
+from psegan.training import command as training
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from psegan import training
-from psegan.checkpointing import read_checkpoint
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.models.classifier import SpeechEncoder
 from psegan.models.recurrent import RecurrentEncoder
 from psegan.systems.classifier import Classifier, load_classifier
+from psegan.training import command as training
+from psegan.weights import read_checkpoint
 
 CLASSES = {"emotion": 5, "speaker": 4, "gender": 2, "content": 2}
 

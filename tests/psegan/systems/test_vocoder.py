@@ -7,9 +7,7 @@ import pytest
 import torch
 import yaml
 
-from psegan import training
-from psegan.checkpointing import read_checkpoint
-from psegan.errors import PseganError
+from psegan.common.errors import PseganError
 from psegan.losses import (
     be_taken_for_real,
     feature_matching,
@@ -19,8 +17,9 @@ from psegan.losses import (
     spectral_convergence,
 )
 from psegan.models.vocoder import Verdict
-from psegan.pretrained import Shipped, build
 from psegan.systems.vocoder import VocoderGAN, load_trained
+from psegan.training import command as training
+from psegan.weights import Shipped, build, read_checkpoint
 
 SMALL = [
     "--model.init_args.vocoder.init_args.width=16", "--model.init_args.vocoder.init_args.hidden=16",
@@ -124,7 +123,7 @@ def test_numbers_out_of_their_range(settings, message):
 
 def test_nothing_is_clipped_by_the_random_gain():
     system = VocoderGAN({"emotion": 2}, gain=(20.0, 20.0))
-    from psegan.batch import SpeechBatch
+    from psegan.speech.batch import SpeechBatch
 
     waveform = torch.rand(2, 4_000) - 0.5
     labels = {name: torch.zeros(2, dtype=torch.long) for name in ("emotion", "speaker", "gender", "content")}

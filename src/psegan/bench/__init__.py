@@ -1,0 +1,1 @@
+"""Measures how fast psegan trains, evaluates and protects: ``make bench``."""

@@ -1,0 +1,102 @@
+"""The part of ``make bench`` that measures speech out: vocoders, ``psegan protect``, and its memory on an hour."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from psegan.models.melgan import MelGAN
+from psegan.models.vocoder import GriffinLim, Vocoder
+from psegan.models.vocos import Vocos
+from psegan.protection.command import DEFAULT_MODEL, add_arguments, protect_all
+from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel
+from psegan.weights import fold_weight_norm
+
+Value = tuple[float, str]
+"""A number and its unit."""
+REAL_TIME = "× real time"
+
+
+def speech_out() -> Iterator[tuple[str, Value]]:
+    """Name → value and unit, as they are measured."""
+    vocoders: tuple[Vocoder, ...] = (GriffinLim(), MelGAN(), Vocos())
+    for vocoder in vocoders:
+        name = type(vocoder).__name__.lower()
+        for length, batch in ((4, 1), (16, 1), (4, 16)):
+            yield f"vocoder/{name}/{length}s×{batch}", (vocoder_speed(vocoder, length, batch), REAL_TIME)
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in (1, 16):
+            yield f"protect/batch-{batch}", (protect_speed(Path(folder), batch), REAL_TIME)
+        seconds, megabytes, speed = protect_run(Path(folder) / "short", 4)
+        yield "protect/one-file", (seconds, "s from start to end")
+        seconds, megabytes, speed = protect_run(Path(folder) / "hour", 3_600)
+        yield "protect/hour/speed", (speed, REAL_TIME)
+        yield "protect/hour/memory", (megabytes, "MB at most")
+
+
+@torch.inference_mode()
+def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) -> float:
+    """Seconds of speech a second, the median of ``repeats`` after a first one."""
+    fold_weight_norm(vocoder.eval())
+    waveform = torch.randn(batch, seconds * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
+    log_mel, frames = LogMel()(waveform, torch.full((batch,), waveform.shape[1]))
+    taken = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        vocoder(log_mel, frames)
+        taken.append(time.perf_counter() - started)
+    return batch * log_mel.shape[2] * HOP / SAMPLE_RATE / sorted(taken[1:])[repeats // 2]
+
+
+def protect_speed(folder: Path, batch: int, files: int = 48) -> float:
+    """Seconds of speech a second of the whole path, from files to files, with the released model ready in memory."""
+    source = folder / "files"
+    if not source.exists():
+        source.mkdir()
+        for i in range(files):
+            soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args([str(source), "-o", str(folder / f"out-{batch}"), "--batch", str(batch)])
+    summary, elapsed = protect_all(arguments)
+    assert summary.done == files
+    return summary.seconds / elapsed
+
+
+def protect_run(folder: Path, seconds: int) -> tuple[float, float, float]:
+    """``psegan protect`` on one file, as a process of its own.
+
+    Returns:
+        Seconds that it took, the most memory that it held in MB, and seconds of speech a second.
+    """
+    folder.mkdir()
+    path = folder / "long.wav"
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
+        for _ in range(seconds // 4):
+            file.write(_noise(4, SAMPLE_RATE))
+    command = [sys.executable, "-c", _RUN, "protect", str(path), "-o", str(folder / "out"), "--model", DEFAULT_MODEL]
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    elapsed = time.perf_counter() - started
+    return elapsed, int(done.stdout.split()[-1]) / 1024, seconds / elapsed
+
+
+# not the parent's view of its child, which counts the parent's memory until the child begins
+_RUN = r"""
+import pathlib, re, sys
+from psegan.cli import main
+status = main()
+print(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+sys.exit(status)
+"""
+
+
+def _noise(seconds: int, rate: int = 48_000) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    return np.random.default_rng(seconds).normal(scale=0.05, size=seconds * rate).astype(np.float32)

@@ -1,0 +1,91 @@
+"""Objects from ``class_path`` and ``init_args``, outside the training commands, with errors of one line."""
+
+import importlib
+import inspect
+from copy import deepcopy
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from psegan.common.errors import PseganError, readable
+
+T = TypeVar("T")
+
+
+def instantiate(base: type[T], spec: Any, where: str, package: str | None = None) -> T:
+    """The object that ``spec`` describes.
+
+    Args:
+        base: what the class must derive from.
+        spec: ``{"class_path": ..., "init_args": {...}}``, the latter optional and of plain values.
+        where: what error messages name, such as the file that ``spec`` comes from.
+        package: module where a ``class_path`` without a dot is looked up.
+
+    Raises:
+        PseganError: no such class, arguments that it does not take, or whatever its constructor raises.
+    """
+    if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
+        raise PseganError(f"{where}: names no class; give class_path and, where needed, init_args")
+    if unknown := sorted(str(key) for key in spec.keys() - {"class_path", "init_args"}):
+        raise PseganError(f"{where}: unknown key {unknown[0]!r}; there are class_path and init_args")
+    cls = find_class(base, spec["class_path"], where, package)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "init_args")
+    init_args = spec.get("init_args")
+    try:
+        # a copy, for the parser writes what it makes into what it parses
+        settings = parser.parse_object({"init_args": {} if init_args is None else deepcopy(init_args)})
+    except (ArgumentError, TypeError) as error:
+        known = ", ".join(key.removeprefix("init_args.") for key, _ in parser.get_defaults().items()) or "none"
+        reason = readable(str(error)).replace("Group 'init_args' does", "does")
+        raise PseganError(f"{where}: {cls.__name__}: {reason} (its arguments: {known})") from None
+    made: T = parser.instantiate_classes(settings).init_args
+    return made
+
+
+def describe(thing: object) -> dict[str, Any]:
+    """The specification that :func:`instantiate` would make ``thing`` from, its constructor's arguments as plain values.
+
+    Raises:
+        PseganError: the class does not keep every argument of its constructor as an attribute of the same name.
+    """
+    names = inspect.signature(type(thing)).parameters
+    if lacking := [name for name in names if not hasattr(thing, name)]:
+        raise PseganError(
+            f"{type(thing).__name__} keeps no attribute {lacking[0]!r}, so what it was made from cannot be written down; "
+            "let its constructor keep its arguments under their own names"
+        )
+    return {
+        "class_path": f"{type(thing).__module__}.{type(thing).__qualname__}",
+        "init_args": {name: _plain(getattr(thing, name)) for name in names},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else describe(value)
+
+
+def find_class(base: type[T], class_path: str, where: str, package: str | None = None) -> type[T]:
+    """The concrete subclass of ``base`` at a dotted path; see :func:`instantiate`.
+
+    Raises:
+        PseganError: there is none.
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        home = importlib.import_module(module or package or base.__module__)
+    except ImportError as error:
+        raise PseganError(f"{where}: class {class_path} cannot be imported ({error}); correct class_path") from None
+    found = getattr(home, name, None)
+    if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
+        return found
+    there = sorted(
+        key for key, value in vars(home).items()
+        if isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
+    )  # fmt: skip
+    offer = f"{home.__name__} has {', '.join(there)}" if there else f"{home.__name__} has none"
+    raise PseganError(f"{where}: {class_path} is no {base.__name__}; {offer}")

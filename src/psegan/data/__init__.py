@@ -1,0 +1,1 @@
+"""The command ``psegan data``: fetch a corpus, check it, protect it."""

@@ -1,0 +1,161 @@
+"""``psegan data``: fetch a corpus, tell what is wrong with one, and turn one into a protected one.
+
+The corpora themselves are described in the package ``datamodules``, which is imported here only when a command runs:
+the command line must answer fast, and no other part of psegan knows a corpus.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psegan.common.errors import PseganError
+
+if TYPE_CHECKING:
+    from datamodules.base import FolderDataModule
+
+
+_STAGES = ("train", "validation", "test")
+"""As in ``datamodules.splits``, which a parser must not wait for."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where a corpus is published.
+
+    Attributes:
+        url: of a zip file.
+        checksum: ``algorithm:hex``, or None where the publisher states none.
+        unpacked: bound on the bytes that it unpacks to.
+    """
+
+    url: str
+    checksum: str | None
+    unpacked: int
+
+
+ARCHIVES = {
+    # the MD5 as public download notes state it
+    "ravdess": Archive(
+        "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+        "md5:bc696df654c87fed845eb13823edef8a",
+        2 * 2**30,
+    ),
+    # no checksum is published: the SHA-256 of what was obtained is printed instead
+    "emodb": Archive("http://emodb.bilderbar.info/download/download.zip", None, 2**30),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands ``download``, ``check`` and ``protect`` to the parser of ``psegan data``."""
+    commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    download = commands.add_parser("download", help="fetch and unpack a corpus; run again to resume")
+    check = commands.add_parser("check", help="count a corpus and list what is wrong with it (exit 1)")
+    for command in (download, check):
+        command.add_argument("corpus", choices=sorted(ARCHIVES), help="which corpus")
+        command.add_argument("--root", required=True, metavar="DIR", help="its folder")
+    download.add_argument("--url", help="another place to fetch the zip file from")
+    download.add_argument(
+        "--checksum",
+        metavar="ALGORITHM:HEX",
+        help="expected checksum of the zip file instead of the known one, or 'none'",
+    )
+    protect = commands.add_parser("protect", help="make a protected copy of a corpus; run again to resume")
+    protect.add_argument("--corpus", required=True, metavar="YAML", help="as experiments/corpora/ravdess.yaml")
+    protect.add_argument("--data-root", metavar="DIR", help="where the corpus lies (instead of the corpus file's root)")
+    protect.add_argument(
+        "--protector",
+        required=True,
+        metavar="SPEC",
+        help="a .ckpt of psegan fit, a YAML file with class_path and init_args, or a class of psegan.protection.controls",
+    )
+    protect.add_argument("--out", required=True, metavar="DIR", help="folder of the protected corpus")
+    protect.add_argument(
+        "--split", default="all", choices=["all", *_STAGES], help="which part of the corpus's split (default: all)"
+    )
+    protect.add_argument("--seed", type=int, default=0, help="of targets, noise and other draws (default: 0)")
+    protect.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the sub-command that was parsed; returns the exit status.
+
+    Raises:
+        PseganError: the folder, the archive or the network does not allow it.
+    """
+    if args.data_command == "download":
+        archive = ARCHIVES[args.corpus]
+        checksum = archive.checksum if args.checksum is None else args.checksum
+        checksum = None if checksum in (None, "none") else checksum
+        return download_corpus(
+            args.corpus, Path(args.root), Archive(args.url or archive.url, checksum, archive.unpacked)
+        )
+    if args.data_command == "protect":
+        from psegan.common.machine import cores
+        from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
+
+        stages = _STAGES if args.split == "all" else (args.split,)
+        workers = args.workers if args.workers is not None else cores()
+        data = load_corpus(args.corpus, args.data_root)
+        print(protect_corpus(data, parts_of(data, stages), args.protector, args.out, args.seed, workers))
+        return 0
+    from psegan.data.check import check_corpus
+
+    return check_corpus(data_module(args.corpus), Path(args.root))
+
+
+def data_module(corpus: str) -> "type[FolderDataModule]":
+    """The class that describes a corpus."""
+    import datamodules
+
+    return {"ravdess": datamodules.RAVDESSDataModule, "emodb": datamodules.EmoDBDataModule}[corpus]
+
+
+def download_corpus(corpus: str, root: Path, archive: Archive) -> int:
+    """Fetch, verify and unpack a corpus into ``root``, which appears only when it is whole.
+
+    A partial download is kept in ``ROOT.download`` beside the root; the next run goes on from there. That folder is
+    removed after success.
+
+    Returns:
+        0.
+
+    Raises:
+        PseganError: the root already holds files, the network fails, or the archive is damaged or not the corpus.
+    """
+    from psegan.data.fetch import fetch, unpack
+
+    root = root.absolute()
+    if root.is_file():
+        raise PseganError(f"{root}: is a file; name a new folder with --root")
+    if root.is_dir() and any(root.iterdir()):
+        raise PseganError(
+            f"{root}: already holds files and is left as it is; see `psegan data check {corpus} --root {root}`, "
+            "or remove it or name another --root to download anew"
+        )
+    module = data_module(corpus)
+    store = root.with_name(root.name + ".download")
+    path = fetch(archive.url, archive.checksum, store)
+    unpacked = unpack(path, store / "unpacked", archive.unpacked)
+    try:
+        found = module.files(unpacked)
+    except PseganError:
+        shutil.rmtree(store)
+        raise PseganError(
+            f"{archive.url}: the archive does not hold {module.title} ({module.layout}); check --url"
+        ) from None
+    top = unpacked / Path(os.path.relpath(found[0][1], unpacked)).parents[len(Path(found[0][0]).parts) - 1]
+    try:
+        if root.is_dir():
+            root.rmdir()  # empty, as seen above; not every system renames onto an empty folder
+        os.replace(top, root)
+    except OSError as error:
+        raise PseganError(f"{root}: cannot be put in place ({error.strerror}); name another --root") from None
+    shutil.rmtree(store)
+    print(f"{module.title}: {len(found)} recordings in {root}")
+    print(f"next: psegan data check {corpus} --root {root}")
+    sys.stdout.flush()
+    return 0

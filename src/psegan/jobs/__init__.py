@@ -1,0 +1,1 @@
+"""The commands that run many trainings: reproduce, sweep, evaluate."""

@@ -1,0 +1,1 @@
+"""Numbers from scores and waveforms; nothing here knows a corpus or Lightning."""

@@ -1,0 +1,138 @@
+"""Error rates of the same trials under many weights at once, exactly: what the bootstrap needs of an ROC."""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from psegan.metrics import scores as metrics
+
+_QUANTILES = 1024  # of each kind of trial: with millions of them, the grid and what lies between cost about the same
+_DENSE = 0.2  # trials for each entry of a tally, above which a dense product is the faster one
+
+_Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of non-target and of target trials
+_Tally: TypeAlias = NDArray[np.float64] | sparse.csr_array
+
+
+class WeightedTrials:
+    """Trials in cells; all trials of a cell have one weight, which says how often a resample drew them.
+
+    The error rates of all resamples are a product of the weights and of how many trials of each cell a threshold
+    accepts. There may be millions of thresholds, so they are computed on a grid of quantiles first, and then at all
+    thresholds between those two of the grid where the answer must lie: rates only rise from one threshold to the next
+    lower one, which bounds them in between. Weights are whole numbers, so their sums are exact and both agree.
+
+    Args:
+        scores, is_target: ``(T,)``, of both kinds.
+        cells: ``(T,)`` index of each trial's cell.
+        n_cells: number C of cells.
+
+    Raises:
+        UndefinedMetricError: all trials are of one kind.
+    """
+
+    def __init__(
+        self, scores: NDArray[np.float64], is_target: NDArray[np.bool_], cells: NDArray[np.intp], n_cells: int
+    ) -> None:
+        scores, is_target = metrics.check_trials(scores, is_target)
+        order = np.argsort(scores)[::-1]
+        ranked = scores[order]
+        self.is_target, self.cells, self.n_cells = is_target[order], cells[order], n_cells
+        # which operating point, counted from the strictest, is the first to accept each trial; equal scores share one
+        self.point = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])
+        quantiles = [
+            of_kind[np.linspace(0, len(of_kind) - 1, _QUANTILES).astype(int)]
+            for of_kind in (self.point[self.is_target], self.point[~self.is_target])
+        ]
+        chosen = np.unique(np.append(np.concatenate(quantiles), self.point[-1]))
+        self._tallies = self._tally(slice(None), chosen)
+        # the curves start before all points, where nothing is accepted
+        self.grid = np.append(-1, chosen)
+        self._tallies_before: dict[int, tuple[_Tally, _Tally]] = {}
+
+    @property
+    def width(self) -> int:
+        """How many numbers the largest temporary array holds for each resample."""
+        return max(len(self.grid), self.n_cells)
+
+    def eer(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Equal error rates ``(R,)`` under weights ``(C, R)``; NaN where a resample has trials of one kind only."""
+        accepted = self._accepted(self._tallies, weights)
+        total = accepted[0][-1], accepted[1][-1]
+        far, hit = _rates(accepted, total)
+        result = np.asarray(metrics.eer_from_roc(far.T, hit.T))
+        crossing = np.maximum((far + hit >= 1).argmax(0), 1)
+        for i in np.unique(crossing[~np.isnan(result)]).tolist():
+            if self._has_points_before(i):
+                there = np.flatnonzero(crossing == i)
+                far_there, hit_there = self._rates_before(i, weights, accepted, there)
+                result[there] = metrics.eer_from_roc(far_there.T, hit_there.T)
+        return result
+
+    def min_dcf(
+        self, weights: NDArray[np.float64], p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1
+    ) -> NDArray[np.float64]:
+        """:func:`psegan.metrics.scores.min_dcf` ``(R,)`` under weights ``(C, R)``; NaN as for :meth:`eer`."""
+        metrics.check_costs(p_target, c_miss, c_fa)
+        miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
+        accepted = self._accepted(self._tallies, weights)
+        total = accepted[0][-1], accepted[1][-1]
+        far, hit = _rates(accepted, total)
+        result = np.asarray((miss_cost * (1 - hit) + fa_cost * far).min(0))
+        least = miss_cost * (1 - hit[1:]) + fa_cost * far[:-1]  # what no threshold between two of the grid undercuts
+        for i in (np.flatnonzero((least < result).any(1)) + 1).tolist():
+            there = np.flatnonzero(least[i - 1] < result)
+            if len(there) and self._has_points_before(i):
+                far_there, hit_there = self._rates_before(i, weights, accepted, there)
+                cost = miss_cost * (1 - hit_there) + fa_cost * far_there
+                result[there] = np.minimum(result[there], cost.min(0))
+        return result / min(miss_cost, fa_cost)
+
+    def _has_points_before(self, i: int) -> bool:
+        """Whether there are operating points between the grid's ``i - 1`` and ``i``."""
+        return bool(self.grid[i] - self.grid[i - 1] > 1)
+
+    def _rates_before(self, i: int, weights: NDArray[np.float64], accepted: _Pair, there: NDArray[np.intp]) -> _Pair:
+        """Rates ``(P, len(there))`` at all operating points from the grid's ``i - 1`` to its ``i``, both included."""
+        start, total = ((accepted[0][row, there], accepted[1][row, there]) for row in (i - 1, -1))
+        if i not in self._tallies_before:  # kept, since the next resamples will ask for it too
+            points = np.arange(self.grid[i - 1] + 1, self.grid[i] + 1)
+            first, last = np.searchsorted(self.point, [points[0], points[-1] + 1])
+            self._tallies_before[i] = self._tally(slice(first, last), points)
+        return _rates(self._accepted(self._tallies_before[i], weights[:, there], start), total)
+
+    def _tally(self, trials: slice, points: NDArray[np.intp]) -> tuple[_Tally, _Tally]:
+        """How many non-target and target trials of each cell each point is the first to accept, ``(points, C)``."""
+        row, column, kind = np.searchsorted(points, self.point[trials]), self.cells[trials], self.is_target[trials]
+        shape = len(points), self.n_cells
+
+        def count(chosen: NDArray[np.bool_]) -> _Tally:
+            n = np.count_nonzero(chosen)
+            if n > _DENSE * len(points) * self.n_cells:
+                entry = row[chosen] * self.n_cells + column[chosen]
+                return np.bincount(entry, minlength=len(points) * self.n_cells).reshape(shape).astype(np.float64)
+            return sparse.coo_array((np.ones(n), (row[chosen], column[chosen])), shape=shape).tocsr()
+
+        return count(~kind), count(kind)
+
+    def _accepted(
+        self, tallies: tuple[_Tally, _Tally], weights: NDArray[np.float64], start: _Pair | tuple[float, float] = (0, 0)
+    ) -> _Pair:
+        """Accepted non-target and target trials ``(points + 1, R)``, beginning with ``start``."""
+
+        def cumulate(tally: _Tally, before: NDArray[np.float64] | float) -> NDArray[np.float64]:
+            counts = np.empty((tally.shape[0] + 1, weights.shape[1]))
+            counts[0], counts[1:] = before, tally @ weights
+            return np.cumsum(counts, 0, out=counts)
+
+        return cumulate(tallies[0], start[0]), cumulate(tallies[1], start[1])
+
+
+def _rates(accepted: _Pair, total: _Pair) -> _Pair:
+    """Accepted trials ``(P, R)`` over all trials ``(R,)``; NaN where there is no trial of the kind."""
+
+    def rate(counts: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.divide(counts, of, out=np.full_like(counts, np.nan), where=of > 0)
+
+    return rate(accepted[0], total[0]), rate(accepted[1], total[1])

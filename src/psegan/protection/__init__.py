@@ -1,0 +1,1 @@
+"""Recordings in, protected recordings out: protectors, controls, export."""

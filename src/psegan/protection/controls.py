@@ -1,0 +1,399 @@
+"""Protectors: a waveform goes in and a waveform comes out, one utterance at a time.
+
+Trained systems, and the controls that every table of results needs beside them (docs/evaluation.md). A protector's
+draws depend on nothing but the generator that it is given, so that an utterance comes out the same in whatever batch,
+order or process it is protected.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchaudio import functional as AF
+
+from psegan.common.errors import PseganError
+from psegan.common.files import read_yaml
+from psegan.common.instantiate import describe, find_class, instantiate
+from psegan.models.vocoder import GriffinLim, Vocoder
+from psegan.protection.export import load_protector_of
+from psegan.protection.protector import Recording
+from psegan.speech.audio import LogMel, resample
+from psegan.vocoders import load_vocoder
+from psegan.weights import is_shipped, weights_hash
+
+Range = tuple[float, float]
+
+
+class Protection(NamedTuple):
+    """What a protector made of an utterance.
+
+    Attributes:
+        waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz, as long as the original.
+        target: class index of the emotion that speech was moved to; None where there is no such thing.
+    """
+
+    waveform: Tensor
+    target: int | None = None
+
+
+class UtteranceProtector(ABC):
+    """Waveform to waveform. A subclass keeps every argument of its constructor as an attribute of the same name."""
+
+    weights: str | None = None
+    """Hash of the trained weights; None where nothing is trained."""
+    n_targets: int | None = None
+    """Number of emotions that targets are drawn from; None where there are no targets."""
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        """Protect one utterance.
+
+        Args:
+            waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz.
+            random: where everything that is drawn is drawn from.
+
+        Returns:
+            The protected waveform ``(T,)``, finite, clamped to [-1, 1] (what a file can hold), and the target.
+
+        Raises:
+            PseganError: the result is not finite.
+        """
+        protected, target = self.transform(waveform, random)
+        assert protected.shape == waveform.shape, f"{self} turned {tuple(waveform.shape)} into {tuple(protected.shape)}"
+        if not torch.isfinite(protected).all():
+            raise PseganError(f"{self} gives samples that are not finite; its weights or settings are broken")
+        return Protection(protected.float().clamp(-1, 1), target)
+
+    @abstractmethod
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        """What :meth:`__call__` does, before the result is checked and clamped."""
+
+    def describe(self) -> dict[str, Any]:
+        """Identity in plain values: class, settings and the hash of the weights. Equal ones give equal speech."""
+        return {**describe(self), "weights": self.weights}
+
+    def __str__(self) -> str:
+        return _spell(self.describe())
+
+
+class Identity(UtteranceProtector):
+    """Original speech."""
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        return Protection(waveform)
+
+
+class CopySynthesis(UtteranceProtector):
+    """What the vocoder alone does to speech: the control that separates privacy from damage.
+
+    Args:
+        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); Griffin-Lim by
+            default.
+    """
+
+    def __init__(self, vocoder: Vocoder | str | None = None) -> None:
+        self.vocoder = _ready(vocoder)
+        self.weights = weights_hash(self.vocoder)
+        self._front_end = LogMel()
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        log_mel, frames = self._front_end(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+        return Protection(_speak(self.vocoder, log_mel, frames, len(waveform)))
+
+
+class TrainedSystem(UtteranceProtector):
+    """A trained system of psegan, heard through a vocoder: what :class:`psegan.Protector` makes of speech.
+
+    Args:
+        checkpoint: that ``psegan fit`` wrote; or name or folder of shipped weights.
+        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); by default the one
+            that was shipped with the weights, Griffin-Lim for a checkpoint.
+
+    Raises:
+        PseganError: the weights are missing, damaged, or hold no protecting system.
+    """
+
+    def __init__(self, checkpoint: str, vocoder: Vocoder | str | None = None) -> None:
+        self.checkpoint = checkpoint
+        self._protector = load_protector_of(checkpoint, vocoder)
+        self.vocoder = self._protector.vocoder
+        self.weights = weights_hash(self._protector)
+        self.n_targets = getattr(self._protector.conversion, "n_emotions", None)
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        draws = self._protector.draw(random)
+        heard: list[Tensor] = []
+        (recording,) = self._protector.protect([Recording([waveform], draws, heard.append)])
+        if recording.error is not None:
+            raise recording.error
+        target = draws.get("target")
+        return Protection(torch.cat(heard), None if target is None else int(target[0]))
+
+    def describe(self) -> dict[str, Any]:
+        """See the base class; weights are known by their contents, wherever they lie."""
+        about = super().describe()
+        system = self._protector.about.get("system")
+        about["init_args"] = {"system": system, "vocoder": about["init_args"]["vocoder"]}
+        return about
+
+
+class AdditiveNoise(UtteranceProtector):
+    """White Gaussian noise. Digital silence stays silent.
+
+    Args:
+        snr_db: ratio of the utterance's mean power to the noise's, in dB; exact before samples are clamped.
+    """
+
+    def __init__(self, snr_db: float) -> None:
+        if not math.isfinite(snr_db):
+            raise PseganError(f"snr_db is {snr_db}, but must be a finite number of dB")
+        self.snr_db = snr_db
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        noise = torch.randn(waveform.shape, generator=random)
+        scale = 10 ** (-self.snr_db / 20) * _rms(waveform) / _rms(noise).clamp(min=1e-12)
+        return Protection(waveform + scale * noise)
+
+
+class McAdams(UtteranceProtector):
+    """McAdams coefficient: formants move, pitch and timing stay (Patino et al., Interspeech 2021).
+
+    The baseline B2 of the VoicePrivacy challenges. See :func:`mcadams`.
+
+    Args:
+        alpha: the coefficient, or the range that it is drawn from uniformly for every utterance.
+    """
+
+    def __init__(self, alpha: float | Range = (0.5, 0.9)) -> None:
+        self.alpha = _checked("alpha", alpha)
+        if not all(0 < value <= 2 for value in _ends(self.alpha)):
+            raise PseganError(f"alpha is {alpha}, but must lie above 0 and not above 2")
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        return Protection(mcadams(waveform, _draw(self.alpha, random)))
+
+
+class PitchShift(UtteranceProtector):
+    """Pitch and formants move together, as on a tape played faster; timing stays. See :func:`shift_pitch`.
+
+    Args:
+        semitones: the shift, or the range that it is drawn from uniformly for every utterance.
+    """
+
+    def __init__(self, semitones: float | Range = (-4.0, 4.0)) -> None:
+        self.semitones = _checked("semitones", semitones)
+        if not all(abs(value) <= 12 for value in _ends(self.semitones)):
+            raise PseganError(f"semitones is {semitones}, but must lie between -12 and 12, an octave")
+
+    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+        return Protection(shift_pitch(waveform, _draw(self.semitones, random)))
+
+
+def load_protector(spec: dict[str, Any] | str) -> UtteranceProtector:
+    """The protector that a word or a mapping describes.
+
+    Args:
+        spec: ``{"class_path": ..., "init_args": {...}}`` of plain values; a YAML file of the same; a ``.ckpt`` file,
+            for :class:`TrainedSystem`; or a class. A class without a dot is one of this module.
+
+    Raises:
+        PseganError: no such file or class, or arguments that the class does not take.
+    """
+    where = spec if isinstance(spec, str) else "protector"
+    return instantiate(UtteranceProtector, spelt_out(spec), where, package=__name__)  # type: ignore[type-abstract]
+
+
+def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
+    """A protector's specification as a mapping; see :func:`load_protector`.
+
+    Raises:
+        PseganError: no such file.
+    """
+    if isinstance(spec, dict):
+        return spec
+    suffix = Path(spec).suffix
+    if suffix == ".ckpt" or is_shipped(spec):
+        return {"class_path": f"{__name__}.{TrainedSystem.__name__}", "init_args": {"checkpoint": spec}}
+    return read_yaml(spec) if suffix in (".yaml", ".yml") else {"class_path": spec}
+
+
+def is_trained(spec: dict[str, Any] | str) -> bool:
+    """Whether a specification describes a :class:`TrainedSystem`, which learnt from speech.
+
+    Raises:
+        PseganError: it describes no protector.
+    """
+    class_path = spelt_out(spec).get("class_path")
+    if not isinstance(class_path, str):
+        raise PseganError(f"protector {spec}: has no class_path; give one, or a checkpoint that ends in .ckpt")
+    return issubclass(find_class(UtteranceProtector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
+
+
+def checkpoint_of(spec: dict[str, Any]) -> str:
+    """The checkpoint, or name or folder of shipped weights, of a trained system's specification."""
+    return str((spec.get("init_args") or {}).get("checkpoint"))
+
+
+def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) -> Tensor:
+    """Raise the angles of the complex poles of linear prediction to the power ``alpha`` (McAdams, 1984).
+
+    Patino, Tomashenko, Todisco, Nautsch and Evans, "Speaker anonymisation using the McAdams coefficient", Interspeech
+    2021: windows of 20 ms every 10 ms, linear prediction of order 20, the residual filtered by the moved poles,
+    overlap-add. Angles are in radians, so that poles above 2546 Hz move down and those below move up where
+    ``alpha < 1``. Prediction is by autocorrelation (Makhoul, 1975), which keeps every pole inside the unit circle. The
+    utterance's mean power is kept as far as peaks fit into [-1, 1]; the challenge's scripts bring every peak to full
+    scale instead, which would hide loudness as well.
+
+    Args:
+        waveform: ``(T,)`` at 16 kHz.
+        alpha: above 0; 1 changes nothing.
+        order: of the prediction, even.
+        window: samples, even; the hop is half of it.
+
+    Returns:
+        ``(T,)`` float32.
+    """
+    hop = window // 2
+    taper = torch.hann_window(window, dtype=torch.float64).sqrt()  # once before and once after: its square sums to one
+    blocks = -(-len(waveform) // hop)
+    frames = F.pad(waveform.double(), (hop, (blocks + 1) * hop - len(waveform))).unfold(0, window, hop) * taper
+    predictor = _linear_prediction(frames, order)
+    poles = _roots(predictor)
+    angle = poles.angle()
+    moved = (angle.abs() ** alpha).clamp(max=math.pi) * angle.sign()
+    moved = torch.where(poles.imag == 0, angle, moved)  # a real pole belongs to the tilt, not to a formant
+    synthesis = _polynomial(torch.polar(poles.abs(), moved))
+    frames = AF.lfilter(frames, synthesis, predictor, clamp=False, batching=True) * taper
+    spoken = (F.pad(frames[:, :hop], (0, 0, 0, 1)) + F.pad(frames[:, hop:], (0, 0, 1, 0))).flatten()
+    spoken = spoken[hop : hop + len(waveform)]
+    gain = _rms(waveform.double()) / _rms(spoken).clamp(min=1e-12)
+    return (spoken * gain.clamp(max=1 / spoken.abs().max().clamp(min=1e-12))).float()
+
+
+def shift_pitch(waveform: Tensor, semitones: float) -> Tensor:
+    """Shift pitch and formants: stretched in time by :func:`stretch`, then resampled.
+
+    The ratio is rounded to a fraction of numbers up to 1000, an error below 0.01 semitones.
+
+    Args:
+        waveform: ``(T,)`` at 16 kHz.
+        semitones: of the shift; 0 changes nothing.
+
+    Returns:
+        ``(T,)`` float32.
+    """
+    ratio = Fraction(2 ** (semitones / 12)).limit_denominator(1000)
+    if ratio == 1:
+        return waveform
+    stretched = stretch(waveform, float(ratio))
+    shifted = resample(stretched, ratio.numerator, ratio.denominator)[: len(waveform)]
+    return F.pad(shifted, (0, len(waveform) - len(shifted)))
+
+
+def stretch(waveform: Tensor, ratio: float, window: int = 512, tolerance: int = 160) -> Tensor:
+    """Change the duration and neither pitch nor formants, by WSOLA (Verhelst and Roelands, ICASSP 1993).
+
+    Windows of 32 ms are taken from where they go on most like the one before, within 10 ms of where they belong. A phase
+    vocoder smears speech and takes 2 to 5 dB of its level; this keeps both.
+
+    Args:
+        waveform: ``(T,)``.
+        ratio: of the new duration to the old.
+        window: samples, even; the hop is half of it.
+        tolerance: samples.
+
+    Returns:
+        ``(ceil(T · ratio),)`` float32.
+    """
+    hop, samples = window // 2, math.ceil(len(waveform) * ratio)
+    blocks = -(-samples // hop) + 1
+    signal = np.pad(waveform.double().numpy(), (hop + tolerance, 2 * window + 2 * tolerance))
+    energy = np.concatenate([[0.0], np.cumsum(signal**2)])
+    taper = torch.hann_window(window, dtype=torch.float64).numpy()  # neighbours add up to one
+    stretched = np.zeros((blocks + 1) * hop)
+    place = tolerance
+    for block in range(blocks):
+        if block:
+            continuation = signal[place + hop : place + hop + window]
+            first = round(block * hop / ratio)
+            around = signal[first : first + window + 2 * tolerance]
+            likeness = np.correlate(around, continuation, "valid")
+            loudness = energy[first + window : first + len(around) + 1] - energy[first : first + 2 * tolerance + 1]
+            place = first + int(np.argmax(likeness / np.sqrt(loudness.clip(min=0) + 1e-9)))
+        stretched[block * hop : block * hop + window] += taper * signal[place : place + window]
+    return torch.from_numpy(stretched[hop : hop + samples]).float()
+
+
+def _linear_prediction(frames: Tensor, order: int) -> Tensor:
+    """Prediction filters ``(N, order + 1)``, beginning with 1, of windowed frames ``(N, W)``."""
+    power = torch.fft.rfft(frames, 2 * frames.shape[1]).abs().square()
+    correlation = torch.fft.irfft(power)[:, : order + 1]
+    lag = torch.arange(order)
+    matrix = correlation[:, (lag.unsqueeze(0) - lag.unsqueeze(1)).abs()]
+    # a noise floor of -90 dB: frames that are predicted perfectly, and silent ones, stay solvable
+    floor = 1e-9 * correlation[:, 0] + 1e-12
+    matrix = matrix + floor[:, None, None] * torch.eye(order, dtype=matrix.dtype)
+    coefficients = -torch.linalg.solve(matrix, correlation[:, 1:])
+    return F.pad(coefficients, (1, 0), value=1.0)
+
+
+def _roots(polynomials: Tensor) -> Tensor:
+    """Roots ``(N, K)``, complex, of polynomials ``(N, K + 1)`` that begin with 1: their companions' eigenvalues."""
+    order = polynomials.shape[1] - 1
+    companion = torch.zeros(len(polynomials), order, order, dtype=polynomials.dtype)
+    companion[:, 0] = -polynomials[:, 1:]
+    companion[:, 1:, :-1] = torch.eye(order - 1, dtype=polynomials.dtype)
+    return torch.linalg.eigvals(companion)
+
+
+def _polynomial(roots: Tensor) -> Tensor:
+    """Polynomials ``(N, K + 1)``, real and beginning with 1, of roots ``(N, K)`` that come in conjugate pairs."""
+    product = torch.ones(len(roots), 1, dtype=roots.dtype)
+    for root in roots.unbind(1):
+        product = F.pad(product, (0, 1)) - root.unsqueeze(1) * F.pad(product, (1, 0))
+    return product.real.contiguous()
+
+
+def _ready(vocoder: Vocoder | str | None) -> Vocoder:
+    return load_vocoder(vocoder) if isinstance(vocoder, str) else (vocoder or GriffinLim()).eval()
+
+
+def _speak(vocoder: Vocoder, log_mel: Tensor, frames: Tensor, samples: int) -> Tensor:
+    """The waveform ``(T,)``: a vocoder gives whole frames, up to 256 samples more."""
+    return vocoder(log_mel, frames)[0, :samples]
+
+
+def _rms(waveform: Tensor) -> Tensor:
+    return waveform.square().mean().sqrt()
+
+
+def _checked(name: str, value: float | Range) -> float | Range:
+    low, high = _ends(value)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise PseganError(f"{name} is {value}, but must be a finite number, or a range [low, high] of them")
+    return value
+
+
+def _ends(value: float | Range) -> Range:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+def _draw(value: float | Range, random: torch.Generator) -> float:
+    """The value itself, or one drawn uniformly from its range."""
+    low, high = _ends(value)
+    return low if low == high else low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))
+
+
+def _spell(about: dict[str, Any]) -> str:
+    """A description as its constructor's call, with class names alone."""
+    arguments = {
+        name: _spell(value) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in about["init_args"].items()
+    }
+    return f"{about['class_path'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in arguments.items())})"

@@ -1,0 +1,1 @@
+"""Waveforms and spectrograms: reading, batching, masks, pitch."""

@@ -1,0 +1,38 @@
+"""Checkpoints on disk: written whole or not at all."""
+
+import os
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from psegan.common.errors import PseganError
+from psegan.common.files import atomic_path
+from psegan.weights import read_checkpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, by rename within the folder and always with ``weights_only``.
+
+    Lightning's own writer goes through a temporary file that may lie on another disk, and then its last step is a copy.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint``."""
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of tensors and plain values.
+
+        Raises:
+            PseganError: the file is missing or unreadable.
+        """
+        checkpoint = read_checkpoint(path, map_location)
+        if "psegan" not in checkpoint:
+            raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
+        return checkpoint

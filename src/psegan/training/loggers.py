@@ -1,0 +1,238 @@
+"""Where a run's scalars, figures and tables go: CSV, TensorBoard and W&B, and PNG files always."""
+
+import csv
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+
+from psegan.common.errors import PseganError
+from psegan.common.files import atomic_path, write_text
+from psegan.plots import save_figure
+
+WATCHED = {
+    "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
+    "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
+}  # fmt: skip
+"""Scores in W&B's summary → which of their values is best: emotion is to be hidden, the speaker to survive."""
+
+
+@dataclass
+class Run:
+    """Where a run lives and who is told of it.
+
+    Attributes:
+        dir: its folder: config.yaml, metrics.csv, figures/, checkpoints/, tensorboard/, wandb/.
+        loggers: any of csv, tensorboard and wandb.
+        project: W&B project.
+        group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
+        tags: W&B tags.
+        wandb_id: of the W&B run; drawn once and kept in the folder if not given, so that a continued run is the same run.
+        wandb_mode: ``auto`` is online where an account is configured (WANDB_API_KEY or `wandb login`) and offline
+            elsewhere; nothing ever asks for a login.
+        continued_from: checkpoint of another run that this one went on from; the command line fills it in.
+    """
+
+    dir: str = "runs/default"
+    loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard", "wandb")
+    project: str = "psegan"
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    wandb_id: str | None = None
+    wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    continued_from: str | None = None
+
+    def make_loggers(self) -> list[Logger]:
+        """The loggers, CSV first: its folder is where Lightning puts what belongs to a run."""
+        loggers: list[Logger] = []
+        if "csv" in self.loggers:
+            loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
+        if "tensorboard" in self.loggers:
+            loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
+        if "wandb" in self.loggers and self.resolved_wandb_mode() != "disabled":
+            loggers.append(self._make_wandb_logger())
+        return loggers
+
+    def _make_wandb_logger(self) -> WandbLogger:
+        import wandb
+
+        mode = self.resolved_wandb_mode()
+        logger = WandbLogger(
+            name=Path(self.dir).name,
+            save_dir=self.dir,
+            id=self.wandb_id
+            or (self.identify() if getattr(rank_zero_only, "rank", 0) == 0 else None),  # others log nothing
+            project=self.project,
+            group=self.group,
+            tags=list(self.tags),
+            mode=mode,
+            # offline it has nothing to say that a folder under run.dir does not
+            settings=wandb.Settings(silent=mode != "online", show_info=mode == "online"),
+        )
+        logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
+        if mode == "offline":
+            logger._wandb_init.pop("resume")  # wandb warns that it means nothing there; the id is what continues a run
+        Path(self.dir).mkdir(parents=True, exist_ok=True)  # wandb looks for a git checkout from there
+        return logger
+
+    def identify(self) -> str:
+        """The id that the folder keeps, drawn on first use."""
+        path = Path(self.dir) / "wandb" / "run-id"
+        if not path.is_file():
+            write_text(path, secrets.token_hex(4) + "\n")
+        return path.read_text().strip()
+
+    def resolved_wandb_mode(self) -> str:
+        """``online``, ``offline`` or ``disabled``, without asking anybody.
+
+        Raises:
+            PseganError: online is wanted, but there is no account to be online with.
+        """
+        import wandb
+
+        wanted = os.environ.get("WANDB_MODE", "auto") if self.wandb_mode == "auto" else self.wandb_mode
+        if wanted == "auto":
+            return "online" if wandb.api.api_key else "offline"
+        if wanted == "online" and not wandb.api.api_key:
+            raise PseganError(
+                "W&B is to be online, but no account is configured: run wandb login, or set WANDB_API_KEY"
+            )
+        return wanted
+
+
+def define_metrics(logger: WandbLogger) -> None:
+    """Make W&B's default dashboard compare runs: scores over epochs, and the best ones beside the last in the summary.
+
+    A run's own step counts the steps of all its optimisers, of which systems have two or four.
+    """
+    define = logger.experiment.define_metric
+    define("epoch", hidden=True)
+    for stage in ("val", "test"):
+        define(f"{stage}/*", step_metric="epoch", step_sync=True)
+        for name, best in WATCHED.items():
+            define(f"{stage}/{name}", step_metric="epoch", step_sync=True, summary=f"last,{best}")
+
+
+def finish_wandb(failed: bool) -> None:
+    """Close this process's W&B run, if it has one; it counts as crashed if ``failed``."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(failed))
+
+
+class ContinuedCSVLogger(CSVLogger):
+    """A CSV logger that goes on with an existing metrics.csv, where Lightning's deletes it."""
+
+    @property
+    def experiment(self) -> _ExperimentWriter:
+        """The writer; made on first use."""
+        if self._experiment is None:
+            self._experiment = _ContinuedWriter(self.log_dir)
+        return self._experiment
+
+    @rank_zero_only
+    def rewind(self, epoch: int) -> None:
+        """Drop rows of epochs after ``epoch``."""
+        path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
+        if not path.is_file():
+            return
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            kept = [row for row in reader if float(row.get("epoch") or 0) <= epoch]
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, reader.fieldnames or [])
+            writer.writeheader()
+            writer.writerows(kept)
+
+
+class _ContinuedWriter(ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            header = path.read_text().partition("\n")[0].strip()
+            self.metrics_keys = header.split(",") if header else []
+
+
+def run_dir(trainer: L.Trainer) -> Path:
+    """The run's folder."""
+    return Path(trainer.default_root_dir)
+
+
+def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:
+    """Whether this validation is one to draw: every n-th of a training, its last, and any outside training."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return True
+    rhythm = trainer.check_val_every_n_epoch or 1
+    done = trainer.current_epoch + 1
+    last = trainer.max_epochs is not None and done + rhythm > trainer.max_epochs
+    return last or (done // rhythm) % every_n_validations == 0
+
+
+@rank_zero_only
+def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
+    """Send a figure to every logger that shows images, and write it to ``figures/<name>-<epoch>.png`` in the run's folder.
+
+    Args:
+        trainer: whose loggers and folder.
+        name: for example ``roc/emotion``; a slash becomes a folder.
+        figure: matplotlib figure.
+    """
+    path = run_dir(trainer) / "figures" / f"{name}-{trainer.current_epoch:04d}.png"
+    save_figure(figure, path)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure, trainer.lightning_module.batches_seen, close=False)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)])
+
+
+@rank_zero_only
+def log_roc_table(
+    trainer: L.Trainer, name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]
+) -> None:
+    """Send ROC curves to W&B as a native table and chart, which can be overlaid across runs there.
+
+    Args:
+        trainer: whose loggers.
+        name: for example ``roc/emotion``.
+        curves: class name → false and true positive rates, and the area under the curve.
+    """
+    import wandb
+
+    rows = [
+        [label, float(x), float(y)]
+        for label, (fpr, tpr, _) in curves.items()
+        for x, y in zip(_thinned(fpr), _thinned(tpr), strict=True)
+    ]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
+            chart = wandb.plot_table(
+                "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
+            )
+            logger.experiment.log({f"{name}_curve": chart})
+
+
+def _thinned(points: Sequence[float], most: int = 200) -> Sequence[float]:
+    step = max(1, -(-len(points) // most))
+    kept = list(points[::step])
+    return kept if (len(points) - 1) % step == 0 else [*kept, points[-1]]
+
+
+@rank_zero_only
+def log_audio(trainer: L.Trainer, name: str, path: Path) -> None:
+    """Send a recording to W&B, where it can be played."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_audio(name, [str(path)])

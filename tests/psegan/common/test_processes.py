@@ -1,0 +1,56 @@
+"""Worker processes, which tests/psegan/evaluation/test_corpora.py kills as well."""
+
+import os
+
+import pytest
+import torch
+
+from psegan.common.errors import PseganError
+from psegan.common.processes import WORTH_A_PROCESS, one_thread, unordered, worth_starting
+
+_begun = ""
+
+
+def begin(word: str) -> None:
+    global _begun
+    _begun = word
+
+
+def square(number: int) -> tuple[int, str, int, int]:
+    return number**2, _begun, os.getpid(), torch.get_num_threads()
+
+
+def refuse(number: int) -> int:
+    raise PseganError(f"{number} is refused")
+
+
+def die(number: int) -> int:
+    os._exit(1)
+
+
+def test_every_item_is_worked_on_once_elsewhere_by_one_thread():
+    found = list(unordered(square, range(20), 2, begin, ("begun",)))
+    assert sorted(result[0] for result in found) == [n**2 for n in range(20)]
+    assert {result[1] for result in found} == {"begun"}
+    assert os.getpid() not in {result[2] for result in found}
+    assert {result[3] for result in found} == {1}
+
+
+def test_what_goes_wrong_there_is_said_here():
+    with pytest.raises(PseganError, match="3 is refused"):
+        list(unordered(refuse, [3], 1))
+    with pytest.raises(PseganError, match="a worker process died"):
+        list(unordered(die, [1, 2], 1))
+
+
+def test_few_recordings_are_not_worth_a_process():
+    assert worth_starting(4, 0) == worth_starting(4, WORTH_A_PROCESS) == 1
+    assert worth_starting(4, WORTH_A_PROCESS + 1) == 2
+    assert worth_starting(4, 1000) == 4
+
+
+def test_one_thread_is_given_back():
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

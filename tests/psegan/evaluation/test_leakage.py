@@ -1,0 +1,59 @@
+"""What a network has heard: its own data, that of those it was trained with, and nothing unknown."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan.common.errors import PseganError
+from psegan.evaluation.leakage import ancestry, check_systems
+from psegan.evaluation.specification import Evaluation
+from psegan.jobs.evaluate import Run
+
+SPEAKERS = {"class_path": "datamodules.SyntheticDataModule", "init_args": {"split": "paper", "split_seed": 7}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Writes the traces of a run, without its weights, and gives its checkpoint's path."""
+
+    def run(name: str, model: dict | None = None, **more: object) -> str:
+        checkpoint = tmp_path / name / "checkpoints" / "last.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+        content = {"data": SPEAKERS, "model": {"init_args": model or {}}, "run": more}
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return str(checkpoint)
+
+    return run
+
+
+def test_every_network_that_a_training_read_counts(run):
+    matchers = [run("one"), run("two")]
+    critic = run("critic", continued_from=run("before"))
+    system = run("system", {"speaker_matcher_checkpoint": matchers, "discriminator_checkpoint": critic})
+    assert [(heard.role, Path(heard.source).parents[1].name) for heard in ancestry(system, "psegan")] == [
+        ("psegan", "system"),
+        ("the speaker matcher of psegan", "one"),
+        ("the speaker matcher of psegan", "two"),
+        ("the discriminator of psegan", "critic"),
+        ("the discriminator of psegan", "before"),
+    ]
+
+
+def test_an_unknown_past_is_refused(run):
+    system = run("system", {"speaker_matcher_checkpoint": "nowhere/checkpoints/last.ckpt"})
+    spec = {"class_path": "psegan.protection.controls.TrainedSystem", "init_args": {"checkpoint": system}}
+    corpus = Run(Evaluation.read("experiments/evaluate/demo.yaml"), None, None, 1, 1).corpora
+    with pytest.raises(PseganError, match=r"nowhere.*no such checkpoint of the speaker matcher of psegan"):
+        check_systems({"psegan": spec}, corpus)
+
+
+def test_a_start_that_all_trainings_share_is_checked_too(run, tmp_path):
+    """Given for the whole evaluation, a checkpoint to start from is as much a leak as one given for an attacker."""
+    content = yaml.safe_load(Path("experiments/evaluate/demo.yaml").read_text())
+    start = {"model.init_args.encoder_checkpoint": run("start")}  # of another split
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, "set": start}))
+    with pytest.raises(PseganError, match="was trained on .* utterances of the test set"):
+        Run(Evaluation.read(str(file)), None, None, 1, 1).heard()

@@ -1,0 +1,316 @@
+"""``psegan evaluate`` from end to end on the tiny synthetic corpus: four attackers, controls, a trained system."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan import cli
+from psegan.common.errors import PseganError
+from psegan.common.files import commit, file_hash
+from psegan.evaluation.specification import LADDER, Evaluation
+from psegan.jobs.evaluate import Member, Run
+from psegan.jobs.job import planned
+from psegan.report.page import read_page
+from psegan.report.results import Results
+from psegan.report.tables import SHUFFLED
+from psegan.training import command as training
+
+TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
+
+
+@pytest.fixture(scope="module")
+def repository():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).resolve().parents[3])
+        yield Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def system(repository, trained, tiny, tmp_path_factory) -> Path:
+    """A checkpoint of PSEGAN that saw two batches."""
+    run = tmp_path_factory.mktemp("system") / "run"
+    training.main(
+        ["fit", "--config", "experiments/psegan.yaml", *tiny, "--data.init_args.batch_size=8",
+         f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
+         "--model.init_args.discriminator_warmup=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
+         "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", "--run.loggers=[]", f"--run.dir={run}"]
+    )  # fmt: skip
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def content(repository) -> dict:
+    """The demo's evaluation on the tiny corpus, with original speech once more under another name."""
+    content = yaml.safe_load((repository / "experiments" / "evaluate" / "demo.yaml").read_text())
+    content["data"] = TINY
+    content["systems"] = {**content["systems"], "identity": {"class_path": "psegan.protection.controls.Identity"}}
+    content["n_clips"], content["resamples"], content["shuffles"], content["shuffled"] = 2, 200, 1, "svm"
+    return content
+
+
+@pytest.fixture(scope="module")
+def evaluated(content, system, tmp_path_factory):
+    """What to call to evaluate (again), and the folder."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    file = folder / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    out = folder / "out"
+
+    def run(*options: str) -> int:
+        words = ["evaluate", "--config", str(file), "--system", f"psegan={system}", "--out", str(out)]
+        return cli.run([*words, "--max-epochs", "1", "--workers", "1", *options])
+
+    assert run() == 0
+    return run, out
+
+
+@pytest.fixture
+def results(evaluated) -> Results:
+    return Results.from_json(evaluated[1] / "results.json")
+
+
+def test_every_system_meets_every_attacker(results):
+    systems = {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    assert {row.system for row in results.rows} == systems
+    for system in systems:
+        for attacker in LADDER:
+            found = {row.metric: row for row in results.select(system=system, attacker=attacker, attribute="emotion")}
+            assert {"accuracy", "uar", "auc", "eer"} <= found.keys(), (system, attacker)
+            for row in found.values():
+                assert row.n == 10
+                if "minus" not in row.metric and row.low is not None:
+                    assert row.low <= row.high
+        kept = {(row.attribute, row.metric) for row in results.select(system=system, attacker=None)}
+        assert {
+            ("speaker", "accuracy"), ("speaker", "eer"), ("speaker", "min_dcf"), ("speaker", "eer_protected"),
+            ("speaker", "min_dcf_protected"), ("gender", "accuracy"), ("content", "accuracy"),
+        } <= kept  # fmt: skip
+        assert ({("speech", "mcd"), ("speech", "stoi")} <= kept) == (system != "original")
+    assert {row.system for row in results.select(attacker=SHUFFLED)} == {"original"}
+
+
+def test_the_identity_scores_what_the_original_does(results):
+    def scores(system: str) -> dict:
+        return {
+            (row.attacker, row.attribute, row.metric, row.seed): (row.value, row.low, row.high)
+            for row in results.select(system=system)
+            if row.attribute != "speech" and row.attacker != SHUFFLED and "minus" not in row.metric
+        }
+
+    assert len(scores("original")) > 20
+    assert scores("identity") == scores("original")
+    for row in results.select(system="identity", metric="uar-minus-original"):
+        assert (row.value, row.low, row.high) == (0, 0, 0)
+    (distortion,) = results.select(system="identity", metric="mcd")
+    assert distortion.value == 0
+
+
+def test_attackers_go_on_from_the_one_who_heard_original_speech(evaluated):
+    attackers = evaluated[1] / "fold-0" / "attackers"
+    start = file_hash(attackers / "ignorant" / "cnn-0" / "checkpoints" / "best.ckpt")
+    inputs = {
+        p.parts[-3]: json.loads(p.read_text())["settings"]["inputs"] for p in attackers.glob("*/cnn-0/stage.json")
+    }
+    from_nothing = {heard for heard, found in inputs.items() if "start/encoder" not in found}
+    assert from_nothing == {"ignorant"}
+    assert {found["start/encoder"] for heard, found in inputs.items() if heard not in from_nothing} == {start}
+    assert len(inputs) == 7
+
+
+def test_strongest_is_chosen_on_validation_and_said(results, evaluated):
+    assert results.header["strongest"].keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    members = {row.attacker for row in results.select(system="psegan") if row.attacker and "/" in row.attacker}
+    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0", "informed/ensemble"}
+    for system, chosen in results.header["strongest"].items():
+        assert chosen["fold 0"] in {"cnn-0", "svm-0", "ensemble"}
+        of = {name: results.select(system=system, attacker=name, metric="uar")[0].value for name in members}
+        (strongest,) = results.select(system=system, attacker="strongest", metric="uar")
+        assert strongest.value == of[f"informed/{chosen['fold 0']}"]
+
+
+def test_everything_that_a_reader_wants_is_there(evaluated, results):
+    _, out = evaluated
+    page = read_page(out)
+    assert not page.missing
+    assert {path.name for path in page.figures.values()} >= {
+        "speech_psegan.png", "tsne_psegan.png", "roc_emotion_ignorant.png", "roc_emotion_strongest.png",
+        "roc_speaker.png", "confusion_psegan.png",
+    }  # fmt: skip
+    assert len(page.audio) == 2
+    assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
+    assert "shortened" in results.header
+    assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": [commit() or "unknown"]}
+    assert results.header["units"] == {"synthetic": "4 speakers"}
+    matcher = "the speaker matcher of psegan: synthetic, split paper"
+    assert results.header["heard by the systems"] == {"psegan": f"psegan: synthetic, split paper; {matcher}"}
+    assert (out / "report.html").stat().st_size > 100_000
+    rows = (out / "corpora" / "psegan" / "manifest.csv").read_text().splitlines()
+    assert len(rows) == 81
+    assert "target" in rows[0]
+
+
+def test_a_second_start_does_nothing_and_a_lost_stage_is_made_again(evaluated, capsys):
+    run, out = evaluated
+    stamps = {
+        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts
+    }
+    run()
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert "emotion" in capsys.readouterr().out
+    before = json.loads((out / "results.json").read_text())["rows"]
+    (out / "fold-0" / "verdicts" / "noise-test.npz").unlink()
+    (out / "results.json").unlink()
+    run()
+    assert json.loads((out / "results.json").read_text())["rows"] == before
+
+
+def test_another_evaluation_is_refused(content, evaluated, tmp_path):
+    _, out = evaluated
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**content, "seed": 7}, sort_keys=False))
+    with pytest.raises(PseganError, match=r"holds another evaluation \(seed was 0, now 7\)"):
+        cli.run(["evaluate", "--config", str(other), "--out", str(out), "--max-epochs", "1"])
+
+
+def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, repository):
+    """Another seed of the split: what is tested now was trained on then."""
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, "data": {**TINY, "split_seed": 5}}, sort_keys=False))
+    words = ["evaluate", "--config", str(file), "--out", str(tmp_path / "out"), "--system", f"psegan={system}"]
+    with pytest.raises(PseganError, match="was trained on .* utterances of the test set of fold 0"):
+        cli.run(words)
+    # where speakers are disjoint, attackers must not have the system's speakers either
+    content = {**content, "data": {**TINY, "n_speakers": 8, "split": "speaker-disjoint", "speakers": "attacker"}}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    moved = tmp_path / "moved" / "checkpoints" / "last.ckpt"
+    moved.parent.mkdir(parents=True)
+    shutil.copy(system, moved)
+    config = yaml.safe_load((system.parents[1] / "config.yaml").read_text())
+    config["data"]["init_args"] |= {"n_speakers": 8, "split": "speaker-disjoint"}
+    (moved.parents[1] / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(PseganError, match="was trained on speaker .*, whom the attackers of fold 0 learn from too"):
+        cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
+    (moved.parents[1] / "config.yaml").unlink()
+    with pytest.raises(PseganError, match="what psegan has heard is not known"):
+        cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
+    with pytest.raises(PseganError, match="'a/b' cannot be a name"):
+        cli.run([*words[:-1], "a/b=x.ckpt", "--out", str(tmp_path / "nowhere")])
+    with pytest.raises(PseganError, match="no such checkpoint of psegan"):
+        cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
+
+
+def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_path, repository, capsys):
+    """Exported, a system is judged like its checkpoint, and refused where that would be; its vocoder is only spoken of."""
+    shipped = tmp_path / "shipped"
+    assert cli.run(["export", str(system), "-o", str(shipped), "--vocoder", "vocos"]) == 0
+    heard = json.loads((shipped / "config.json").read_text())["about"]["heard"]
+    # the released vocoder's training went on from another's
+    assert [one["role"] for one in heard] == ["itself", "the speaker matcher of itself", *["the vocoder"] * 3]
+    assert str(tmp_path) not in json.dumps(heard), "the places of this machine are nobody's business"
+    griffin_lim = {"class_path": "psegan.models.vocoder.GriffinLim", "init_args": {"n_iter": 1}}
+    copy = {"class_path": "psegan.protection.controls.CopySynthesis", "init_args": {"vocoder": griffin_lim}}
+    content = {**content, "ladder": ["ignorant"], "vocoder": "vocos", "judges": {}, "verifier": {}}
+    content["systems"] = {"griffin-lim": copy}
+    content["attackers"] = {"svm": content["attackers"]["svm"]}
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    words = ["evaluate", "--config", str(file), "--system", f"psegan={shipped}", "--system", f"same={system}"]
+    assert cli.run([*words, "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    results = Results.from_json(tmp_path / "out" / "results.json")
+    assert results.header["heard by the systems"]["the vocoder"] == "the vocoder: ravdess+emodb, split paper"
+    scores = [
+        [(r.metric, r.value) for r in results.select(system=name) if "-minus-" not in r.metric]
+        for name in ("psegan", "same")
+    ]
+    assert scores[0] == scores[1] and scores[0]
+    file.write_text(yaml.safe_dump({**content, "data": {**TINY, "split_seed": 5}}, sort_keys=False))
+    with pytest.raises(PseganError, match="was trained on .* utterances of the test set of fold 0"):
+        cli.run([*words, "--out", str(tmp_path / "other")])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, 'key "name": Expected a <class'),
+        ({"systms": {}}, "unknown key 'systms'; there are name, out"),
+        ({"ladder": ["clever"]}, "ladder holds 'clever'; there are ignorant, vocoder-aware"),
+        ({"attackers": {}}, "needs at least one attacker"),
+        ({"attackers": {"cnn": {"config": []}}}, "attackers.cnn needs seeds and either 'config' or 'estimator'"),
+        ({"judges": {"mood": {}}}, "judges holds 'mood'"),
+        ({"verifier": {"config": ["x.yaml"], "backend": "y.Z"}}, "verifier needs either 'config' or 'backend'"),
+        ({"systems": {"original": "a.ckpt"}}, "cannot be called original"),
+        ({"systems": {"a/b": "a.ckpt"}}, "'a/b' cannot be a name"),
+        ({"systems": {"noise-pass-1": "Identity"}}, "'noise-pass-1' cannot be a name"),
+        ({"systems": {"x": {"init_args": {}}}}, "has no class_path"),
+        ({"ladder": []}, "one rung of the ladder"),
+        ({"folds": [0, 0]}, r"folds is \[0, 0\], but must hold different numbers"),
+        ({"n_clips": 0}, "n_clips is 0, but must be at least 1"),
+        ({"resamples": 0}, "resamples is 0, but must be at least 1"),
+        ({"shuffled": "svn"}, "shuffled is 'svn', but is one of attackers: cnn, svm"),
+    ],
+)
+def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_path, repository):
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(PseganError, match=message) as caught:
+        cli.run(["evaluate", "--config", str(file), "--out", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value)
+
+
+def test_arguments_are_checked(repository):
+    config = "experiments/evaluate/demo.yaml"
+    with pytest.raises(PseganError, match="must be NAME=CHECKPOINT"):
+        cli.run(["evaluate", "--config", config, "--system", "psegan"])
+    with pytest.raises(PseganError, match="ladder holds 'clever'"):
+        cli.run(["evaluate", "--config", config, "--attackers", "clever"])
+    with pytest.raises(PseganError, match="--workers is 0"):
+        cli.run(["evaluate", "--config", config, "--workers", "0"])
+
+
+def test_all_trainings_of_an_evaluation_can_last_longer(repository, tmp_path):
+    evaluation = replace(
+        Evaluation.read("experiments/evaluate/ravdess.yaml"), corpus="experiments/corpora/synthetic.yaml"
+    )
+
+    def epochs(factor: float, most: int | None = None) -> dict[str, tuple[int, int]]:
+        run = Run(replace(evaluation, epochs=factor, out=str(tmp_path)), None, most, workers=1, trainings=1)
+        fits = [run.attacker(0, Member("ignorant", "cnn", 0)), run.judge_fit(0, "speaker"), run.judge_fit(0, "gender")]
+        fits += [run.verifier_fit(0, evaluation.verifier), run.attacker(0, Member("mcadams", "gru", 0))]
+        keys = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
+        return {
+            fit.name.split("/", 1)[1]: tuple(planned(fit.configs, fit.values, key, None) for key in keys)
+            for fit in fits
+        }
+
+    assert epochs(2.2) == {
+        "ignorant/cnn-0": (110, 4), "speaker": (66, 11), "gender": (22, 11), "verifier": (66, 4), "mcadams/gru-0": (33, 4),
+    }  # fmt: skip
+    assert epochs(1)["mcadams/gru-0"] == (15, 2)
+    assert epochs(2.2, most=3)["ignorant/cnn-0"][0] == 3
+
+
+@pytest.mark.parametrize(("shuffled", "trained"), [(None, ["cnn-0", "cnn-1", "cnn-2"]), ("svm", [])])
+def test_who_learns_from_shuffled_labels_can_be_said(content, shuffled, trained, tmp_path, repository):
+    changed = {**content, "out": str(tmp_path), "shuffled": shuffled, "shuffles": 3}
+    run = Run(Evaluation.parse(changed, "file"), data_root=None, max_epochs=1, workers=1, trainings=1)
+    assert [m.name for m in run.members(SHUFFLED)] == [f"{SHUFFLED}/{shuffled or 'cnn'}-{deal}" for deal in range(3)]
+    assert [fit.name for fit in run.fits(0) if SHUFFLED in fit.name] == [
+        f"fold 0: attackers/{SHUFFLED}/{n}" for n in trained
+    ]
+
+
+def test_classical_attackers_alone(content, tmp_path, repository):
+    """No network is trained, nothing verified: attackers on original speech in a minute."""
+    svm = {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}
+    small = {key: value for key, value in content.items() if key not in ("judges", "verifier", "systems")}
+    file, out = tmp_path / "evaluation.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump({**small, "attackers": svm}))
+    assert cli.run(["evaluate", "--config", str(file), "--out", str(out), "--workers", "1"]) == 0
+    results = Results.from_json(out / "results.json")
+    assert {row.attribute for row in results.rows} == {"emotion", "speech"}
+    assert {row.attacker for row in results.select(system="original", attribute="emotion")} >= {*LADDER, SHUFFLED}
+    assert not (out / "fold-0" / "attackers").exists()

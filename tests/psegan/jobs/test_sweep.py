@@ -1,0 +1,217 @@
+"""``psegan sweep`` on the tiny synthetic corpus: killed, continued, one report; failures stay alone."""
+
+import contextlib
+import csv
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psegan import cli
+from psegan.common.errors import PseganError
+from psegan.report.results import Results
+from psegan.training import command as training
+
+QUICK = {
+    "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
+    "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2, "trainer.enable_progress_bar": False,
+    "trainer.enable_model_summary": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(from_repository, trained, tmp_path) -> dict[str, Path]:
+    """A sweep of three systems and the experiment that evaluates them."""
+    made = {name: tmp_path / f"{name}.yaml" for name in ("sweep", "experiment", "evaluation", "trained")}
+    matcher = {"speaker_matcher_checkpoint": trained("speaker_matcher")}
+    watch = {"emotion_classifier": trained("emotion"), "speaker_classifier": trained("speaker")}
+    contents = {
+        "trained": {"model": {"init_args": matcher}, "privacy": watch},
+        "evaluation": yaml.safe_load(Path("experiments/evaluate/demo.yaml").read_text())
+        | {"ladder": ["ignorant"], "systems": {}, "resamples": 100, "n_clips": 1},
+        "experiment": {
+            "name": "tiny", "out": str(tmp_path / "before"), "corpus": "experiments/corpora/synthetic.yaml",
+            "stages": {}, "evaluation": str(made["evaluation"]), "systems": {},
+            "set": {key: value for key, value in QUICK.items() if key.startswith("data")},
+        },
+        "sweep": {
+            "name": "tiny", "method": "grid", "metric": {"name": "val/emotion_uar", "goal": "minimize"},
+            "command": [
+                "psegan", "fit", "--config=experiments/psegan.yaml", "--config=experiments/corpora/synthetic.yaml",
+                f"--config={made['trained']}", "${args}", "--run.loggers=[csv,wandb]",
+                *(f"--{key}={value}" for key, value in QUICK.items()),
+            ],
+            "parameters": {
+                "config": {
+                    "values": [
+                        "experiments/gengan.yaml", "experiments/ablations/no_sm.yaml", "experiments/pcmelgan.yaml",
+                    ]
+                },
+                "seed_everything": {"value": 0},
+            },
+        },
+    }  # fmt: skip
+    for name, content in contents.items():
+        made[name].write_text(yaml.safe_dump(content, sort_keys=False))
+    return made
+
+
+def words(files: dict[str, Path], out: Path, *more: str) -> list[str]:
+    options = ["--out", str(out), "--experiment", str(files["experiment"]), "--workers", "1", "--max-epochs", "1"]
+    return ["sweep", str(files["sweep"]), *options, *more]
+
+
+def change(path: Path, **parameters) -> None:
+    content = yaml.safe_load(path.read_text())
+    content["parameters"] |= parameters
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "psegan.cli", *words(files, out)]
+    with (tmp_path / "log").open("wb") as log:
+        killed = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        first = out / "trials" / "gengan" / "checkpoints" / "last.ckpt"
+        second = out / "trials" / "psegan-no-sm" / "stage.json"
+        until = time.monotonic() + 240
+        while not second.exists() and killed.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert second.exists(), (tmp_path / "log").read_text()[-3000:]
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    made = first.stat().st_mtime_ns
+    assert cli.run(words(files, out)) == 0
+    assert first.stat().st_mtime_ns == made
+    systems = {"original", "copy-synthesis", "gengan", "psegan-no-sm", "pcmelgan"}
+    assert {row.system for row in Results.from_json(out / "evaluation-seed-0" / "results.json").rows} == systems
+    assert "<html" in (out / "report.html").read_text()
+    with (out / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ["complete"] * 3
+    assert all(0 <= float(row["metric"]) <= 1 for row in rows)
+    group = yaml.safe_load((out / "trials" / "gengan" / "config.yaml").read_text())["run"]["group"]
+    assert group == "tiny"
+    assert list((out / "trials" / "gengan" / "wandb").glob("offline-run-*")), "grouped in W&B, offline"
+    capsys.readouterr()
+    assert cli.run(words(files, out)) == 0
+    assert "all 3 trials are complete, nothing to train" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == made
+
+    other = tmp_path / "other.yaml"
+    other.write_text(files["sweep"].read_text().replace("name: tiny", "name: other"))
+    with pytest.raises(PseganError, match="holds another sweep .name was 'tiny', now 'other'"):
+        cli.run([*words({**files, "sweep": other}, out)])
+
+
+def test_trials_of_other_settings_are_not_taken_for_complete(files, tmp_path):
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    out = tmp_path / "out"
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    with pytest.raises(PseganError, match="was made with other settings .*max_epochs was 1, now 2"):
+        cli.run([*words(files, out, "--no-evaluation"), "--max-epochs", "2"])
+
+
+def test_a_terminated_trial_is_not_complete(files, tmp_path):
+    """Lightning ends a terminated training as if all were well."""
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "psegan.cli", *words(files, out, "--no-evaluation"), "--max-epochs", "500"]
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log)
+        first = out / "trials" / "gengan" / "checkpoints" / "last.ckpt"
+        until = time.monotonic() + 120
+        while not first.exists() and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        (child,) = subprocess.run(["pgrep", "-P", str(running.pid), "-f", "psegan.cli fit"], capture_output=True, text=True,
+                                  check=True).stdout.split()  # fmt: skip
+        os.kill(int(child), signal.SIGTERM)
+        assert running.wait(60) == 1, (tmp_path / "log").read_text()[-3000:]
+    assert '"complete": false' in (out / "trials" / "gengan" / "stage.json").read_text()
+
+
+def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
+    content = yaml.safe_load(files["experiment"].read_text())
+    content["stages"] = {name: {"config": ["experiments/speaker_matcher.yaml"]} for name in ("matcher", "unneeded")}
+    content["set"] |= QUICK | {"run.loggers": ["csv"]}
+    files["experiment"].write_text(yaml.safe_dump(content))
+    matcher = {"speaker_matcher_checkpoint": f"{tmp_path}/before/matcher/checkpoints/last.ckpt"}
+    files["trained"].write_text(yaml.safe_dump({"model": {"init_args": matcher}}))
+    change(files["sweep"], config={"values": ["experiments/psegan.yaml"]})
+    out = tmp_path / "out"
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    assert not (tmp_path / "before").exists()
+    read = yaml.safe_load((out / "trials" / "psegan" / "config.yaml").read_text())["model"]["init_args"]
+    assert read["speaker_matcher_checkpoint"] == str(out / "stages" / "matcher" / "checkpoints" / "last.ckpt")
+    assert not (out / "stages" / "unneeded").exists()
+    stage = out / "stages" / "matcher" / "stage.json"
+    stage.write_text(
+        stage.read_text().replace('"complete": true', '"complete": false')
+    )  # as an interrupted one leaves it
+    assert cli.run(words(files, out, "--no-evaluation")) == 0
+    assert '"complete": true' in stage.read_text(), "what an interrupted stage left is no checkpoint to train with"
+
+
+def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
+    """An overlay that parses but cannot run: the other trial is trained and listed."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("model: {init_args: {speaker_matcher_checkpoint: null}}")
+    change(files["sweep"], config={"values": [str(broken), "experiments/gengan.yaml"]})
+    with pytest.raises(
+        PseganError, match="1 of 2 trainings failed, broken first: PSEGAN needs a trained speaker matcher"
+    ):
+        cli.run(words(files, tmp_path / "out", "--no-evaluation"))
+    printed = capsys.readouterr().out
+    assert "gengan  complete  val/emotion_uar" in printed
+    assert "broken  failed" in printed
+
+
+def test_a_dry_run_prints_commands_that_run(files, tmp_path, capsys):
+    change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
+    assert cli.run(words(files, tmp_path / "out", "--dry-run")) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "out").exists()
+    psegan, *rest = shlex.split(line)
+    assert psegan == "psegan"
+    assert type(training.main(rest).model).__name__ == "GenGAN"
+    assert (tmp_path / "out" / "trials" / "gengan" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_what_cannot_be_is_refused_before_anything_runs(files, tmp_path):
+    change(files["sweep"], **{"model.init_args.magic": {"values": [1, 2]}})
+    with pytest.raises(PseganError, match="trial gengan-magic-1: .*magic"):
+        cli.run(words(files, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(PseganError, match="--workers is 0"):
+        cli.run(words(files, tmp_path / "out", "--workers", "0"))
+    (tmp_path / "file").touch()
+    content = yaml.safe_load(files["sweep"].read_text())
+    del content["parameters"]["model.init_args.magic"]
+    files["sweep"].write_text(yaml.safe_dump(content))
+    with pytest.raises(PseganError, match="file/out: cannot be made"):
+        cli.run(words(files, tmp_path / "file" / "out"))
+    files["trained"].write_text("model: {init_args: {speaker_matcher_checkpoint: nowhere/last.ckpt}}")
+    with pytest.raises(PseganError, match=r"reads nowhere/last.ckpt, which is missing; train it first"):
+        cli.run(words(files, tmp_path / "out"))
+
+
+def test_the_wandb_agents_trials_do_not_meet(files, monkeypatch, capsys):
+    """What the agent's environment makes of one command, twice."""
+    content = yaml.safe_load(files["sweep"].read_text())
+    words = [word for word in content["command"][1:] if word != "${args}"]
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    folders = []
+    for run in ("run1", "run2"):
+        monkeypatch.setenv("WANDB_RUN_ID", run)
+        with contextlib.suppress(SystemExit):
+            training.main([*words, "--config=experiments/gengan.yaml", "--print_config"])
+        parsed = yaml.safe_load(capsys.readouterr().out)
+        assert parsed["run"]["wandb_id"] == run and parsed["run"]["group"] == "abc"
+        folders.append(parsed["run"]["dir"])
+    assert folders == ["runs/sweeps/abc/run1", "runs/sweeps/abc/run2"]

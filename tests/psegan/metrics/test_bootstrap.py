@@ -1,0 +1,394 @@
+"""The bootstrap: all at once against looped, seeds, pairs, coverage, determinism, speed."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from psegan.metrics import bootstrap
+from psegan.metrics import scores as metrics
+from psegan.metrics.bootstrap import Bootstrap, Resampled
+from psegan.metrics.scores import UndefinedMetricError
+
+FAST = {
+    Bootstrap.accuracy: metrics.accuracy,
+    Bootstrap.uar: metrics.uar,
+    Bootstrap.macro_auc: metrics.macro_auc,
+    Bootstrap.one_vs_rest_eer: metrics.one_vs_rest_eer,
+}
+every_metric = pytest.mark.parametrize(("fast", "metric"), FAST.items(), ids=lambda f: f.__name__)
+
+
+def sample(
+    n: int = 96, k: int = 4, speakers: int = 8, seed: int = 0, skill: float = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Posteriors with many ties, targets and speakers; targets are the same for every seed."""
+    targets = np.random.default_rng(0).integers(0, k, n)
+    logits = np.random.default_rng(seed).integers(-2, 3, size=(n, k)).astype(float)
+    logits[np.arange(n), targets] += skill
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True), targets, np.arange(n) % speakers
+
+
+def embeddings(n: int = 24, speakers: int = 6, seed: int = 0, noise: float = 1) -> tuple[np.ndarray, ...]:
+    """Enrolment and test embeddings, and speakers."""
+    generator = np.random.default_rng(seed)
+    speaker = np.arange(n) % speakers
+    enrol = generator.normal(size=(speakers, 3))[speaker] + generator.normal(size=(n, 3))
+    return enrol, enrol + noise * generator.normal(size=(n, 3)), speaker
+
+
+def assert_same(found: Resampled, expected: Resampled) -> None:
+    assert found.value == pytest.approx(expected.value)
+    np.testing.assert_allclose(found.samples, expected.samples, atol=1e-12)
+    assert np.nanstd(expected.samples) > 0
+
+
+@pytest.mark.parametrize("speakers", [8, 2])  # two are too few: utterances are drawn
+@every_metric
+def test_every_resample_equals_the_loop(fast: Callable[..., Resampled], metric: Callable, speakers: int) -> None:
+    scores, targets, clusters = sample(speakers=speakers)
+    resamples = Bootstrap(clusters, n_resamples=60, seed=3)
+    expected = resamples.statistic(metric, scores, targets)
+    assert_same(fast(resamples, scores, targets), expected)
+    in_torch = Bootstrap(torch.tensor(clusters), n_resamples=60, seed=3)
+    assert_same(fast(in_torch, torch.tensor(scores), torch.tensor(targets)), expected)
+    value, low, high = expected.interval()
+    assert low < value < high
+
+
+@every_metric
+def test_resamples_that_lack_a_class_equal_the_loop(fast: Callable[..., Resampled], metric: Callable) -> None:
+    scores, _, clusters = sample(n=12, k=3, speakers=12)
+    targets = np.array([0] * 10 + [1] + [2])  # both are lost in every seventh resample
+    resamples = Bootstrap(clusters, n_resamples=200, seed=1)
+    expected = resamples.statistic(metric, scores, targets)
+    assert_same(fast(resamples, scores, targets), expected)
+    assert np.isnan(expected.samples).any() == (metric is metrics.macro_auc)
+    assert np.isfinite(expected.interval()).all()
+
+
+@pytest.mark.parametrize(
+    ("fast", "metric"), [(Bootstrap.macro_auc, metrics.macro_auc), (Bootstrap.one_vs_rest_eer, metrics.one_vs_rest_eer)]
+)
+@pytest.mark.parametrize("speakers", [8, 3, 2])
+def test_folds_have_scales_of_their_own(fast: Callable[..., Resampled], metric: Callable, speakers: int) -> None:
+    """Another network scored each fold: what its scores are called elsewhere changes nothing."""
+    scores, targets, clusters = sample(speakers=speakers)
+    group = clusters % min(speakers, 3)  # of three speakers, most resamples lack a group
+    resamples = Bootstrap(clusters, n_resamples=60, seed=3)
+    expected = resamples.statistic(metric, scores, targets, group)
+    assert_same(fast(resamples, scores, targets, group), expected)
+    assert_same(fast(resamples, np.stack([scores] * 2), targets, group), expected)
+    rescaled = np.where(group[:, None] == 1, 0.125 * scores, scores)
+    assert_same(fast(resamples, rescaled, targets, group), expected)
+    assert fast(resamples, rescaled, targets).value != pytest.approx(expected.value)
+    assert metric(scores, targets, np.zeros(96)) == metric(scores, targets)
+
+
+@every_metric
+def test_seeds_are_averaged_and_drawn(fast: Callable[..., Resampled], metric: Callable) -> None:
+    _, targets, clusters = sample()
+    runs = np.stack([sample(seed=seed, skill=skill)[0] for seed, skill in enumerate((0.2, 1, 3))])
+    resamples = Bootstrap(clusters, n_resamples=400)
+    found = fast(resamples, runs, targets)
+    assert found.value == pytest.approx(np.mean([metric(run, targets) for run in runs]))
+    each = np.stack([fast(resamples, run, targets).samples for run in runs])
+    # every resample is the mean of three runs drawn with replacement: one of ten combinations
+    combinations = np.array([(a, b, 3 - a - b) for a in range(4) for b in range(4 - a)]) / 3
+    distance = np.abs(combinations @ each - found.samples)
+    assert (distance.min(0) < 1e-12).all()
+    assert len(np.unique(distance.argmin(0))) == 10
+    # runs differ more than speakers do, so leaving out the draws of seeds would narrow the interval
+    assert found.samples.std() > 1.5 * each.mean(0).std()
+
+
+def test_equal_runs_are_one_run() -> None:
+    scores, targets, clusters = sample()
+    resamples = Bootstrap(clusters, n_resamples=50)
+    once, thrice = resamples.uar(scores, targets), resamples.uar(np.stack([scores] * 3), targets)
+    np.testing.assert_allclose(thrice.samples, once.samples)
+    np.testing.assert_allclose(resamples.uar(scores[None], targets).samples, once.samples)
+
+
+def test_predicted_classes_stand_for_scores() -> None:
+    scores, targets, clusters = sample()
+    resamples = Bootstrap(clusters, n_resamples=50)
+    for fast in (resamples.accuracy, resamples.uar):
+        np.testing.assert_array_equal(fast(scores.argmax(1), targets).samples, fast(scores, targets).samples)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("speakers", [6, 2])
+def test_verification_equals_a_loop_over_pairs(speakers: int, grouped: bool) -> None:
+    enrol, test, speaker = embeddings(speakers=speakers)
+    group = np.where(np.arange(24) < 12, "a", "b") if grouped else np.zeros(24)
+    resamples = Bootstrap(speaker, n_resamples=60, seed=5)
+    cosine = (enrol / np.linalg.norm(enrol, axis=1)[:, None]) @ (test / np.linalg.norm(test, axis=1)[:, None]).T
+
+    def looped(metric: Callable[..., float]) -> Resampled:
+        def statistic(index: np.ndarray) -> float:
+            # an utterance drawn twice doesn't meet itself, nor a speaker drawn twice its other draw
+            drawn = [(i, int((index[:n] == i).sum())) for n, i in enumerate(index)]
+            rates = []
+            for own in np.unique(group):  # another network embedded each
+                there = [(i, copy) for i, copy in drawn if group[i] == own]
+                pairs = [
+                    (i, j)
+                    for i, a in there
+                    for j, b in there
+                    if i != j and (resamples.units[i] != resamples.units[j] or a == b)
+                ]
+                scores, is_target = [cosine[p] for p in pairs], [speaker[i] == speaker[j] for i, j in pairs]
+                if any(is_target) and not all(is_target):
+                    rates.append((metric(np.array(scores), np.array(is_target)), len(there)))
+            return sum(rate * n for rate, n in rates) / sum(n for _, n in rates) if rates else np.nan
+
+        return resamples.statistic(statistic, np.arange(24))
+
+    assert_same(resamples.verification_eer(enrol, test, speaker, group), looped(metrics.eer))
+    assert_same(resamples.verification_min_dcf(enrol, test, speaker, group), looped(metrics.min_dcf))
+    costs = 0.3, 2.0, 1.0
+    dear = resamples.verification_min_dcf(enrol, test, speaker, group, *costs)
+    assert_same(dear, looped(lambda scores, is_target: metrics.min_dcf(scores, is_target, *costs)))
+
+
+def test_verification_without_impostors_has_no_value() -> None:
+    enrol, test, speaker = embeddings(speakers=4)
+    with pytest.raises(UndefinedMetricError, match="both kinds"):
+        Bootstrap(speaker).verification_eer(enrol, test, speaker, group=speaker)
+
+
+def test_a_paired_difference_is_of_the_same_draws() -> None:
+    ours, targets, clusters = sample(seed=1, skill=0.5)
+    theirs, _, _ = sample(seed=2)
+    resamples = Bootstrap(clusters, n_resamples=100, seed=4)
+    expected = resamples.statistic(lambda a, b, y: metrics.uar(a, y) - metrics.uar(b, y), ours, theirs, targets)
+    assert_same(resamples.uar(ours, targets) - resamples.uar(theirs, targets), expected)
+    nothing = resamples.uar(ours, targets) - resamples.uar(ours, targets)
+    assert nothing.interval() == (0, 0, 0)
+    with pytest.raises(ValueError, match="same Bootstrap"):
+        resamples.uar(ours, targets) - Bootstrap(clusters, n_resamples=100, seed=5).uar(theirs, targets)
+
+
+def test_a_paired_difference_is_narrower_than_the_scores() -> None:
+    """Speakers that are hard for both systems cancel."""
+    clusters = np.repeat(np.arange(10), 20)
+    generator = np.random.default_rng(0)
+    hard = generator.random(10)[clusters]
+    first = (generator.random(200) < hard).astype(int)
+    second = np.where(generator.random(200) < 0.1, 1 - first, first)
+    resamples = Bootstrap(clusters, n_resamples=500)
+    ours, theirs = (resamples.accuracy(predicted, np.zeros(200, int)) for predicted in (first, second))
+    assert (ours - theirs).samples.std() < 0.5 * ours.samples.std()
+
+
+def test_a_paired_difference_of_verification() -> None:
+    enrol, clear, speaker = embeddings(n=60, speakers=10, noise=0.1)
+    _, blurred, _ = embeddings(n=60, speakers=10, noise=10)
+    resamples = Bootstrap(speaker, n_resamples=200)
+    worse = resamples.verification_eer(enrol, blurred, speaker) - resamples.verification_eer(enrol, clear, speaker)
+    assert worse.interval().low > 0
+
+
+def test_residual_equals_the_loop() -> None:
+    protected, targets, clusters = sample(seed=1, skill=0.5)
+    original, _, _ = sample(seed=2, skill=1)
+    resamples = Bootstrap(clusters, n_resamples=100)
+    expected = resamples.statistic(
+        lambda a, b, y: metrics.residual(metrics.uar(a, y), metrics.uar(b, y), 0.25), protected, original, targets
+    )
+    assert_same(resamples.residual(protected, original, targets, 0.25), expected)
+    itself = resamples.residual(original, original, targets, 0.25)
+    assert itself.interval() == pytest.approx((1, 1, 1))
+    runs = np.stack([original, original])
+    np.testing.assert_allclose(resamples.residual(runs, original, targets, 0.25).samples, itself.samples)
+
+
+def test_resamples_with_nothing_to_hide_have_no_residual() -> None:
+    protected, targets, clusters = sample(seed=1)
+    original, _, _ = sample(seed=2, skill=0)
+    chance = metrics.uar(original, targets) - 0.01  # many a resample is below
+    resamples = Bootstrap(clusters, n_resamples=100)
+    undefined = np.isnan(resamples.residual(protected, original, targets, chance).samples)
+    np.testing.assert_array_equal(undefined, resamples.uar(original, targets).samples <= chance)
+    assert 0 < undefined.sum() < 100
+    with pytest.raises(UndefinedMetricError, match="at or below chance"):
+        resamples.residual(protected, original, targets, chance + 0.02)
+
+
+def test_mean_leaves_out_what_has_no_value() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    values[[3, 17]] = np.nan
+    resamples = Bootstrap(np.arange(30) % 6, n_resamples=50)
+    assert_same(resamples.mean(values), resamples.statistic(np.nanmean, values))
+    nothing = resamples.mean(np.full(30, np.nan))
+    assert np.isnan(nothing.interval()).all()
+
+
+def test_speakers_are_drawn_whole() -> None:
+    seen = []
+
+    def statistic(utterance: np.ndarray) -> float:
+        seen.append(np.bincount(utterance, minlength=20).reshape(4, 5))
+        return 0.0
+
+    Bootstrap(np.repeat(["a", "b", "c", "d"], 5), n_resamples=50).statistic(statistic, np.arange(20))
+    assert all((counts == counts[:, :1]).all() and counts[:, 0].sum() == 4 for counts in seen)
+    assert any(counts.max() > 1 for counts in seen)
+
+
+def test_draws_are_uniform() -> None:
+    draws = Bootstrap(np.arange(5), n_resamples=4000).draws
+    np.testing.assert_array_equal(draws.sum(1), 5)
+    np.testing.assert_allclose(draws.mean(0), 1, atol=0.06)  # four standard errors
+    np.testing.assert_allclose(draws.var(0), 0.8, atol=0.1)
+
+
+def test_too_few_speakers_draw_utterances() -> None:
+    resamples = Bootstrap([0] * 5 + [1] * 5, n_resamples=50)
+    assert len(np.unique(resamples.draws, axis=0)) > 10  # two speakers would give three different resamples
+    assert resamples.drawn_from == "10 utterances, since speakers are too few"
+    assert Bootstrap([0, 1, 2, 2]).drawn_from == "3 speakers"
+
+
+def test_a_cluster_interval_covers_and_a_naive_one_does_not() -> None:
+    """Speakers differ: intervals that ignore it are too narrow, those over speakers cover about as promised."""
+    generator = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(20), 20)
+    resamples = {"speakers": Bootstrap(speakers, 300), "utterances": Bootstrap(np.arange(400), 300)}
+    covered = dict.fromkeys(resamples, 0)
+    repetitions = 150
+    for _ in range(repetitions):
+        skill = generator.beta(4, 4, size=20)  # mean 0.5
+        correct = generator.random(400) < skill[speakers]
+        for name, of_name in resamples.items():
+            _, low, high = of_name.accuracy(1 - correct.astype(int), np.zeros(400, int)).interval()
+            covered[name] += low <= 0.5 <= high
+    assert 0.86 <= covered["speakers"] / repetitions <= 0.99
+    assert covered["utterances"] / repetitions < 0.85
+
+
+def test_an_interval_of_verification_is_as_wide_as_speakers_differ() -> None:
+    """Where the threshold stands still, a miss rate is the mean over speakers: its error that of a mean."""
+    generator = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(24), 10)
+    centre = np.eye(24)[speaker]
+    missed = generator.random(24)[speaker, None] < np.linspace(0, 1, 240)[generator.permutation(240), None]
+    test = np.where(missed, centre, -centre)
+    resamples = Bootstrap(speaker, n_resamples=2000)
+    found = resamples.verification_min_dcf(centre, test, speaker).samples
+    hits = resamples.mean(missed[:, 0].astype(float)).samples
+    assert np.std(found) == pytest.approx(np.std(hits), rel=0.02)
+
+
+def test_seed_decides() -> None:
+    scores, targets, clusters = sample()
+    first = Bootstrap(clusters, seed=1).uar(scores, targets).interval()
+    assert first == Bootstrap(clusters, seed=1).uar(scores, targets).interval()
+    assert first != Bootstrap(clusters, seed=2).uar(scores, targets).interval()
+
+
+def test_a_higher_level_is_wider() -> None:
+    scores, targets, clusters = sample()
+    found = Bootstrap(clusters).uar(scores, targets)
+    narrow, wide = found.interval(0.5), found.interval(0.99)
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+def test_memory_does_not_decide_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, targets, clusters = sample()
+    enrol, test, speaker = embeddings()
+    whole = [fast(Bootstrap(clusters, 40), scores, targets) for fast in FAST]
+    whole.append(Bootstrap(speaker, 40).verification_eer(enrol, test, speaker))
+    monkeypatch.setattr(bootstrap, "_CHUNK", 1)
+    assert_same(Bootstrap(speaker, 40).verification_eer(enrol, test, speaker), whole.pop())
+    for fast, expected in zip(FAST, whole, strict=True):
+        assert_same(fast(Bootstrap(clusters, 40), scores, targets), expected)
+
+
+@pytest.mark.parametrize("fast", [*FAST, Bootstrap.mean], ids=lambda f: f.__name__)
+def test_scores_of_other_utterances_are_refused(fast: Callable[..., Resampled]) -> None:
+    scores, targets, clusters = sample()
+    arguments = (targets,) if fast is Bootstrap.mean else (scores, targets)
+    with pytest.raises(ValueError, match="95 utterances, but 96"):
+        fast(Bootstrap(clusters[:95]), *arguments)
+
+
+def test_bad_arguments_are_refused() -> None:
+    resamples = Bootstrap([0, 1, 2])
+    with pytest.raises(ValueError, match="3 utterances, but 4"):
+        resamples.statistic(metrics.accuracy, np.zeros(3), np.zeros(4))
+    with pytest.raises(ValueError, match="3 utterances, but 4"):
+        resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="share their N"):
+        resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1])
+    with pytest.raises(ValueError, match="4 rows of scores for 3 targets"):
+        resamples.one_vs_rest_eer(np.ones((4, 2)), [0, 0, 1])
+    with pytest.raises(ValueError, match="no seed"):
+        resamples.uar(np.empty((0, 3, 2)), [0, 1, 1])
+    with pytest.raises(ValueError, match="shape"):
+        resamples.mean(np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="level"):
+        resamples.accuracy([0, 1, 2], [0, 1, 2]).interval(95)
+    with pytest.raises(ValueError, match="n_resamples"):
+        Bootstrap([0, 1, 2], n_resamples=0)
+    for clusters in ([], [[0], [1]]):
+        with pytest.raises(ValueError, match="clusters must name"):
+            Bootstrap(clusters)
+
+
+def test_ten_thousand_resamples_of_ravdess_are_quick() -> None:
+    """1440 utterances of 24 speakers and 8 emotions: everything that a table needs, in seconds of one thread."""
+    scores, targets, clusters = sample(n=1440, k=8, speakers=24)
+    enrol, test, speaker = embeddings(n=1440, speakers=24)
+    begin = time.process_time()
+    resamples = Bootstrap(clusters, n_resamples=10_000)
+    for fast in FAST:
+        fast(resamples, scores, targets)
+    resamples.verification_eer(enrol, test, speaker)
+    assert time.process_time() - begin < 5
+
+
+def test_dealt_labels_are_at_chance_as_often_as_they_say():
+    """Attackers whose answers depend on the emotion by a random naming: the interval holds chance nineteen times of twenty."""
+    generator = np.random.default_rng(0)
+    targets = np.repeat(np.arange(8), 15)
+    resamples = Bootstrap(np.tile(np.arange(24), 5), n_resamples=500)
+    held = 0
+    for _ in range(200):
+        answers = generator.permutation(8)[
+            np.where(generator.random(120) < 0.7, targets, generator.integers(0, 8, 120))
+        ]
+        interval = resamples.dealt(np.eye(8)[answers], targets, 8)["uar"].interval()
+        held += interval.low <= 1 / 8 <= interval.high
+    assert 180 <= held <= 200
+
+
+def test_deals_of_several_folds_are_drawn_apart():
+    """Five folds of attackers, each with a naming of its own: the interval is narrower than one naming's and holds chance."""
+    generator = np.random.default_rng(1)
+    targets, fold = np.tile(np.arange(8), 25), np.repeat(np.arange(5), 40)
+    resamples = Bootstrap(np.arange(200) % 20, n_resamples=500)
+    held, width = 0, []
+    for _ in range(100):
+        names = np.stack([generator.permutation(8) for _ in range(5)])
+        found = np.where(generator.random(200) < 0.7, names[fold, targets], generator.integers(0, 8, 200))
+        apart = resamples.dealt(np.eye(8)[found], targets, 8, fold)["uar"].interval()
+        held += apart.low <= 1 / 8 <= apart.high
+        width.append(
+            (apart.high - apart.low) / np.ptp(resamples.dealt(np.eye(8)[names[0, targets]], targets, 8)["uar"].samples)
+        )
+    assert 88 <= held <= 100
+    assert np.mean(width) < 0.8
+    alone = resamples.dealt(np.eye(8)[found], targets, 8, fold)["accuracy"].value
+    assert np.isclose(alone, (found == targets).mean())
+
+
+def test_a_leak_is_not_at_chance():
+    targets = np.repeat(np.arange(8), 15)
+    resamples = Bootstrap(np.tile(np.arange(24), 5), n_resamples=500)
+    found = resamples.dealt(np.stack([np.eye(8)[targets]] * 2), targets, 8)
+    assert found["uar"].value == found["accuracy"].value == 1
+    assert found["uar"].interval().low > 0.5

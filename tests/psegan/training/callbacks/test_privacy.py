@@ -1,0 +1,70 @@
+"""Privacy metrics: what is logged is what scikit-learn says of the same verdicts."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+from psegan.systems.classifier import load_classifier
+from psegan.training import command as training
+from psegan.training.callbacks import PrivacyMetrics
+
+
+@pytest.fixture
+def judged(psegan_arguments, trained, from_repository):
+    return training.main([
+        *(a for a in psegan_arguments if not a.startswith("--trainer.limit_val")),
+        f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
+        "--trainer.check_val_every_n_epoch=1", "--data.init_args.eval_batch_size=4",
+    ])  # fmt: skip
+
+
+def test_metrics_are_scikit_learns(judged, trained):
+    system = judged.model.eval()
+    system.log = lambda *a, **k: None  # outside a loop there is nothing to log to
+    emotion, speaker = load_classifier(trained("emotion"), "emotion"), load_classifier(trained("speaker"), "speaker")
+    columns = {"probability": [], "target": [], "enrolled": [], "tested": [], "speaker": []}
+    with torch.no_grad():
+        for number, batch in enumerate(judged.datamodule.val_dataloader()):
+            spoken = system.validation_step(batch, number)
+            columns["probability"].append(emotion(spoken.protected, spoken.lengths).softmax(-1))
+            columns["target"].append(batch.emotion)
+            columns["enrolled"].append(speaker.embed(spoken.original, spoken.lengths))
+            columns["tested"].append(speaker.embed(spoken.protected, spoken.lengths))
+            columns["speaker"].append(batch.speaker)
+    found = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
+    logged = {name: float(value) for name, value in judged.trainer.callback_metrics.items()}
+    predicted = found["probability"].argmax(1)
+    target = found["target"]
+    assert logged["val/emotion_accuracy"] == pytest.approx(accuracy_score(target, predicted))
+    assert logged["val/emotion_uar"] == pytest.approx(recall_score(target, predicted, average="macro"))
+    areas = [roc_auc_score(target == k, found["probability"][:, k]) for k in np.unique(target)]
+    assert logged["val/emotion_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert logged["val/speaker_eer"] == pytest.approx(direct_eer(found), abs=1e-6)
+
+
+def direct_eer(found) -> float:
+    """The definition, by trying every threshold and interpolating between the two around the crossing."""
+    unit = {k: found[k] / np.linalg.norm(found[k], axis=1, keepdims=True) for k in ("enrolled", "tested")}
+    cosine = unit["enrolled"].astype(np.float64) @ unit["tested"].T.astype(np.float64)
+    pairs = [(i, j) for i in range(len(cosine)) for j in range(len(cosine)) if i != j]
+    scores = np.array([cosine[i, j] for i, j in pairs])
+    is_target = np.array([found["speaker"][i] == found["speaker"][j] for i, j in pairs])
+    points = [(1.0, 0.0)]
+    for threshold in np.sort(np.unique(scores)):
+        accepted = scores > threshold
+        points.append((accepted[~is_target].mean(), 1 - accepted[is_target].mean()))
+    for (a0, r0), (a1, r1) in itertools.pairwise(points):
+        if a1 <= r1:
+            share = (a0 - r0) / ((a0 - r0) - (a1 - r1))
+            return a0 + share * (a1 - a0)
+    raise AssertionError
+
+
+def test_classifiers_do_not_move(judged, trained):
+    again = load_classifier(trained("emotion"), "emotion")
+    (used,) = [callback for callback in judged.trainer.callbacks if isinstance(callback, PrivacyMetrics)]
+    for name, value in used.judges["emotion", "original"].classifier.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])

@@ -1,0 +1,159 @@
+"""What a run leaves in CSV, TensorBoard, W&B and as PNG files, read back with each one's own reader."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import WandbLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.internal.datastore import DataStore
+
+from psegan.common.errors import PseganError
+from psegan.training import command as training
+from psegan.training.loggers import Run
+
+SCALARS = {
+    "val/emotion_accuracy", "val/emotion_uar", "val/emotion_eer", "val/emotion_auc", "val/speaker_accuracy",
+    "val/speaker_eer", "val/emotion_accuracy_original", "val/speaker_eer_original", "val/distortion",
+    "train/generator/total", "train/discriminator/total",
+}  # fmt: skip
+FIGURES = {"val/roc_emotion", "val/roc_speaker", "val/tsne_emotion"}
+
+
+@pytest.fixture(scope="module")
+def wandb_environment():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+            patch.delenv(name, raising=False)
+        patch.setenv("NETRC", "/nonexistent")
+        yield
+
+
+@pytest.fixture
+def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_path):
+    """The run's folder after one judged epoch with all loggers, and a second epoch in continuation."""
+    arguments = [
+        *(a for a in psegan_arguments if not a.startswith(("--run.loggers", "--trainer.limit_val"))),
+        f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
+        "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", "--run.group=tests",
+        "--run.tags=[tiny]", "--samples.n_utterances=1",
+    ]  # fmt: skip
+    training.main(arguments)
+    training.main([*arguments, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    return tmp_path / "run"
+
+
+def read_offline_run(folder: Path) -> list[Record]:
+    """All records of an offline run, by W&B's own reader."""
+    (path,) = folder.glob("run-*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(path))
+    records = []
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        records.append(record)
+    return records
+
+
+def history(records: list[Record]) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for record in records:
+        if record.WhichOneof("record_type") != "history":
+            continue
+        row: dict = {}
+        for item in record.history.item:
+            name, *field = item.nested_key or [item.key]
+            value = json.loads(item.value_json)
+            row[name] = {**row.get(name, {}), "/".join(field): value} if field else value
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def configuration(records: list[Record]) -> dict:
+    found = {}
+    for record in records:
+        kind = record.WhichOneof("record_type")
+        for item in record.config.update if kind == "config" else record.run.config.update if kind == "run" else ():
+            found[item.key or item.nested_key[0]] = json.loads(item.value_json)
+    return found
+
+
+def test_every_logger_has_everything(logged):
+    with (logged / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert set(table[0]) >= SCALARS
+    assert {row["epoch"] for row in table} == {"0", "1"}, "the continued run keeps the rows of the first"
+
+    events = EventAccumulator(str(logged / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert set(events.Tags()["scalars"]) >= SCALARS
+    assert set(events.Tags()["images"]) >= FIGURES
+    speech = [tag for tag in events.Tags()["images"] if tag.startswith("val/speech_")]
+    assert len(speech) == 1
+
+    for name in [*FIGURES, *speech]:
+        for epoch in (0, 1):
+            png = (logged / "figures" / f"{name}-{epoch:04d}.png").read_bytes()
+            assert png.startswith(b"\x89PNG")
+            assert len(png) > 5000
+
+    runs = sorted((logged / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2
+    records = [read_offline_run(run) for run in runs]
+    for part in records:
+        found = history(part)
+        assert set(found) >= SCALARS
+        for name in [*FIGURES, *speech]:
+            (image,) = found[name]
+            assert image["_type"] == "images/separated"
+        for attribute in ("emotion", "speaker"):
+            (table_file,) = found[f"val/roc_{attribute}_curve_table"]
+            assert table_file["_type"] == "table-file"
+        config = configuration(part)
+        assert config["model"]["class_path"] == "psegan.systems.PSEGAN"
+        assert config["model"]["init_args"]["generator_optimizer"]["init_args"]["betas"] == [0.5, 0.9]
+        assert config["data"]["class_path"] == "datamodules.SyntheticDataModule"
+    for run in runs:
+        assert list((run / "files" / "media" / "images").rglob("*.png"))
+        tables = sorted((run / "files" / "media" / "table").rglob("*roc_emotion*.json"))
+        content = json.loads(tables[0].read_text())
+        assert content["columns"] == ["class", "fpr", "tpr"]
+        assert {row[0] for row in content["data"]} == {"original", "protected"}
+        assert [row[1:] for row in content["data"] if row[0] == "protected"][-1] == [1.0, 1.0]
+
+    for part in records:
+        defined = {
+            r.metric.name or r.metric.glob_name: r.metric for r in part if r.WhichOneof("record_type") == "metric"
+        }
+        assert defined["val/*"].step_metric == "epoch"
+        assert defined["val/emotion_uar"].summary.min and defined["val/speaker_accuracy"].summary.max
+        assert defined["val/emotion_uar"].summary.last
+
+    first, second = (next(r.run for r in part if r.WhichOneof("record_type") == "run") for part in records)
+    assert first.run_id == second.run_id == (logged / "wandb" / "run-id").read_text().strip()
+    assert first.project == "psegan"
+    assert first.run_group == "tests"
+    assert list(first.tags) == ["tiny"]
+    first_steps, second_steps = (history(part)["trainer/global_step"] for part in records)
+    assert max(first_steps) < max(second_steps)
+
+
+def test_without_an_account_everything_is_offline(wandb_environment, tmp_path, monkeypatch):
+    run = Run(dir=str(tmp_path))
+    assert run.resolved_wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert run.resolved_wandb_mode() == "disabled"
+    assert not any(isinstance(logger, WandbLogger) for logger in run.make_loggers())
+    with pytest.raises(PseganError, match="no account is configured"):
+        Run(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_MODE")
+    assert run.resolved_wandb_mode() == "online"
+
+
+def test_the_wandb_id_is_drawn_once(tmp_path):
+    assert Run(dir=str(tmp_path / "a")).identify() == Run(dir=str(tmp_path / "a")).identify()
+    assert Run(dir=str(tmp_path / "a")).identify() != Run(dir=str(tmp_path / "b")).identify()
