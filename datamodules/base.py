@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.sampling import EpochSampler
-from datamodules.splits import STAGES, Role, even_split, speaker_stages
+from datamodules.splits import SUBSETS, Role, even_split, speaker_subsets
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
@@ -28,7 +28,7 @@ NAME_PATTERNS = {
 
 
 NEEDED = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
-"""Parts of a split that each of Lightning's stages reads."""
+"""Subsets of a split that each of Lightning's stages reads."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ class CorpusDataModule(LightningDataModule):
         fold: of ``speaker-disjoint``, from 0.
         speakers: whose speakers to learn from, of ``speaker-disjoint`` only: ``protector`` and ``attacker`` are disjoint
             and share one test set, ``all`` is everybody outside of that, see
-            :func:`datamodules.splits.speaker_stages`.
+            :func:`datamodules.splits.speaker_subsets`.
         split_seed: of the split; apart from ``seed``, so that runs of several seeds share their test set.
         seed: of the order and the crops; the command line sets it to ``seed_everything``.
         batch_size: utterances in a training batch (per process).
         eval_batch_size: utterances in any other batch.
         crop_seconds: longest training utterance, in seconds; None trains on whole utterances.
         crop_draws: random places of a crop, of which the loudest is taken: recordings begin and end in silence.
-        pad_seconds: pad every utterance of every stage to this length, in seconds (the article's 16.7);
+        pad_seconds: pad every utterance of every subset to this length, in seconds (the article's 16.7);
             crop_seconds must be None then.
         num_workers: processes that read; 0 reads in the main process.
         in_memory: keep decoded waveforms after the first read.
@@ -216,7 +216,7 @@ class CorpusDataModule(LightningDataModule):
     genders: tuple[str, ...] = ("male", "female")
     contents: tuple[str, ...]
     paper_sizes: Mapping[str, int]
-    """Utterances of two stages of the split ``paper``; the third gets the rest."""
+    """Utterances of two subsets of the split ``paper``; the third gets the rest."""
     locked: ClassVar[frozenset[str]] = frozenset()
     """Ids of byte-identical recordings, kept together by the split ``paper``."""
 
@@ -299,7 +299,7 @@ class CorpusDataModule(LightningDataModule):
     def training_speakers(self) -> tuple[str, ...]:
         """Names of the speakers of the training and the validation set: what a run of this split has learnt from."""
         parts = self._all_parts()
-        known = {utterance.speaker for stage in ("train", "validation") for utterance in parts[stage]}
+        known = {utterance.speaker for subset in ("train", "validation") for utterance in parts[subset]}
         return tuple(self.speakers[speaker] for speaker in sorted(known))
 
     @property
@@ -333,21 +333,21 @@ class CorpusDataModule(LightningDataModule):
             self._utterances = sorted(self.find_utterances(), key=lambda utterance: utterance.id)
         return list(self._utterances)
 
-    def split_utterances(self, stage: str) -> list[Utterance]:
+    def split_utterances(self, subset: str) -> list[Utterance]:
         """Utterances of ``train``, ``validation`` or ``test``, sorted by id.
 
         Raises:
             PseganError: the split cannot be formed from what is there, or leaves a class or a part empty.
         """
-        if stage not in STAGES:
-            raise ValueError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
-        part = self._all_parts()[stage]
+        if subset not in SUBSETS:
+            raise ValueError(f"unknown subset {subset!r}: one of {', '.join(SUBSETS)}")
+        part = self._all_parts()[subset]
         if not part:
-            raise self._unusable(stage, "is empty")
+            raise self._unusable(subset, "is empty")
         return list(part)
 
     def _all_parts(self) -> dict[str, list[Utterance]]:
-        """Stage → utterances, sorted by id; formed once."""
+        """Subset → utterances, sorted by id; formed once."""
         if self._parts is None:
             self._require_fold()
             parts = self.share_out(self.utterances())
@@ -356,7 +356,7 @@ class CorpusDataModule(LightningDataModule):
         return self._parts
 
     def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        """Stage → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_parts`."""
+        """Subset → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_parts`."""
         if self.split == "speaker-disjoint":
             return self._share_out_speakers(utterances)
         self._require_complete(utterances)
@@ -366,17 +366,17 @@ class CorpusDataModule(LightningDataModule):
     def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
         """Raise :class:`PseganError` if something could not be trained or tested on these parts."""
         self._require_emotions(parts["train"])
-        for stage, part in parts.items():
+        for subset, part in parts.items():
             if not part:
-                raise self._unusable(stage, "is empty")
+                raise self._unusable(subset, "is empty")
 
     def _share_out_speakers(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         """Split ``speaker-disjoint``. Speakers are drawn by name: an index means another one in another corpus."""
         name = self.speakers
         folds = [[name[speaker] for speaker in fold] for fold in self.folds()]
         genders = {name[utterance.speaker]: utterance.gender for utterance in utterances}
-        speakers = speaker_stages(folds, self.fold, self.role, genders, self.split_seed)
-        return {stage: [u for u in utterances if name[u.speaker] in speakers[stage]] for stage in STAGES}
+        speakers = speaker_subsets(folds, self.fold, self.role, genders, self.split_seed)
+        return {subset: [u for u in utterances if name[u.speaker] in speakers[subset]] for subset in SUBSETS}
 
     def _require_fold(self) -> None:
         n_folds = self.n_folds
@@ -395,9 +395,9 @@ class CorpusDataModule(LightningDataModule):
         if train and absent:
             raise self._unusable("train", f"has no utterance of emotion {', '.join(absent)}")
 
-    def _unusable(self, stage: str, problem: str) -> PseganError:
+    def _unusable(self, subset: str, problem: str) -> PseganError:
         """The error of a part of the split that cannot be used."""
-        part = "training" if stage == "train" else stage
+        part = "training" if subset == "train" else subset
         fold = f", fold {self.fold}" if self.split == "speaker-disjoint" else ""
         whose = "" if self.role == "all" else f", speakers of the {self.role}"
         closing = "," if fold else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.base import CorpusDataModule, FolderDataModule, SpeechLoader, Utterance
 from datamodules.emodb import EmoDBDataModule
 from datamodules.ravdess import RAVDESSDataModule
-from datamodules.splits import STAGES
+from datamodules.splits import SUBSETS
 from psegan.common.errors import PseganError
 
 PUBLISHED: dict[str, type[FolderDataModule]] = {"ravdess": RAVDESSDataModule, "emodb": EmoDBDataModule}
@@ -74,11 +74,11 @@ class JointDataModule(CorpusDataModule):
         return [self._own(member, utterance) for member in self.corpora for utterance in member.utterances()]
 
     def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        parts: dict[str, list[Utterance]] = {stage: [] for stage in STAGES}
+        parts: dict[str, list[Utterance]] = {subset: [] for subset in SUBSETS}
         for member in self.corpora:
-            for stage, part in parts.items():
-                part += [self._own(member, utterance) for utterance in member.split_utterances(stage)]
-        return {stage: sorted(part, key=lambda utterance: utterance.id) for stage, part in parts.items()}
+            for subset, part in parts.items():
+                part += [self._own(member, utterance) for utterance in member.split_utterances(subset)]
+        return {subset: sorted(part, key=lambda utterance: utterance.id) for subset, part in parts.items()}
 
     def train_dataloader(self) -> SpeechLoader:
         """Shuffled crops of the training set, other crops in each repeat."""

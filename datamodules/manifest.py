@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TextIO
 
 from datamodules.base import CorpusDataModule, Utterance
-from datamodules.splits import STAGES, balanced_folds
+from datamodules.splits import SUBSETS, balanced_folds
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path
 from psegan.speech.batch import ATTRIBUTES
@@ -157,7 +157,7 @@ class ManifestDataModule(CorpusDataModule):
         """Whether all of the test set's speakers (without one, the validation set's) are in the training set."""
         if self.split == "speaker-disjoint":
             return False
-        speakers: dict[str, set[str]] = {stage: set() for stage in STAGES}
+        speakers: dict[str, set[str]] = {subset: set() for subset in SUBSETS}
         for row in self._rows.values():
             speakers[row.cells["split"]].add(row.cells["speaker"])
         held_out = speakers["test"] or speakers["validation"]
@@ -177,7 +177,7 @@ class ManifestDataModule(CorpusDataModule):
     def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         if self.split == "speaker-disjoint":
             return super().share_out(utterances)
-        return {stage: [u for u in utterances if self._rows[u.id].cells["split"] == stage] for stage in STAGES}
+        return {subset: [u for u in utterances if self._rows[u.id].cells["split"] == subset] for subset in SUBSETS}
 
     def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
         """Refuse classes of one side only. A part may be empty until it is asked for."""
@@ -185,8 +185,8 @@ class ManifestDataModule(CorpusDataModule):
         if not train:
             return
         for attribute in ("emotion", "gender", "content"):
-            for stage in ("validation", "test"):
-                self._require_known(attribute, stage, parts[stage], "training", train)
+            for subset in ("validation", "test"):
+                self._require_known(attribute, subset, parts[subset], "training", train)
             if self.split == "manifest" and parts["test"] and attribute not in self._named:
                 self._require_known(attribute, "training", train, "test", parts["test"])
         self._require_emotions(train)
@@ -309,8 +309,8 @@ def _complete(row: Row, columns: Iterable[str]) -> Row:
     for name in KNOWN:
         if not cells.get(name, "").isprintable():
             raise row.error(f"{name} holds a line break or another unprintable character; remove it")
-    if cells.get("split") and cells["split"] not in STAGES:
-        raise row.error(f"split is '{cells['split']}'; one of {', '.join(STAGES)}")
+    if cells.get("split") and cells["split"] not in SUBSETS:
+        raise row.error(f"split is '{cells['split']}'; one of {', '.join(SUBSETS)}")
     path = PurePosixPath(cells["path"])
     id = cells.get("id") or "/".join([*(part for part in path.parent.parts if part not in ("/", "..")), path.stem])
     if id.startswith("/") or ".." in id.split("/") or not PurePosixPath(id).name:

@@ -6,10 +6,10 @@ from typing import Literal, Protocol, TypeVar
 
 from psegan.common.random import stable_hash
 
-STAGES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 
 Role = Literal["all", "protector", "attacker"]
-"""Whose speakers a split is of, see :func:`speaker_stages`."""
+"""Whose speakers a split is of, see :func:`speaker_subsets`."""
 
 # weights of the three aims of :func:`spread`; each outweighs what the next ones add up to in any split here
 _MARGIN, _CELL, _PART, _TIE = 10**14, 10**10, 10**6, 1000
@@ -129,28 +129,28 @@ def even_split(
 
     Args:
         items: the corpus.
-        sizes: how many utterances two of the :data:`STAGES` get, in this order; the third gets the rest.
+        sizes: how many utterances two of the :data:`SUBSETS` get, in this order; the third gets the rest.
         seed: of all choices.
         n_speakers, n_emotions: classes.
         locked: ids that always belong to the rest; byte-identical recordings thus stay on one side.
 
     Returns:
-        stage → utterances in the order of their ids.
+        subset → utterances in the order of their ids.
     """
-    (rest,) = (stage for stage in STAGES if stage not in sizes)
+    (rest,) = (subset for subset in SUBSETS if subset not in sizes)
     left = sorted((item for item in items if item.id not in locked), key=lambda item: item.id)
     used = [[0] * n_emotions for _ in range(n_speakers)]
     parts: dict[str, list[L]] = {}
-    for stage, size in sizes.items():
+    for subset, size in sizes.items():
         cells: dict[tuple[int, int], list[L]] = {}
         for item in left:
             cells.setdefault((item.speaker, item.emotion), []).append(item)
         capacity = [[len(cells.get((s, e), ())) for e in range(n_emotions)] for s in range(n_speakers)]
-        picks = spread(capacity, used, size, seed, stage)
+        picks = spread(capacity, used, size, seed, subset)
         contents: Counter[int] = Counter()
         chosen: list[L] = []
-        for s, e in sorted(cells, key=lambda cell: stable_hash(stage, seed, *cell)):
-            candidates = sorted(cells[s, e], key=lambda item: (stable_hash(stage, seed, item.id), item.id))
+        for s, e in sorted(cells, key=lambda cell: stable_hash(subset, seed, *cell)):
+            candidates = sorted(cells[s, e], key=lambda item: (stable_hash(subset, seed, item.id), item.id))
             for _ in range(picks[s][e]):
                 item = min(candidates, key=lambda item: contents[item.content])  # the first of equals
                 candidates.remove(item)
@@ -159,13 +159,13 @@ def even_split(
             used[s][e] += picks[s][e]
         taken = {item.id for item in chosen}
         left = [item for item in left if item.id not in taken]
-        parts[stage] = sorted(chosen, key=lambda item: item.id)
+        parts[subset] = sorted(chosen, key=lambda item: item.id)
     taken = {item.id for part in parts.values() for item in part}
     parts[rest] = sorted((item for item in items if item.id not in taken), key=lambda item: item.id)
-    return {stage: parts[stage] for stage in STAGES}
+    return {subset: parts[subset] for subset in SUBSETS}
 
 
-def speaker_stages(
+def speaker_subsets(
     folds: Sequence[Collection[str]], fold: int, role: Role, genders: Mapping[str, Hashable], seed: int
 ) -> dict[str, set[str]]:
     """Disjoint sets of speakers for training, validation and test.
@@ -183,7 +183,7 @@ def speaker_stages(
         seed: of the draw.
 
     Returns:
-        stage → speakers; those of the other role are in none.
+        subset → speakers; those of the other role are in none.
     """
     test, *others = [folds[(fold + step) % len(folds)] for step in range(len(folds))]
     if role == "all":

@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from datamodules import EmoDBDataModule, JointDataModule, RAVDESSDataModule
-from datamodules.splits import STAGES
+from datamodules.splits import SUBSETS
 from psegan.common.errors import PseganError
 
 
@@ -26,9 +26,9 @@ def root(tmp_path_factory):
 def test_parts_are_those_of_both(root):
     joint = JointDataModule(root=root)
     assert joint.corpus == "ravdess+emodb"
-    for stage in STAGES:
-        members = [member.split_utterances(stage) for member in joint.members]
-        found = joint.split_utterances(stage)
+    for subset in SUBSETS:
+        members = [member.split_utterances(subset) for member in joint.members]
+        found = joint.split_utterances(subset)
         assert len(found) == sum(map(len, members))
         assert {u.id for u in found} == {
             f"{m.corpus}/{u.id}" for m, part in zip(joint.members, members, strict=True) for u in part
@@ -52,7 +52,7 @@ def test_labels_and_recordings_are_those_of_the_corpus(root):
 
 def test_speakers_can_be_kept_apart(root):
     joint = JointDataModule(root=root, split="speaker-disjoint", fold=2)
-    speakers = [{u.speaker for u in joint.split_utterances(stage)} for stage in STAGES]
+    speakers = [{u.speaker for u in joint.split_utterances(subset)} for subset in SUBSETS]
     assert not speakers[0] & speakers[2] and not speakers[1] & speakers[2]
     assert joint.n_folds == 6
     with pytest.raises(PseganError, match="fold 0 to 5 only"):

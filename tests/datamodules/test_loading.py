@@ -88,7 +88,7 @@ def test_evaluation_is_whole_and_training_is_cropped(ravdess):
     assert [b.id for b in module.predict_dataloader()] == [b.id for b in module.test_dataloader()]
 
 
-def test_fixed_padding_in_every_stage(ravdess):
+def test_fixed_padding_in_every_subset(ravdess):
     module = RAVDESSDataModule(root=str(ravdess), split="speaker-disjoint", crop_seconds=None, pad_seconds=16.7)
     for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader()):
         batch = next(iter(loader))

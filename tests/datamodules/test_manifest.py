@@ -15,24 +15,24 @@ from datamodules import EmoDBDataModule, ManifestDataModule, read_manifest, writ
 from psegan.common.errors import PseganError
 from psegan.training import command as training
 
-STAGES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 
 
-def rows(n_speakers: int = 4, stages=STAGES) -> list[dict]:
+def rows(n_speakers: int = 4, subsets=SUBSETS) -> list[dict]:
     """Two emotions and two sentences of every speaker, in every part of the split."""
     return [
         {
-            "path": f"wav/s{speaker}_{emotion}_{text}_{stage}.flac",
+            "path": f"wav/s{speaker}_{emotion}_{text}_{subset}.flac",
             "emotion": emotion,
             "speaker": f"s{speaker}",
             "gender": ("male", "female")[speaker % 2],
             "content": text,
-            "split": stage,
+            "split": subset,
         }
         for speaker in range(n_speakers)
         for emotion in ("calm", "angry")
         for text in ("a", "b")
-        for stage in stages
+        for subset in subsets
     ]
 
 
@@ -70,9 +70,9 @@ def test_a_corpus_of_a_manifest(tmp_path, name):
     assert data.classes["emotion"] == ("angry", "calm")
     assert data.corpus == data.title == "mine"
     assert data.n_folds == 1 and data.shares_speakers
-    for stage in STAGES:
-        part = data.split_utterances(stage)
-        assert [u.id for u in part] == sorted(row["path"][:-5] for row in listed if row["split"] == stage)
+    for subset in SUBSETS:
+        part = data.split_utterances(subset)
+        assert [u.id for u in part] == sorted(row["path"][:-5] for row in listed if row["split"] == subset)
     by_id = {utterance.id: utterance for utterance in data.utterances()}
     for index, row in enumerate(listed):
         utterance = by_id[row["path"][:-5]]
@@ -90,7 +90,7 @@ def test_columns_that_a_corpus_does_not_know(tmp_path):
 
 
 def test_classes_in_a_given_order(tmp_path):
-    manifest = corpus(tmp_path, rows(stages=("test",)))
+    manifest = corpus(tmp_path, rows(subsets=("test",)))
     names = {"emotion": ["sad", "calm", "angry"], "gender": ["male", "female"]}
     data = ManifestDataModule(manifest, classes=names, name="other")
     data.setup("test")
@@ -134,20 +134,20 @@ def test_several_manifests_that_do_not_go_together(tmp_path):
     assert "name at least one" in error_of([])
 
 
-def test_each_stage_needs_its_own_parts_only(tmp_path):
-    attacker = ManifestDataModule(corpus(tmp_path / "a", rows(stages=STAGES[:2])))
+def test_each_stage_needs_its_own_subsets_only(tmp_path):
+    attacker = ManifestDataModule(corpus(tmp_path / "a", rows(subsets=SUBSETS[:2])))
     attacker.setup("fit")
     assert attacker.training_speakers == ("s0", "s1", "s2", "s3")
     with pytest.raises(PseganError, match="the test set of split 'manifest' is empty"):
         attacker.setup("test")
     with pytest.raises(PseganError, match="the test set of split 'manifest' is empty"):
         attacker.test_dataloader()
-    protected = ManifestDataModule(corpus(tmp_path / "b", rows(stages=STAGES[2:])))
+    protected = ManifestDataModule(corpus(tmp_path / "b", rows(subsets=SUBSETS[2:])))
     protected.setup("test")
     assert protected.training_speakers == () and not protected.shares_speakers
     with pytest.raises(PseganError, match="the training set of split 'manifest' is empty"):
         protected.setup("fit")
-    half = ManifestDataModule(corpus(tmp_path / "c", rows(stages=STAGES[::2])))
+    half = ManifestDataModule(corpus(tmp_path / "c", rows(subsets=SUBSETS[::2])))
     with pytest.raises(PseganError, match="the validation set of split 'manifest' is empty"):
         half.setup("fit")
 
@@ -169,12 +169,12 @@ def test_folds_of_speakers(tmp_path, speakers):
     for fold in range(5):
         data = ManifestDataModule(manifest, split="speaker-disjoint", fold=fold, speakers=speakers)
         assert data.n_folds == 5
-        by_stage = {stage: {u.speaker for u in data.split_utterances(stage)} for stage in STAGES}
-        assert Counter(data.speakers[speaker] in data.training_speakers for speaker in by_stage["test"]) == {False: 4}
-        assert sum(int(data.speakers[speaker][1:]) % 2 for speaker in by_stage["test"]) == 2
+        by_subset = {subset: {u.speaker for u in data.split_utterances(subset)} for subset in SUBSETS}
+        assert Counter(data.speakers[speaker] in data.training_speakers for speaker in by_subset["test"]) == {False: 4}
+        assert sum(int(data.speakers[speaker][1:]) % 2 for speaker in by_subset["test"]) == 2
         sizes = {"all": [12, 4, 4], "protector": [6, 2, 4], "attacker": [6, 2, 4]}[speakers]
-        assert [len(by_stage[stage]) for stage in STAGES] == sizes
-        tested += by_stage["test"]
+        assert [len(by_subset[subset]) for subset in SUBSETS] == sizes
+        tested += by_subset["test"]
     assert sorted(tested) == list(range(20))
 
 
@@ -233,7 +233,7 @@ def test_a_class_may_be_absent_from_the_test_if_the_classes_are_stated(tmp_path)
     ],
 )
 def test_classes_that_are_wrong(tmp_path, classes, message):
-    manifest = corpus(tmp_path, without("gender", rows(stages=("train",))))
+    manifest = corpus(tmp_path, without("gender", rows(subsets=("train",))))
     assert message in error_of(manifest, classes=classes)
 
 
@@ -353,18 +353,18 @@ def test_a_real_corpus_by_manifest_is_the_corpus(tmp_path, corpora_root):
             {
                 "id": utterance.id,
                 "path": str(utterance.path),
-                "split": stage,
+                "split": subset,
                 **{attribute: names[utterance.label(attribute)] for attribute, names in source.classes.items()},
             }
-            for stage in STAGES
-            for utterance in source.split_utterances(stage)
+            for subset in SUBSETS
+            for utterance in source.split_utterances(subset)
         ],
     )
     classes = {attribute: list(names) for attribute, names in source.classes.items()}
     data = ManifestDataModule(str(tmp_path / "manifest.csv"), classes=classes)
     assert data.classes == source.classes
-    for stage in STAGES:
-        for ours, theirs in zip(data.split_utterances(stage), source.split_utterances(stage), strict=True):
+    for subset in SUBSETS:
+        for ours, theirs in zip(data.split_utterances(subset), source.split_utterances(subset), strict=True):
             assert ours.id == theirs.id and ours.path == theirs.path
             assert all(ours.label(a) == theirs.label(a) for a in classes)
 

@@ -11,7 +11,7 @@ from datamodules.base import FolderDataModule
 from datamodules.splits import balanced_folds, interleaved, spread
 from psegan.common.errors import PseganError
 
-STAGES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 
 
 def ravdess_ids() -> list[str]:
@@ -40,7 +40,7 @@ def make(root: Path, module: type[FolderDataModule], ids: list[str] | None = Non
 
 
 def parts(module: CorpusDataModule) -> dict[str, list]:
-    return {stage: module.split_utterances(stage) for stage in STAGES}
+    return {subset: module.split_utterances(subset) for subset in SUBSETS}
 
 
 def assert_partition(module: CorpusDataModule) -> None:
@@ -58,14 +58,14 @@ def test_complete_ids_are_the_published_ones(module):
 def test_ravdess_paper_split(tmp_path, seed):
     module = make(tmp_path, RAVDESSDataModule, split_seed=seed)
     split = parts(module)
-    assert [len(split[stage]) for stage in STAGES] == [1200, 120, 120]
+    assert [len(split[subset]) for subset in SUBSETS] == [1200, 120, 120]
     assert_partition(module)
-    for stage in ("validation", "test"):
-        assert set(Counter(u.speaker for u in split[stage]).values()) == {5}
-        assert set(Counter(u.emotion for u in split[stage]).values()) == {15}
-        assert max(Counter((u.speaker, u.emotion) for u in split[stage]).values()) == 1
-        assert abs(Counter(u.content for u in split[stage])[0] - 60) <= 6
-    held_out = Counter((u.speaker, u.emotion) for stage in ("validation", "test") for u in split[stage])
+    for subset in ("validation", "test"):
+        assert set(Counter(u.speaker for u in split[subset]).values()) == {5}
+        assert set(Counter(u.emotion for u in split[subset]).values()) == {15}
+        assert max(Counter((u.speaker, u.emotion) for u in split[subset]).values()) == 1
+        assert abs(Counter(u.content for u in split[subset])[0] - 60) <= 6
+    held_out = Counter((u.speaker, u.emotion) for subset in ("validation", "test") for u in split[subset])
     assert len(held_out) == 24 * 8 and max(held_out.values()) == 2
     assert {u.id for u in split["train"]} >= RAVDESSDataModule.locked
 
@@ -74,7 +74,7 @@ def test_ravdess_paper_split(tmp_path, seed):
 def test_emodb_paper_split(tmp_path, seed):
     module = make(tmp_path, EmoDBDataModule, split_seed=seed)
     split = parts(module)
-    assert [len(split[stage]) for stage in STAGES] == [100, 35, 400]
+    assert [len(split[subset]) for subset in SUBSETS] == [100, 35, 400]
     assert_partition(module)
     assert set(Counter(u.speaker for u in split["train"]).values()) == {10}
     assert set(Counter(u.emotion for u in split["train"]).values()) == {14, 15}
@@ -95,7 +95,7 @@ def test_speaker_disjoint_ravdess(tmp_path):
         assert_partition(module)
         assert {u.speaker for u in split["test"]} == set(folds[fold])
         assert {u.speaker for u in split["validation"]} == set(folds[(fold + 1) % 6])
-        assert [len(split[stage]) for stage in STAGES] == [960, 240, 240]
+        assert [len(split[subset]) for subset in SUBSETS] == [960, 240, 240]
 
 
 def test_speaker_disjoint_emodb(tmp_path):
@@ -129,7 +129,7 @@ def test_protector_attacker_and_test_have_speakers_of_their_own(tmp_path, module
             data.setup("fit")
             assert parts(data) == parts(again)
             assert data.split_utterances("test") == everybody.split_utterances("test")
-            train, validation = ({u.speaker for u in data.split_utterances(stage)} for stage in STAGES[:2])
+            train, validation = ({u.speaker for u in data.split_utterances(subset)} for subset in SUBSETS[:2])
             assert not train & validation
             assert (len(train), len(validation)) == TRAIN_AND_VALIDATION[module][role]
             assert set(data.training_speakers) == {module.speakers[speaker] for speaker in train | validation}
@@ -205,7 +205,7 @@ def test_balanced_folds(men, women, n_folds):
 def test_synthetic_splits():
     module = SyntheticDataModule()
     split = parts(module)
-    assert [len(split[stage]) for stage in STAGES] == [360, 60, 60]
+    assert [len(split[subset]) for subset in SUBSETS] == [360, 60, 60]
     assert_partition(module)
     assert set(Counter(u.emotion for u in split["test"]).values()) == {12}
     assert set(Counter(u.speaker for u in split["test"]).values()) == {7, 8}

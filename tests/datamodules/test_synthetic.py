@@ -18,10 +18,10 @@ def corpus() -> SyntheticDataModule:
     return SyntheticDataModule()
 
 
-def features(corpus: SyntheticDataModule, stage: str) -> torch.Tensor:
+def features(corpus: SyntheticDataModule, subset: str) -> torch.Tensor:
     """Mean and deviation over time of each mel band, ``(N, 160)``."""
     rows = []
-    for batch in corpus.eval_dataloader(corpus.split_utterances(stage)):
+    for batch in corpus.eval_dataloader(corpus.split_utterances(subset)):
         mel, frames = LogMel()(batch.waveform, batch.length)
         rows += [torch.cat([m[:, :n].mean(1), m[:, :n].std(1)]) for m, n in zip(mel, frames, strict=True)]
     return torch.stack(rows)
@@ -58,7 +58,7 @@ def test_every_attribute_can_be_learnt(corpus):
 def test_sizes():
     tiny = SyntheticDataModule(n_speakers=2, n_contents=1, n_takes=4)
     assert tiny.n_classes == {"emotion": 5, "speaker": 2, "gender": 2, "content": 1}
-    assert [len(tiny.split_utterances(stage)) for stage in ("train", "validation", "test")] == [30, 5, 5]
+    assert [len(tiny.split_utterances(subset)) for subset in ("train", "validation", "test")] == [30, 5, 5]
     assert {u.gender for u in tiny.utterances()} == {0, 1}
     assert tiny.speakers == ("m01", "f02")
 

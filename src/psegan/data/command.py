@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datamodules.base import FolderDataModule
 
 
-_STAGES = ("train", "validation", "test")
+_SUBSETS = ("train", "validation", "test")
 """As in ``datamodules.splits``, which a parser must not wait for."""
 
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     protect.add_argument("--out", required=True, metavar="DIR", help="folder of the protected corpus")
     protect.add_argument(
-        "--split", default="all", choices=["all", *_STAGES], help="which part of the corpus's split (default: all)"
+        "--split", default="all", choices=["all", *_SUBSETS], help="which part of the corpus's split (default: all)"
     )
     protect.add_argument("--seed", type=int, default=0, help="of targets, noise and other draws (default: 0)")
     protect.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
@@ -97,10 +97,10 @@ def main(args: argparse.Namespace) -> int:
         from psegan.common.machine import cores
         from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
 
-        stages = _STAGES if args.split == "all" else (args.split,)
+        subsets = _SUBSETS if args.split == "all" else (args.split,)
         workers = args.workers if args.workers is not None else cores()
         data = load_corpus(args.corpus, args.data_root)
-        print(protect_corpus(data, parts_of(data, stages), args.protector, args.out, args.seed, workers))
+        print(protect_corpus(data, parts_of(data, subsets), args.protector, args.out, args.seed, workers))
         return 0
     from psegan.data.check import check_corpus
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from datamodules.emodb import EmoDBDataModule
-from datamodules.splits import STAGES
+from datamodules.splits import SUBSETS
 from datamodules.synthetic import SyntheticDataModule
 from psegan.common.errors import PseganError
 from psegan.evaluation.functionals import FEATURES, TIMBRE, FunctionalsSVM, functionals
@@ -222,13 +222,13 @@ def heard(utterances, load) -> tuple[np.ndarray, np.ndarray]:
 
 def test_emotions_of_the_synthetic_corpus_are_recognised():
     data = SyntheticDataModule(n_speakers=4, n_contents=2, n_takes=2)
-    train, validation, test = (heard(data.split_utterances(part), data.loader()) for part in STAGES)
+    train, validation, test = (heard(data.split_utterances(part), data.loader()) for part in SUBSETS)
     assert metrics.uar(FunctionalsSVM().fit(*train, *validation).predict_proba(test[0]), test[1]) >= 0.8
 
 
 def test_emotions_of_real_speech_are_recognised(corpora_root: Path):
     """Emo-DB, split paper: 100 training utterances; openSMILE's ComParE set and an SVM reach 67.5 % of all 400."""
     data = EmoDBDataModule(root=str(corpora_root / "emodb"))
-    train, validation = (heard(data.split_utterances(part), data.loader()) for part in STAGES[:2])
+    train, validation = (heard(data.split_utterances(part), data.loader()) for part in SUBSETS[:2])
     features, targets = heard(data.split_utterances("test")[::5], data.loader())
     assert metrics.accuracy(FunctionalsSVM().fit(*train, *validation).predict_proba(features), targets) > 0.55
