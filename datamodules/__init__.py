@@ -1,9 +1,10 @@
 """Speech corpora as LightningDataModules.
 
-Imports of psegan run one way: a corpus knows how audio is read and what a batch is, and nothing of models or training.
+They import from psegan how audio is read and what a batch is, and nothing of models or training.
 """
 
-from datamodules.base import CorpusDataModule, SpeechDataset, Utterance
+from datamodules.base import CorpusDataModule
+from datamodules.dataset import SpeechDataset, Utterance
 from datamodules.emodb import EmoDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest

@@ -1,203 +1,56 @@
-"""What all corpora share: utterances, datasets, splits and loaders."""
+"""What all corpora share: their splits and loaders, and how recordings are found in a folder."""
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from datamodules.dataset import SpeechDataset, SpeechLoader, Utterance, collate, read_utterance
 from datamodules.sampling import EpochSampler
 from datamodules.splits import SUBSETS, Role, even_split, speaker_subsets
 from psegan.common.errors import PseganError
-from psegan.common.random import seeded
-from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE, read_audio
-from psegan.speech.batch import ATTRIBUTES, SpeechBatch, pad_waveforms
+from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE
 
 NAME_PATTERNS = {
     "RAVDESS": re.compile(r"\d\d(-\d\d){6}"),
     "Emo-DB": re.compile(r"\d\d[ab]\d\d[A-Z][a-z]"),
     "CREMA-D": re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}"),
 }
-"""File names (without ending) by which a folder of another corpus is recognised."""
-
+"""File names, without their ending, by which a message says that a folder holds another corpus."""
 
 NEEDED = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
-"""Subsets of a split that each of Lightning's stages reads."""
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording and what its name says of it.
-
-    Attributes:
-        id: path below the corpus's root without the ending, with ``/``; unique in the corpus.
-        path: the file; None where the waveform is generated.
-        emotion, speaker, gender, content: class indices in the corpus's own order.
-        details: what else the name says (intensity, repetition, take).
-    """
-
-    id: str
-    path: Path | None
-    emotion: int
-    speaker: int
-    gender: int
-    content: int
-    details: Mapping[str, str | int] = field(default_factory=dict)
-
-    def label(self, attribute: str) -> int:
-        """Class index of one of :data:`psegan.speech.batch.ATTRIBUTES`."""
-        if attribute not in ATTRIBUTES:
-            raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
-        return int(getattr(self, attribute))
-
-
-def read_utterance(utterance: Utterance) -> Tensor:
-    """The recording as mono float32 ``(T,)`` at 16 kHz; see :func:`psegan.speech.audio.read_audio` for its errors."""
-    assert utterance.path is not None, "a generated utterance has no file"
-    return read_audio(utterance.path)
-
-
-class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
-    """Waveforms of a list of utterances, whole or as a random crop.
-
-    Args:
-        utterances: which, in this order.
-        load: gives an utterance's waveform ``(T,)`` at 16 kHz.
-        crop_samples: longest waveform; a longer one is cropped at a place drawn from (seed, epoch, index).
-        crop_draws: places that are drawn; the one with the most energy is taken.
-        seed: of the crops.
-        cache: holds decoded waveforms by id after the first read; None reads every time.
-
-    Items are keyed by ``(epoch, index)``, as :class:`datamodules.sampling.EpochSampler` yields them, or by a plain
-    index, which means epoch 0.
-    """
-
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        load: Callable[[Utterance], Tensor] = read_utterance,
-        crop_samples: int | None = None,
-        seed: int = 0,
-        cache: dict[str, Tensor] | None = None,
-        crop_draws: int = 1,
-    ) -> None:
-        self.utterances = list(utterances)
-        self.load = load
-        self.crop_samples = crop_samples
-        self.crop_draws = crop_draws
-        self.seed = seed
-        self.cache = cache
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Utterance]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        utterance = self.utterances[index]
-        waveform = self.waveform(utterance)
-        room = len(waveform) - (self.crop_samples or len(waveform))
-        if room > 0:
-            generator = seeded("crop", self.seed, epoch, index)
-            starts = torch.randint(room + 1, (self.crop_draws,), generator=generator).tolist()
-            crops = [waveform[start : start + len(waveform) - room] for start in starts]
-            waveform = max(crops, key=lambda crop: float(crop.square().sum())) if len(crops) > 1 else crops[0]
-        return waveform, utterance
-
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[Any]:
-        """Several items; in a worker process, an error of the user's comes as an item, see :class:`SpeechLoader`."""
-        try:
-            return [self[key] for key in keys]
-        except PseganError as error:
-            if get_worker_info() is None:
-                raise
-            return [error]
-
-    def waveform(self, utterance: Utterance) -> Tensor:
-        """The whole waveform ``(T,)``."""
-        if self.cache is None:
-            return self.load(utterance)
-        if utterance.id not in self.cache:
-            self.cache[utterance.id] = self.load(utterance)
-        return self.cache[utterance.id]
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Makes a :class:`psegan.speech.batch.SpeechBatch` of a dataset's items.
-
-    Attributes:
-        samples: pad every batch to exactly this length; None pads to the longest of the batch.
-    """
-
-    samples: int | None = None
-
-    def __call__(self, items: Sequence[Any]) -> "SpeechBatch | PseganError":
-        """The batch; in a worker process, an error of the user's instead, see :class:`SpeechLoader`."""
-        if isinstance(items[0], PseganError):
-            return items[0]
-        try:
-            return self.collate(items)
-        except PseganError as error:
-            if get_worker_info() is None:
-                raise
-            return error
-
-    def collate(self, items: Sequence[tuple[Tensor, Utterance]]) -> SpeechBatch:
-        """Waveforms and utterances → batch."""
-        waveforms, utterances = zip(*items, strict=True)
-        for waveform, utterance in items:
-            if self.samples is not None and len(waveform) > self.samples:
-                raise PseganError(
-                    f"{utterance.path or utterance.id}: lasts {len(waveform) / SAMPLE_RATE:.2f} s, more than "
-                    f"pad_seconds ({self.samples / SAMPLE_RATE:g}); raise pad_seconds or set it to null"
-                )
-        padded, length = pad_waveforms(waveforms, self.samples or 0)
-        labels = {name: torch.tensor([u.label(name) for u in utterances]) for name in ATTRIBUTES}
-        return SpeechBatch(padded, length, **labels, id=tuple(u.id for u in utterances))
-
-
-class SpeechLoader(DataLoader[Any]):
-    """A DataLoader whose workers' PseganErrors arrive as they are, not wrapped in the worker's traceback."""
-
-    def __iter__(self) -> Iterator[SpeechBatch]:  # type: ignore[override]
-        batches = super().__iter__()
-        for batch in batches:
-            if isinstance(batch, PseganError):
-                if self.num_workers:  # the traceback would keep them waiting for work
-                    batches._shutdown_workers()  # type: ignore[attr-defined]
-                    self._iterator = None
-                raise batch
-            yield batch
+"""Lightning's stage → subsets that it reads."""
 
 
 class CorpusDataModule(LightningDataModule):
-    """A corpus, its split and its loaders. Subclasses state the class-level facts and how ids are read.
+    """A corpus, its split and its loaders. A subclass states the class names and finds the utterances.
 
-    Training loaders shuffle and crop; all other loaders give whole utterances in the order of their ids. Draws are
-    functions of (seed, epoch, index), see :mod:`datamodules.sampling`; train with
-    ``Trainer(use_distributed_sampler=False)``, since the sampler shares the utterances out itself. Where training has
-    more than one batch, the last incomplete one is left out, so that batch norm never sees a batch of one.
+    Training loaders shuffle and crop; all other loaders give whole utterances in the order of their ids. Every draw is a
+    function of (seed, epoch, index), see :mod:`datamodules.sampling`. The sampler itself divides the utterances among
+    the processes, so train with ``Trainer(use_distributed_sampler=False)``. If training has more than one batch, the last
+    incomplete one is left out, so that batch norm never sees a batch of one utterance.
 
     Args:
-        split: ``paper`` (speakers shared) or ``speaker-disjoint``.
+        split: ``paper`` (all subsets share their speakers) or ``speaker-disjoint``.
         fold: of ``speaker-disjoint``, from 0.
-        speakers: whose speakers to learn from, of ``speaker-disjoint`` only: ``protector`` and ``attacker`` are disjoint
-            and share one test set, ``all`` is everybody outside of that, see
-            :func:`datamodules.splits.speaker_subsets`.
-        split_seed: of the split; apart from ``seed``, so that runs of several seeds share their test set.
+        speakers: which speakers to train on, in ``speaker-disjoint`` only: ``all``, or those of the ``protector`` or of
+            the ``attacker``, which are disjoint and have one test set; see :func:`datamodules.splits.speaker_subsets`.
+        split_seed: of the split; separate from ``seed``, so that runs with several seeds have the same test set.
         seed: of the order and the crops; the command line sets it to ``seed_everything``.
         batch_size: utterances in a training batch (per process).
         eval_batch_size: utterances in any other batch.
         crop_seconds: longest training utterance, in seconds; None trains on whole utterances.
-        crop_draws: random places of a crop, of which the loudest is taken: recordings begin and end in silence.
-        pad_seconds: pad every utterance of every subset to this length, in seconds (the article's 16.7);
-            crop_seconds must be None then.
+        crop_draws: number of random crops of which the one with the most energy is taken, because recordings begin and
+            end in silence.
+        pad_seconds: pad every utterance of every subset to this length, in seconds (16.7 in the article); crop_seconds
+            must be None then.
         num_workers: processes that read; 0 reads in the main process.
         in_memory: keep decoded waveforms after the first read.
 
@@ -216,9 +69,9 @@ class CorpusDataModule(LightningDataModule):
     genders: tuple[str, ...] = ("male", "female")
     contents: tuple[str, ...]
     paper_sizes: Mapping[str, int]
-    """Utterances of two subsets of the split ``paper``; the third gets the rest."""
+    """Subset → number of utterances in the split ``paper``, for two subsets; the third gets the rest."""
     locked: ClassVar[frozenset[str]] = frozenset()
-    """Ids of byte-identical recordings, kept together by the split ``paper``."""
+    """Ids of byte-identical recordings, which the split ``paper`` keeps in one subset."""
 
     def __init__(
         self,
@@ -268,7 +121,7 @@ class CorpusDataModule(LightningDataModule):
         self.num_workers = num_workers
         self._cache: dict[str, Tensor] | None = {} if in_memory else None
         self._utterances: list[Utterance] | None = None
-        self._parts: dict[str, list[Utterance]] | None = None
+        self._subsets: dict[str, list[Utterance]] | None = None
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -292,19 +145,19 @@ class CorpusDataModule(LightningDataModule):
 
     @property
     def members(self) -> "tuple[CorpusDataModule, ...]":
-        """The corpora that this one consists of: itself, but for a joint one."""
+        """The corpora that a joint corpus consists of; any other corpus is its own only member."""
         return (self,)
 
     @property
     def training_speakers(self) -> tuple[str, ...]:
-        """Names of the speakers of the training and the validation set: what a run of this split has learnt from."""
-        parts = self._all_parts()
-        known = {utterance.speaker for subset in ("train", "validation") for utterance in parts[subset]}
+        """Names of the speakers of the training and the validation set."""
+        subsets = self._all_subsets()
+        known = {utterance.speaker for utterance in (*subsets["train"], *subsets["validation"])}
         return tuple(self.speakers[speaker] for speaker in sorted(known))
 
     @property
     def where(self) -> str:
-        """What error messages call the corpus: its folder, where it has one."""
+        """What error messages name: the corpus's folder, or the corpus itself where it has none."""
         return self.corpus
 
     @abstractmethod
@@ -315,12 +168,8 @@ class CorpusDataModule(LightningDataModule):
     def folds(self) -> list[tuple[int, ...]]:
         """Speakers of each fold of ``speaker-disjoint``."""
 
-    def published_ids(self) -> list[str]:
-        """Ids of the complete corpus, which the split ``paper`` needs; by default what is there."""
-        return [utterance.id for utterance in self.utterances()]
-
     def loader(self) -> Callable[[Utterance], Tensor]:
-        """What gives an utterance's waveform; it travels to worker processes."""
+        """A function from an utterance to its waveform ``(T,)``; worker processes receive a copy of it."""
         return read_utterance
 
     def utterances(self) -> list[Utterance]:
@@ -337,46 +186,42 @@ class CorpusDataModule(LightningDataModule):
         """Utterances of ``train``, ``validation`` or ``test``, sorted by id.
 
         Raises:
-            PseganError: the split cannot be formed from what is there, or leaves a class or a part empty.
+            PseganError: the split cannot be formed from the recordings that there are, or leaves this subset empty or a
+                class without training utterances.
         """
         if subset not in SUBSETS:
             raise ValueError(f"unknown subset {subset!r}: one of {', '.join(SUBSETS)}")
-        part = self._all_parts()[subset]
-        if not part:
+        found = self._all_subsets()[subset]
+        if not found:
             raise self._unusable(subset, "is empty")
-        return list(part)
+        return list(found)
 
-    def _all_parts(self) -> dict[str, list[Utterance]]:
+    def _all_subsets(self) -> dict[str, list[Utterance]]:
         """Subset → utterances, sorted by id; formed once."""
-        if self._parts is None:
+        if self._subsets is None:
             self._require_fold()
-            parts = self.share_out(self.utterances())
-            self.check_parts(parts)
-            self._parts = parts
-        return self._parts
+            subsets = self.form_subsets(self.utterances())
+            self.check_subsets(subsets)
+            self._subsets = subsets
+        return self._subsets
 
-    def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        """Subset → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_parts`."""
-        if self.split == "speaker-disjoint":
-            return self._share_out_speakers(utterances)
-        self._require_complete(utterances)
-        counts = len(self.speakers), len(self.emotions)
-        return even_split(utterances, self.paper_sizes, self.split_seed, *counts, locked=self.locked)
-
-    def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
-        """Raise :class:`PseganError` if something could not be trained or tested on these parts."""
-        self._require_emotions(parts["train"])
-        for subset, part in parts.items():
-            if not part:
-                raise self._unusable(subset, "is empty")
-
-    def _share_out_speakers(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        """Split ``speaker-disjoint``. Speakers are drawn by name: an index means another one in another corpus."""
-        name = self.speakers
+    def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+        """Subset → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_subsets`."""
+        if self.split == "paper":
+            counts = len(self.speakers), len(self.emotions)
+            return even_split(utterances, self.paper_sizes, self.split_seed, *counts, locked=self.locked)
+        name = self.speakers  # speakers are drawn by name, since their indices differ between corpora
         folds = [[name[speaker] for speaker in fold] for fold in self.folds()]
         genders = {name[utterance.speaker]: utterance.gender for utterance in utterances}
         speakers = speaker_subsets(folds, self.fold, self.role, genders, self.split_seed)
         return {subset: [u for u in utterances if name[u.speaker] in speakers[subset]] for subset in SUBSETS}
+
+    def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
+        """Raise :class:`PseganError` if nothing could be trained or tested on these subsets."""
+        self._require_emotions(subsets["train"])
+        for subset, utterances in subsets.items():
+            if not utterances:
+                raise self._unusable(subset, "is empty")
 
     def _require_fold(self) -> None:
         n_folds = self.n_folds
@@ -396,39 +241,24 @@ class CorpusDataModule(LightningDataModule):
             raise self._unusable("train", f"has no utterance of emotion {', '.join(absent)}")
 
     def _unusable(self, subset: str, problem: str) -> PseganError:
-        """The error of a part of the split that cannot be used."""
-        part = "training" if subset == "train" else subset
-        fold = f", fold {self.fold}" if self.split == "speaker-disjoint" else ""
-        whose = "" if self.role == "all" else f", speakers of the {self.role}"
-        closing = "," if fold else ""
-        return PseganError(
-            f"{self.where}: the {part} set of split '{self.split}'{fold}{whose}{closing} {problem}; "
-            "complete the corpus or choose another split or fold"
-        )
-
-    def _require_complete(self, utterances: Sequence[Utterance]) -> None:
-        published, present = self.published_ids(), {utterance.id for utterance in utterances}
-        missing = [name for name in published if name not in present]
-        extra = sorted(present.difference(published))
-        if missing or extra:
-            what = f"{len(missing)} are missing ({missing[0]} first)" if missing else f"{extra[0]} is not one of them"
-            raise PseganError(
-                f"{self.where}: split 'paper' needs exactly the {len(published)} published recordings of {self.title}, "
-                f"but {what}; see `psegan data check {self.corpus} --root ...`, or use split 'speaker-disjoint'"
-            )
+        """The error of a subset that nothing can be trained or tested on."""
+        name = f"the {'training' if subset == 'train' else subset} set of split '{self.split}'"
+        if self.split == "speaker-disjoint":
+            name += f", fold {self.fold}" + (f", speakers of the {self.role}" if self.role != "all" else "") + ","
+        return PseganError(f"{self.where}: {name} {problem}; complete the corpus or choose another split or fold")
 
     def setup(self, stage: str | None = None) -> None:
-        """Form the split, so that a wrong corpus is told of before training starts.
+        """Form the split, so that errors in the corpus are reported before training starts.
 
         Args:
-            stage: Lightning's ``fit``, ``validate``, ``test`` or ``predict``; the parts it needs must not be empty.
+            stage: Lightning's ``fit``, ``validate``, ``test`` or ``predict``; the subsets it needs must not be empty.
         """
-        self._all_parts()
-        for part in NEEDED.get(stage or "", ()):
-            self.split_utterances(part)
+        self._all_subsets()
+        for subset in NEEDED.get(stage or "", ()):
+            self.split_utterances(subset)
 
     def dataset(self, utterances: Sequence[Utterance], train: bool = False) -> SpeechDataset:
-        """A dataset of these utterances: cropped as in training, or whole."""
+        """A dataset of these utterances, cropped as for training or whole."""
         crop = round(self.crop_seconds * SAMPLE_RATE) if train and self.crop_seconds is not None else None
         return SpeechDataset(utterances, self.loader(), crop, self.seed, self._cache, self.crop_draws)
 
@@ -449,7 +279,7 @@ class CorpusDataModule(LightningDataModule):
         return self.test_dataloader()
 
     def eval_dataloader(self, utterances: Sequence[Utterance]) -> SpeechLoader:
-        """Whole utterances of any list, in its order; under DDP each once, see :class:`EpochSampler`."""
+        """Whole utterances in the given order; under DDP each is read by one process, see :class:`EpochSampler`."""
         return self._dataloader(self.dataset(utterances), self.eval_batch_size, train=False)
 
     def _dataloader(self, dataset: SpeechDataset, batch_size: int, train: bool) -> SpeechLoader:
@@ -460,11 +290,11 @@ class CorpusDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             drop_last=train and len(sampler) > batch_size,
-            collate_fn=Collate(samples),
+            collate_fn=partial(collate, samples=samples),
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,  # or each epoch would read all files again
+            persistent_workers=self.num_workers > 0,  # they keep the waveforms that they have read
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # or a loader would draw from the global generator
+            generator=torch.Generator().manual_seed(self.seed),  # keeps the loader off the global one
         )
 
 
@@ -477,7 +307,7 @@ class FolderDataModule(CorpusDataModule):
     """
 
     download: ClassVar[str]
-    """What to download, for messages."""
+    """The archive and where it is published, for messages."""
     layout: ClassVar[str]
     """Where recordings lie below the root, for messages."""
     pattern: ClassVar[str]
@@ -494,10 +324,10 @@ class FolderDataModule(CorpusDataModule):
     @classmethod
     @abstractmethod
     def parse(cls, id: str, path: Path | None = None) -> Utterance:
-        """Labels from an id.
+        """Read the labels from an id.
 
         Raises:
-            PseganError: the name is not of the corpus; the message names the file and what is expected.
+            PseganError: the corpus has no such name; the message names the file and the form that is expected.
         """
 
     @classmethod
@@ -507,15 +337,15 @@ class FolderDataModule(CorpusDataModule):
 
     @classmethod
     def candidate_roots(cls, root: Path) -> list[Path]:
-        """Where the published tree may start, seen from the folder that the user named; first match wins."""
+        """Folders that may hold the published tree when the user names ``root``; the first that does is taken."""
         return [root]
 
     @classmethod
     def files(cls, root: str | Path) -> list[tuple[str, Path]]:
-        """Ids and audio files below ``root``, in the order of their ids; names are not looked into.
+        """Ids and audio files below ``root``, in the order of their ids, whether or not their names can be parsed.
 
         Raises:
-            PseganError: there is no such folder, or it holds none or another corpus.
+            PseganError: there is no such folder, or it holds no recordings or another corpus.
         """
         root = Path(root)
         get = f"download {cls.download} with `psegan data download {cls.corpus} --root {root}`"
@@ -542,9 +372,9 @@ class FolderDataModule(CorpusDataModule):
 
     @classmethod
     def scan(cls, root: str | Path) -> tuple[list[Utterance], list[PseganError]]:
-        """All utterances below ``root``, sorted by id, and one error for each file that cannot be one.
+        """All utterances below ``root``, sorted by id, and one error for every other audio file.
 
-        A recording present both as WAV and as FLAC is an error: nothing says which is meant.
+        A recording that is there both as WAV and as FLAC is an error, because either could be the right one.
         """
         utterances: dict[str, Utterance] = {}
         problems = []
@@ -558,8 +388,21 @@ class FolderDataModule(CorpusDataModule):
                 problems.append(error)
         return list(utterances.values()), problems
 
-    def published_ids(self) -> list[str]:
-        return self.complete_ids()
+    def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+        if self.split == "paper":
+            self._require_complete(utterances)
+        return super().form_subsets(utterances)
+
+    def _require_complete(self, utterances: Sequence[Utterance]) -> None:
+        published, present = self.complete_ids(), {utterance.id for utterance in utterances}
+        missing = [name for name in published if name not in present]
+        extra = sorted(present.difference(published))
+        if missing or extra:
+            what = f"{len(missing)} are missing ({missing[0]} first)" if missing else f"{extra[0]} is not one of them"
+            raise PseganError(
+                f"{self.where}: split 'paper' needs exactly the {len(published)} published recordings of {self.title}, "
+                f"but {what}; see `psegan data check {self.corpus} --root ...`, or use split 'speaker-disjoint'"
+            )
 
     def find_utterances(self) -> list[Utterance]:
         utterances, problems = self.scan(self.root)
@@ -569,14 +412,9 @@ class FolderDataModule(CorpusDataModule):
 
 
 def _looks_like(root: Path, most: int = 5000) -> str | None:
-    """The corpus whose file names occur below ``root``, if any."""
-    names: Iterable[Path] = root.rglob("*")
-    for _, path in zip(range(most), names, strict=False):
-        if path.suffix.lower() in AUDIO_SUFFIXES:
-            for corpus, pattern in NAME_PATTERNS.items():
-                if pattern.fullmatch(path.stem):
-                    return corpus
-    return None
+    """The corpus whose file names occur among the first ``most`` files below ``root``, if any."""
+    names = [path.stem for path in islice(root.rglob("*"), most) if path.suffix.lower() in AUDIO_SUFFIXES]
+    return next((corpus for name in names for corpus, p in NAME_PATTERNS.items() if p.fullmatch(name)), None)
 
 
 def _alternatives(names: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from datamodules.base import FolderDataModule, Utterance
-from datamodules.emodb_names import published_names
 from psegan.common.errors import PseganError
 
 EMOTION_LETTERS = "WLEAFTN"
@@ -65,7 +64,7 @@ class EmoDBDataModule(FolderDataModule):
 
     @classmethod
     def complete_ids(cls) -> list[str]:
-        return [f"wav/{name}" for name in published_names()]
+        return [f"wav/{name}" for name in Path(__file__).with_name("emodb_names.txt").read_text().split()]
 
     def folds(self) -> list[tuple[int, ...]]:
         return [(speaker,) for speaker in range(len(self.speakers))]

@@ -73,7 +73,7 @@ class JointDataModule(CorpusDataModule):
     def find_utterances(self) -> list[Utterance]:
         return [self._own(member, utterance) for member in self.corpora for utterance in member.utterances()]
 
-    def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         parts: dict[str, list[Utterance]] = {subset: [] for subset in SUBSETS}
         for member in self.corpora:
             for subset, part in parts.items():

@@ -174,21 +174,21 @@ class ManifestDataModule(CorpusDataModule):
         folds = balanced_folds(self._gender_of, self._folds_wanted, self.split_seed)
         return [tuple(sorted(index[speaker] for speaker in fold)) for fold in folds]
 
-    def share_out(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         if self.split == "speaker-disjoint":
-            return super().share_out(utterances)
+            return super().form_subsets(utterances)
         return {subset: [u for u in utterances if self._rows[u.id].cells["split"] == subset] for subset in SUBSETS}
 
-    def check_parts(self, parts: Mapping[str, Sequence[Utterance]]) -> None:
+    def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
         """Refuse classes of one side only. A part may be empty until it is asked for."""
-        train = parts["train"]
+        train = subsets["train"]
         if not train:
             return
         for attribute in ("emotion", "gender", "content"):
             for subset in ("validation", "test"):
-                self._require_known(attribute, subset, parts[subset], "training", train)
-            if self.split == "manifest" and parts["test"] and attribute not in self._named:
-                self._require_known(attribute, "training", train, "test", parts["test"])
+                self._require_known(attribute, subset, subsets[subset], "training", train)
+            if self.split == "manifest" and subsets["test"] and attribute not in self._named:
+                self._require_known(attribute, "training", train, "test", subsets["test"])
         self._require_emotions(train)
 
     def _require_known(

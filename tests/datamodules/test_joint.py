@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from datamodules import EmoDBDataModule, JointDataModule, RAVDESSDataModule
+from datamodules import EmoDBDataModule, JointDataModule, RAVDESSDataModule, SpeechDataset
 from datamodules.splits import SUBSETS
 from psegan.common.errors import PseganError
 
@@ -84,8 +84,6 @@ def test_what_is_no_joint_corpus(corpora, message):
 
 
 def test_the_loudest_of_several_crops_is_taken(root):
-    from datamodules.base import SpeechDataset
-
     waveform = torch.cat([torch.zeros(8_000), torch.ones(2_000), torch.zeros(8_000)])
     utterances = JointDataModule(root=root).utterances()[:1]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from datamodules.manifest import read_manifest
+from datamodules import EmoDBDataModule, read_manifest
 from psegan.common.errors import PseganError
 from psegan.data.command import add_arguments, main
 
@@ -240,10 +240,9 @@ def test_network_failures(server, tmp_path):
 @pytest.fixture
 def emodb(tmp_path) -> Path:
     """All 535 names with short noise."""
-    names = (Path(__file__).parents[1] / "datamodules" / "emodb_names.txt").read_text().split()
     (tmp_path / "wav").mkdir()
-    for number, name in enumerate(names):
-        (tmp_path / "wav" / f"{name}.wav").write_bytes(audio(0.01, seed=number))
+    for number, id in enumerate(EmoDBDataModule.complete_ids()):
+        (tmp_path / f"{id}.wav").write_bytes(audio(0.01, seed=number))
     return tmp_path
 
 
@@ -344,13 +343,13 @@ def test_protect_writes_a_corpus(overlay, tmp_path, capsys):
     assert run(*words) == 0, "complete"
 
 
-def test_protect_takes_all_parts_unless_told_otherwise(overlay, tmp_path):
+def test_protect_takes_all_parts_by_default(overlay, tmp_path):
     run("protect", "--corpus", overlay, "--protector", "Identity", "--out", tmp_path / "out", "--workers", 1)
     splits = [row["split"] for row in read_manifest(tmp_path / "out" / "manifest.csv")]
     assert splits == ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
 
 
-def test_protect_finds_the_corpus_where_it_is_told(emodb, tmp_path):
+def test_protect_reads_the_corpus_in_data_root(emodb, tmp_path):
     overlay = tmp_path / "emodb.yaml"
     overlay.write_text("data: {class_path: datamodules.EmoDBDataModule, init_args: {root: nowhere}}\n")
     words = ("protect", "--corpus", overlay, "--protector", "Identity", "--split", "validation", "--workers", 1)
