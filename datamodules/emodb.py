@@ -15,11 +15,11 @@ EXPECTED = "speaker, text, emotion, take, e.g. 03a01Fa"
 class EmoDBDataModule(FolderDataModule):
     """Ten actors speak ten German sentences in seven emotions: 535 recordings, 16 kHz WAV (or copies as FLAC).
 
-    The root holds ``wav``, or is that folder. Split ``paper``: 100 train (10 of each speaker, 14 or 15 of each
-    emotion), 35 validation (5 of each emotion), 400 test. Split ``speaker-disjoint``: leave one speaker out; in
-    fold k the k-th speaker is tested and the next one validates. Speaker 08 has no disgust, so that fold 1 tests
-    without it.
-    Arguments: see :class:`datamodules.base.FolderDataModule`.
+    The root holds the folder ``wav``, or is that folder. Split ``paper``: 100 utterances to train (10 of each speaker,
+    14 or 15 of each emotion), 35 for validation (5 of each emotion) and 400 to test. Split ``speaker-disjoint``: one
+    fold a speaker; in fold k the k-th speaker is the test set and the next one the validation set. Speaker 08 never
+    speaks with disgust, so the test set of fold 1 lacks it. Arguments: see
+    :class:`datamodules.base.FolderDataModule`.
     """
 
     corpus = "emodb"

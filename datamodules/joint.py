@@ -1,7 +1,8 @@
-"""Several corpora as one, for what wants speech rather than labels: a vocoder."""
+"""Several corpora as one, for networks that need speech rather than labels, such as a vocoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,20 @@ PUBLISHED: dict[str, type[FolderDataModule]] = {"ravdess": RAVDESSDataModule, "e
 
 
 class JointDataModule(CorpusDataModule):
-    """Published corpora side by side, each in its own split of the same kind; ids and classes begin with a corpus's name.
+    """Several published corpora as one. Ids and class names begin with the name of their corpus.
 
-    Training parts are joined to one training part, and so on. A class of one corpus is none of another's, even where
-    both are called "angry"; gender alone is common.
+    Each corpus is split by itself, and its training set becomes part of the common training set, and so on. Classes are
+    kept apart, even where both corpora call them "angry"; only the genders are common.
 
     Args:
         root: folder that holds the corpora in folders of their names.
         corpora: two or more of ``ravdess`` and ``emodb``.
-        repeats: corpus → how often an epoch of training goes through it, 1 where none is given; a small corpus is
-            otherwise hardly heard beside a large one.
+        repeats: corpus → number of times that a training epoch goes through it, by default 1; with more, a small corpus
+            has more weight beside a large one.
         kwargs: see :class:`CorpusDataModule`.
 
     Raises:
-        PseganError: fewer than two corpora, one of them twice, an unknown one, or no positive number of repeats.
+        PseganError: there are fewer than two corpora, one is named twice or unknown, or a number of repeats is below 1.
     """
 
     title = "the joint corpus"
@@ -74,11 +75,17 @@ class JointDataModule(CorpusDataModule):
         return [self._own(member, utterance) for member in self.corpora for utterance in member.utterances()]
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        parts: dict[str, list[Utterance]] = {subset: [] for subset in SUBSETS}
-        for member in self.corpora:
-            for subset, part in parts.items():
-                part += [self._own(member, utterance) for utterance in member.split_utterances(subset)]
-        return {subset: sorted(part, key=lambda utterance: utterance.id) for subset, part in parts.items()}
+        return {
+            subset: sorted(
+                (
+                    self._own(member, utterance)
+                    for member in self.corpora
+                    for utterance in member.split_utterances(subset)
+                ),
+                key=lambda utterance: utterance.id,
+            )
+            for subset in SUBSETS
+        }
 
     def train_dataloader(self) -> SpeechLoader:
         """Shuffled crops of the training set, other crops in each repeat."""
@@ -94,36 +101,21 @@ class JointDataModule(CorpusDataModule):
         raise NotImplementedError("each corpus has folds of its own")
 
     def loader(self) -> Callable[[Utterance], Tensor]:
-        return Load({member.corpus: member.loader() for member in self.corpora})
+        return partial(_load, {member.corpus: member.loader() for member in self.corpora})
 
     def _joined(self, attribute: str) -> tuple[str, ...]:
         return tuple(f"{member.corpus}/{name}" for member in self.corpora for name in member.classes[attribute])
 
     def _own(self, member: CorpusDataModule, utterance: Utterance) -> Utterance:
-        def index(attribute: str) -> int:
+        """The utterance with the id and the class indices of the joint corpus."""
+        labels: dict[str, Any] = {}
+        for attribute, names in self.classes.items():
             name = member.classes[attribute][utterance.label(attribute)]
-            return self.classes[attribute].index(f"{member.corpus}/{name}")
-
-        return replace(
-            utterance,
-            id=f"{member.corpus}/{utterance.id}",
-            emotion=index("emotion"),
-            speaker=index("speaker"),
-            gender=self.genders.index(member.genders[utterance.gender]),
-            content=index("content"),
-        )
+            labels[attribute] = names.index(name if attribute == "gender" else f"{member.corpus}/{name}")
+        return replace(utterance, id=f"{member.corpus}/{utterance.id}", **labels)
 
 
-class Load:
-    """Gives an utterance's waveform by the loader of its corpus; travels to worker processes.
-
-    Args:
-        loaders: name of a corpus → its loader.
-    """
-
-    def __init__(self, loaders: dict[str, Callable[[Utterance], Tensor]]) -> None:
-        self.loaders = loaders
-
-    def __call__(self, utterance: Utterance) -> Tensor:
-        corpus, _, id = utterance.id.partition("/")
-        return self.loaders[corpus](replace(utterance, id=id))
+def _load(loaders: Mapping[str, Callable[[Utterance], Tensor]], utterance: Utterance) -> Tensor:
+    """The waveform, from the loader of the utterance's corpus."""
+    corpus, _, id = utterance.id.partition("/")
+    return loaders[corpus](replace(utterance, id=id))

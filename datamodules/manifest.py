@@ -1,4 +1,4 @@
-"""Corpora that a list of recordings and labels describes: protected corpora, and any corpus that a user brings.
+"""Corpora described by a manifest, a list of recordings and labels: protected corpora, and any corpus of a user's own.
 
 The format is documented in docs/corpora.md.
 """
@@ -27,11 +27,11 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Row:
-    """An utterance's row, and where it stands.
+    """One row of a manifest.
 
     Attributes:
         manifest: the file.
-        line: in the file, from 1.
+        line: number of the row's line in the file, from 1.
         cells: column → text.
     """
 
@@ -44,6 +44,10 @@ class Row:
         """The recording."""
         return self.manifest.parent / self.cells["path"]
 
+    def label(self, attribute: str) -> str:
+        """Name of the class, which is :data:`UNKNOWN` where the manifest lacks the column."""
+        return self.cells.get(attribute, UNKNOWN)
+
     def error(self, problem: str) -> PseganError:
         """An error that names the row."""
         path = self.cells.get("path", "")
@@ -52,17 +56,17 @@ class Row:
 
 
 def read_manifest(path: str | Path) -> list[dict[str, str]]:
-    """Rows of a manifest, one an utterance, in the file's order.
+    """Read the rows of a manifest, one for each utterance, in the file's order.
 
-    All rows have the same columns, ``id`` among them. Blanks at the ends of a cell are dropped. Whether the recordings
-    are there is not looked at.
+    All rows have the same columns, and ``id`` is one of them. Blanks at the ends of a cell are dropped. The recordings
+    themselves are not looked for.
 
     Args:
         path: ends in ``.csv`` (a header, then rows; commas, UTF-8) or ``.jsonl`` (an object a line, UTF-8).
 
     Raises:
-        PseganError: the file is missing or no manifest, lacks a column or a value, names an id or a recording twice, or
-            has rows with a split beside rows without one.
+        PseganError: the file is missing or not a manifest, lacks a column or a value, names an id or a recording twice,
+            or gives a split for some rows only.
     """
     rows = _read_rows(Path(path))
     _check_together(rows)
@@ -70,14 +74,15 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str | int | float | None]]) -> None:
-    """Write rows atomically, as CSV or JSON Lines by the ending, so that :func:`read_manifest` gives their text again.
+    """Write rows atomically, in the format that :func:`read_manifest` reads.
 
     Args:
         path: ends in ``.csv`` or ``.jsonl``.
-        rows: column → value; columns may be any, in the order in which they first occur. None is an empty cell.
+        rows: column → value, with any columns; a CSV file has them in the order in which they first occur. None becomes
+            an empty cell.
 
     Raises:
-        PseganError: the ending is another.
+        PseganError: the path has another ending.
     """
     path = Path(path)
     kind = _kind(path)
@@ -93,21 +98,21 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str | int | flo
 
 
 class ManifestDataModule(CorpusDataModule):
-    """A corpus that one or several manifests list; their format is described in docs/corpora.md.
+    """A corpus that one or several manifests list; docs/corpora.md describes their format.
 
-    Split ``manifest`` is the manifest's own column, and need not have all three parts: training needs ``train`` and
-    ``validation``, testing ``test``. Split ``speaker-disjoint`` shares out the speakers by ``split_seed`` to folds that
-    differ by at most one speaker, and by one speaker of each gender.
+    Split ``manifest`` is the column ``split``, which need not name all three subsets: training needs ``train`` and
+    ``validation``, testing needs ``test``. Split ``speaker-disjoint`` draws folds of speakers by ``split_seed``. The
+    sizes of the folds, and their numbers of each gender, differ by one speaker at most.
 
     Args:
-        manifest: path of a manifest. Several are one corpus, for example original and copy-synthesised speech: ids then
-            begin with the name of the manifest's folder.
+        manifest: path of a manifest. Several paths make one corpus, for example original and copy-synthesised speech;
+            ids then begin with the name of the manifest's folder.
         split: ``manifest`` or ``speaker-disjoint``.
         n_folds: of ``speaker-disjoint``, at least 3.
-        classes: attribute → names of its classes in the order of their indices. By default the names that occur, sorted;
-            give the training corpus's where a classifier is to be tested on another corpus. With them a test set
-            may lack a class.
-        name: of the corpus in results, by default the name of the manifest's folder.
+        classes: attribute → names of its classes in the order of their indices; by default the names that occur, sorted.
+            To test a classifier on another corpus, give the names of its training corpus; the test set may then lack
+            some of them.
+        name: of the corpus in results; by default the name of the manifest's folder.
         kwargs: see :class:`datamodules.base.CorpusDataModule`.
 
     Raises:
@@ -154,7 +159,7 @@ class ManifestDataModule(CorpusDataModule):
 
     @property
     def shares_speakers(self) -> bool:
-        """Whether all of the test set's speakers (without one, the validation set's) are in the training set."""
+        """Whether all speakers of the test set, or of the validation set if there is no test set, are trained on."""
         if self.split == "speaker-disjoint":
             return False
         speakers: dict[str, set[str]] = {subset: set() for subset in SUBSETS}
@@ -165,7 +170,7 @@ class ManifestDataModule(CorpusDataModule):
 
     def find_utterances(self) -> list[Utterance]:
         for row in self._rows.values():
-            if not _is_file(row.file):
+            if not os.path.isfile(row.file):  # noqa: PTH113 - Path.is_file raises if the name is too long
                 raise row.error(f"there is no file {row.file}; correct the path, which starts at the manifest's folder")
         return [self._utterance(row) for row in self._rows.values()]
 
@@ -180,37 +185,31 @@ class ManifestDataModule(CorpusDataModule):
         return {subset: [u for u in utterances if self._rows[u.id].cells["split"] == subset] for subset in SUBSETS}
 
     def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
-        """Refuse classes of one side only. A part may be empty until it is asked for."""
-        train = subsets["train"]
-        if not train:
+        """Refuse a class that occurs in one subset only. A subset may be empty until it is asked for."""
+        if not subsets["train"]:
             return
+        named = {"training": subsets["train"], "validation": subsets["validation"], "test": subsets["test"]}
         for attribute in ("emotion", "gender", "content"):
-            for subset in ("validation", "test"):
-                self._require_known(attribute, subset, subsets[subset], "training", train)
+            pairs = [("validation", "training"), ("test", "training")]
             if self.split == "manifest" and subsets["test"] and attribute not in self._named:
-                self._require_known(attribute, "training", train, "test", subsets["test"])
-        self._require_emotions(train)
-
-    def _require_known(
-        self, attribute: str, here: str, asked: Sequence[Utterance], there: str, known: Sequence[Utterance]
-    ) -> None:
-        classes = {utterance.label(attribute) for utterance in known}
-        for utterance in asked:
-            if utterance.label(attribute) not in classes:
-                name = self.classes[attribute][utterance.label(attribute)]
-                remedy = "correct the name or the split"
-                if there == "test":
-                    remedy += f", or if that is meant, state the names of {attribute} in classes"
-                raise self._rows[utterance.id].error(
-                    f"{attribute} '{name}' occurs in the {here} set, but not in the {there} set "
-                    f"of split '{self.split}'; {remedy}"
-                )
+                pairs.append(("training", "test"))
+            for here, there in pairs:
+                known = {utterance.label(attribute) for utterance in named[there]}
+                if lacking := [utterance for utterance in named[here] if utterance.label(attribute) not in known]:
+                    row, remedy = self._rows[lacking[0].id], "correct the name or the split"
+                    if there == "test":
+                        remedy += f", or if that is meant, state the names of {attribute} in classes"
+                    raise row.error(
+                        f"{attribute} '{row.label(attribute)}' occurs in the {here} set, but not in the {there} set "
+                        f"of split '{self.split}'; {remedy}"
+                    )
+        self._require_emotions(subsets["train"])
 
     def _find_classes(self, attribute: str) -> tuple[str, ...]:
-        """Names of an attribute's classes, in order; the given ones must cover the rows'."""
+        """Names of an attribute's classes in the order of their indices: the given names, or those that occur."""
         rows, names = self._rows.values(), self._named.get(attribute)
         if names is None:
-            return tuple(sorted({_label(row, attribute) for row in rows}))
+            return tuple(sorted({row.label(attribute) for row in rows}))
         for row in rows:
             if attribute not in row.cells:
                 raise PseganError(
@@ -223,20 +222,9 @@ class ManifestDataModule(CorpusDataModule):
         return names
 
     def _utterance(self, row: Row) -> Utterance:
-        labels = {attribute: self._indices[attribute][_label(row, attribute)] for attribute in ATTRIBUTES}
+        labels = {attribute: self._indices[attribute][row.label(attribute)] for attribute in ATTRIBUTES}
         details = {name: text for name, text in row.cells.items() if name not in KNOWN and text}
         return Utterance(id=row.cells["id"], path=row.file, **labels, details=details)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, for example a text where the path should be
-        return False
-
-
-def _label(row: Row, attribute: str) -> str:
-    return row.cells.get(attribute, UNKNOWN)
 
 
 def _check_classes(classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -249,10 +237,10 @@ def _check_classes(classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str,
 
 
 def _genders(rows: Iterable[Row]) -> dict[str, str]:
-    """Speaker → gender."""
+    """Speaker → gender; a speaker with two is refused."""
     genders: dict[str, str] = {}
     for row in rows:
-        speaker, gender = row.cells["speaker"], _label(row, "gender")
+        speaker, gender = row.cells["speaker"], row.label("gender")
         if genders.setdefault(speaker, gender) != gender:
             raise row.error(
                 f"speaker '{speaker}' is {gender} here and {genders[speaker]} in an earlier row; "
@@ -262,7 +250,7 @@ def _genders(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
-    """The rows of all manifests, with unique ids."""
+    """The rows of all manifests. With several, ids begin with the name of the manifest's folder."""
     rows: list[Row] = []
     for path in manifests:
         found = _read_rows(path)
@@ -279,7 +267,7 @@ def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """The rows of one manifest, each complete in itself."""
+    """The rows of one manifest, each with all columns; :func:`_check_together` compares them."""
     read = {".csv": _csv_rows, ".jsonl": _jsonl_rows}[_kind(path)]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -301,11 +289,12 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def _complete(row: Row, columns: Iterable[str]) -> Row:
-    """The row with all columns and an id."""
+    """The row with all columns and an id, checked."""
     cells = {name: row.cells.get(name, "") for name in columns}
     for name in ("path", *ATTRIBUTES):
         if cells.get(name) == "":
-            raise row.error(f"{name} is empty; fill it in, or remove the row" + _or_column(name))
+            column = "" if name in REQUIRED else f" or the whole column {name}"
+            raise row.error(f"{name} is empty; fill it in, or remove the row{column}")
     for name in KNOWN:
         if not cells.get(name, "").isprintable():
             raise row.error(f"{name} holds a line break or another unprintable character; remove it")
@@ -318,12 +307,8 @@ def _complete(row: Row, columns: Iterable[str]) -> Row:
     return Row(row.manifest, row.line, {**cells, "id": id})
 
 
-def _or_column(name: str) -> str:
-    return "" if name in REQUIRED else f" or the whole column {name}"
-
-
 def _check_together(rows: Sequence[Row]) -> None:
-    """What rows are to each other: no id and no recording twice, all with a split or none."""
+    """Check that no id and no recording occurs twice, and that all rows have a split or none has."""
     _refuse_twice(rows, lambda row: row.cells["id"], "id '{}'")
     _refuse_twice(rows, lambda row: os.path.normpath(row.file), "recording {}")
     with_split = [bool(row.cells.get("split")) for row in rows]

@@ -14,10 +14,10 @@ EXPECTED = "modality-channel-emotion-intensity-statement-repetition-actor, e.g. 
 class RAVDESSDataModule(FolderDataModule):
     """24 actors speak two statements in eight emotions: 1440 recordings, 48 kHz WAV (or copies as FLAC).
 
-    The root holds ``Actor_01`` to ``Actor_24``, or one folder ``Audio_Speech_Actors_01-24`` that does.
-    Split ``paper``: 1200 train, 120 validation, 120 test; the latter two with 5 utterances of each actor and 15 of each
-    emotion. Split ``speaker-disjoint``: 6 folds of two male and two female actors. Arguments:
-    see :class:`datamodules.base.FolderDataModule`.
+    The root holds ``Actor_01`` to ``Actor_24``, or one folder ``Audio_Speech_Actors_01-24`` that holds them.
+    Split ``paper``: 1200 utterances to train, 120 for validation and 120 to test; the validation and the test set have 5
+    utterances of each actor and 15 of each emotion. Split ``speaker-disjoint``: 6 folds of two male and two female
+    actors. Arguments: see :class:`datamodules.base.FolderDataModule`.
     """
 
     corpus = "ravdess"

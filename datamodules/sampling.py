@@ -1,6 +1,6 @@
-"""Random order and random crops without state: every draw is a function of (seed, epoch, index).
+"""The order of training. Every draw, here and of the crops, is a function of (seed, epoch, index) and has no state.
 
-A resumed run therefore sees what an uninterrupted one would have seen, whatever the number of workers.
+A run that is resumed therefore gets the batches of an uninterrupted one, with any number of workers.
 """
 
 from collections.abc import Iterator
@@ -22,22 +22,22 @@ def rank_and_world() -> tuple[int, int]:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Keys ``(epoch, index)`` of one epoch, so that a dataset can draw per epoch even in a worker process.
 
-    Lightning calls :meth:`set_epoch` on a loader's sampler before each training epoch, with the number of training
-    epochs already completed; after a resume from a checkpoint of a completed epoch that number goes on where it was.
-    It calls it for evaluation loaders too, to no effect: they don't shuffle and don't crop.
+    Before each training epoch Lightning calls :meth:`set_epoch` with the number of epochs that are complete, which a
+    checkpoint restores. It also calls it for evaluation loaders, where it changes nothing.
 
-    Under ``torch.distributed`` (with ``Trainer(use_distributed_sampler=False)``) each rank gets its share, taken from
-    one common order:
+    Under ``torch.distributed`` (with ``Trainer(use_distributed_sampler=False)``) the ranks divide one common order:
 
-    * shuffled (training): equal counts on every rank, or gradient averaging would hang; the remainder of the division
-      is left out, other utterances each epoch, and if there are fewer utterances than ranks, some are repeated;
-    * unshuffled (evaluation): every utterance exactly once, so counts may differ by one between ranks and metrics must
-      be gathered at the end of the epoch, not per batch. With fewer utterances than ranks, the last ranks get none.
+    * shuffled (training): every rank gets the same number of utterances, or gradient averaging would wait forever. The
+      remainder of the division is left out, different utterances in each epoch; if there are fewer utterances than
+      ranks, some are repeated.
+    * unshuffled (evaluation): every utterance is read exactly once. The numbers may differ by one between ranks, so
+      metrics must be gathered at the end of the epoch, not per batch. With fewer utterances than ranks, the last ranks
+      get none.
 
     Args:
-        n: utterances.
+        n: number of utterances.
         seed: of the order.
-        shuffle: a new order each epoch, or the given one.
+        shuffle: whether to draw a new order in each epoch; otherwise the given order stays.
     """
 
     def __init__(self, n: int, seed: int = 0, shuffle: bool = True) -> None:
@@ -47,7 +47,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -64,5 +64,4 @@ class EpochSampler(Sampler[tuple[int, int]]):
         else:
             order = list(range(self.n))
             positions = list(range(rank, self.n, world))
-        epoch = self.epoch
-        return iter([(epoch, order[position]) for position in positions])
+        return iter([(self.epoch, order[position]) for position in positions])

@@ -1,4 +1,4 @@
-"""An embedded corpus of synthetic voices, for demos and tests: no files, no download."""
+"""A corpus of synthetic voices for demos and tests, which needs no files and no download."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from psegan.common.random import stable_hash
 
 @dataclass(frozen=True)
 class Synthesiser:
-    """Gives an utterance's waveform ``(T,)``: a function of the corpus's seed and the utterance alone.
+    """Makes an utterance's waveform ``(T,)``, which depends only on the corpus's seed and the utterance.
 
     Attributes:
         seed: of the voices and the takes.
-        n_speakers: voices, which are spaced over the pitch range of their gender.
+        n_speakers: number of voices, which are spread over the pitch range of their gender.
     """
 
     seed: int
@@ -41,18 +41,18 @@ class Synthesiser:
 
 
 class SyntheticDataModule(CorpusDataModule):
-    """Source-filter voices (:mod:`datamodules.voices`) that are made when first read.
+    """Utterances of a source-filter synthesiser (:mod:`datamodules.voices`), made when they are first read.
 
-    Speakers differ by formants and fundamental, emotions by pitch level and range, energy, rate and tilt, contents by
-    their vowels and consonants; takes differ by jitter in all of these. Split ``paper``: an eighth each for validation
-    and test, even over speaker × emotion. Split ``speaker-disjoint``: folds of one male and one female voice.
+    Speakers differ in formants and fundamental frequency; emotions in pitch level, pitch range, energy, rate and
+    spectral tilt; contents in their vowels and consonants; takes by a little chance in all of these. Split ``paper``:
+    one eighth each for validation and test, even over speaker × emotion. Split ``speaker-disjoint``: folds of one male
+    and one female voice.
 
     Args:
-        n_speakers: even, 2 to 24; speakers 1, 3, ... are male.
-        n_contents: sentences, 1 to 6.
-        n_takes: of each speaker, emotion and sentence.
-        corpus_seed: another one gives other voices and takes; apart from ``seed``, so that a run repeated with another
-            seed sees the same corpus.
+        n_speakers: number of voices, even, 2 to 24; the first, third, ... are male.
+        n_contents: number of sentences, 1 to 6.
+        n_takes: number of utterances of each speaker, emotion and sentence.
+        corpus_seed: of the voices and takes; separate from ``seed``, so that runs with several seeds have one corpus.
         kwargs: see :class:`datamodules.base.CorpusDataModule`.
     """
 

@@ -1,7 +1,7 @@
 """A small source-filter synthesiser (Fant, Acoustic Theory of Speech Production, 1960; Klatt, JASA 67, 1980).
 
-A glottal source is shaped by five formant resonators that move from vowel to vowel. It is no substitute for speech: it
-lets every stage of a reproduction be tried without a corpus.
+Five resonators, the formants, filter a glottal source and move from vowel to vowel. This is no substitute for speech:
+it lets users try all commands without a corpus.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from scipy.signal import lfilter, sosfilt
 
 RATE = 16_000
 CONTROL = 160
-"""Samples between two settings of the formants (10 ms)."""
+"""Samples (10 ms) for which the formants stay the same."""
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,9 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker: fundamental in Hz, scale of all formants, offset of each, bandwidth factor, breath."""
+    """A speaker: fundamental frequency in Hz, and factors of all formants, of each formant, of the bandwidths and of the
+    breath noise.
+    """
 
     pitch: float
     scale: float
@@ -58,8 +60,8 @@ class Voice:
 
 @dataclass(frozen=True)
 class Manner:
-    """An emotion: pitch factor, pitch range in octaves, final slope in octaves, tremor in octaves, level in dB, rate,
-    pole of the source's low-pass (higher is darker), breath factor.
+    """An emotion: pitch factor; pitch range, slope over the sentence and tremor in octaves; level in dB; factor of the
+    rate; pole of the source's low-pass filter (higher is darker); factor of the breath noise.
     """
 
     pitch: float
@@ -90,7 +92,7 @@ def make_voice(female: bool, place: float, rng: np.random.Generator) -> Voice:
 
 
 def synthesise(voice: Voice, manner: Manner, sentence: str, rng: np.random.Generator) -> Floats:
-    """A sentence in a voice and a manner; takes differ by ``rng``.
+    """Speak a sentence in a voice and a manner; what differs between takes is drawn from ``rng``.
 
     Returns:
         Waveform ``(T,)`` at 16 kHz in [-1, 1], about one to two seconds.
@@ -101,7 +103,7 @@ def synthesise(voice: Voice, manner: Manner, sentence: str, rng: np.random.Gener
     samples = frames * CONTROL
     time = np.linspace(0, 1, frames)
 
-    # pitch: declination or rise over the sentence, accents, tremor, all with the take's own jitter
+    # pitch: a fall or rise over the sentence, accents and tremor, each varied by chance from take to take
     accents = np.sin(2 * np.pi * (rng.uniform(1.8, 2.6) * time + rng.uniform()))
     tremor = rng.normal(0, 1, frames)
     seconds = np.arange(frames) * CONTROL / RATE
@@ -171,7 +173,7 @@ def _plan(sentence: str, rate: float, rng: np.random.Generator) -> tuple[Floats,
 
 
 def _formants(source: Floats, targets: Floats, voice: Voice, rng: np.random.Generator) -> Floats:
-    """Filter by five resonators in cascade, set anew every 10 ms; each has unit gain at 0 Hz (Klatt, 1980)."""
+    """Filter by five resonators in cascade that change every 10 ms; each has unit gain at 0 Hz (Klatt, 1980)."""
     frames = len(targets)
     high = np.broadcast_to([3500.0, 4500.0], (frames, 2))
     centre = np.concatenate([targets, high], axis=1) * voice.scale * np.array(voice.offsets)
@@ -191,7 +193,7 @@ def _formants(source: Floats, targets: Floats, voice: Voice, rng: np.random.Gene
 
 
 def _burst(centre: float, width: float, samples: int, rng: np.random.Generator) -> Floats:
-    """Noise through one resonator, unit peak, fading."""
+    """Noise through one resonator, which swells and fades, with a peak of 1."""
     centre, radius = min(centre, 7500.0), np.exp(-np.pi * width / RATE)
     noise = lfilter([1.0], [1, -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2], rng.normal(0, 1, samples))
     shaped = noise * np.sin(np.linspace(0, np.pi, samples)) ** 0.5
