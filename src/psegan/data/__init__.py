@@ -1,1 +1,1 @@
-"""The command ``psegan data``: fetch a corpus, check it, protect it."""
+"""The command ``psegan data``: download a corpus, check it, protect it."""

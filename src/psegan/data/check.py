@@ -1,4 +1,4 @@
-"""``psegan data check``: what a corpus holds, and what is wrong with it."""
+"""``psegan data check``: count the recordings of a corpus and list what is wrong with them."""
 
 import hashlib
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import soundfile
 from tqdm import tqdm
 
@@ -16,42 +17,29 @@ if TYPE_CHECKING:
     from datamodules.base import FolderDataModule, Utterance
 
 SILENT = 1e-3
-"""A recording that never exceeds this amplitude (-60 dB of full scale) is silent; the quietest published one peaks at
-0.0045."""
+"""Peak amplitude below which a recording is silent (-60 dB of full scale); the quietest published one has 0.0045."""
 RATES = {"ravdess": (48_000, 16_000), "emodb": (16_000,)}
-"""Hz, as published and in the FLAC copies."""
+"""Sampling rates in Hz, as published and of the FLAC copies."""
 FORMATS = ("WAV", "WAVEX", "FLAC")
+KINDS = (
+    "missing", "unexpected", "unparsable", "unreadable", "empty", "not finite", "silent", "duplicated", "odd format",
+)  # fmt: skip
 SHOWN = 20
 """Entries of a list that are printed."""
 
 
 @dataclass
 class Findings:
-    """What a check found: for each kind of problem the files, and notes that are no problem."""
+    """What a check found: kind of problem → files, notes on what is no problem, and the formats."""
 
     seconds: float = 0.0
-    problems: dict[str, list[str]] = field(
-        default_factory=lambda: {
-            kind: []
-            for kind in (
-                "missing",
-                "unexpected",
-                "unparsable",
-                "unreadable",
-                "empty",
-                "not finite",
-                "silent",
-                "duplicated",
-                "odd format",
-            )
-        }
-    )
+    problems: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     notes: list[str] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
 
 
 def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
-    """Read every recording below ``root`` and print what there is; progress goes to stderr.
+    """Read every recording below ``root`` and print what was found; progress goes to stderr.
 
     Args:
         module: the class that describes the corpus.
@@ -61,7 +49,7 @@ def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
         0, or 1 where something is missing or wrong.
 
     Raises:
-        PseganError: there is no such folder, or it is another corpus.
+        PseganError: there is no such folder, or it holds another corpus.
     """
     utterances, unparsable = module.scan(root)
     findings = Findings()
@@ -76,19 +64,17 @@ def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
         if digest is not None:
             same.setdefault(digest, []).append(utterance.id)
     for ids in same.values():
-        if len(ids) > 1:
-            if module.locked.issuperset(ids):
-                findings.notes.append(f"{' and '.join(ids)} are identical, as published; splits keep them on one side")
-            else:
-                findings.problems["duplicated"].append(" = ".join(ids))
+        if len(ids) > 1 and module.locked.issuperset(ids):
+            findings.notes.append(f"{' and '.join(ids)} are identical, as published; splits keep them on one side")
+        elif len(ids) > 1:
+            findings.problems["duplicated"].append(" = ".join(ids))
     _print_findings(module, root, utterances, findings)
     return int(any(findings.problems.values()))
 
 
 def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings) -> str | None:
     """Note what is wrong with one recording; returns a digest of its samples if it could be read."""
-    problems = findings.problems
-    path = utterance.path
+    problems, path = findings.problems, utterance.path
     assert path is not None
     try:
         info = soundfile.info(path)
@@ -96,28 +82,25 @@ def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings
     except (soundfile.LibsndfileError, OSError) as error:
         problems["unreadable"].append(f"{path} ({error})" if str(path) not in str(error) else str(error))
         return None
-    channels = samples.shape[1]
     findings.seconds += len(samples) / rate
     findings.formats[f"{info.format} {rate} Hz {info.subtype}"] += 1
-    if len(samples) == 0:
-        problems["empty"].append(str(path))
-        return None
-    if not np.isfinite(samples).all():
-        problems["not finite"].append(str(path))
-        return None
-    if np.abs(samples).max() < SILENT:
-        problems["silent"].append(str(path))
-        return None
+    for kind, found in (
+        ("empty", len(samples) == 0),
+        ("not finite", not np.isfinite(samples).all()),
+        ("silent", np.abs(samples).max(initial=0) < SILENT),
+    ):
+        if found:
+            problems[kind].append(str(path))
+            return None
     odd = []
     if rate not in rates:
         odd.append(f"{rate} Hz instead of {' or '.join(map(str, rates))}")
     if info.format not in FORMATS or info.subtype != "PCM_16":
         odd.append(f"{info.format} {info.subtype} instead of 16-bit WAV or FLAC")
-    if channels > 1:
-        if channels == 2 and rate == 48_000 and np.array_equal(samples[:, 0], samples[:, 1]):
-            findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")
-        else:
-            odd.append(f"{channels} channels that differ" if channels == 2 else f"{channels} channels instead of 1")
+    if info.channels == 2 and rate == 48_000 and np.array_equal(samples[:, 0], samples[:, 1]):
+        findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")
+    elif info.channels > 1:
+        odd.append("2 channels that differ" if info.channels == 2 else f"{info.channels} channels instead of 1")
     if odd:
         problems["odd format"].append(f"{path}: {', '.join(odd)}")
     return hashlib.sha256(samples.tobytes()).hexdigest()
@@ -130,9 +113,10 @@ def _print_findings(
     print(f"{module.title} in {root}: {len(utterances)} of {total} recordings, {findings.seconds / 3600:.2f} h")
     for name, count in sorted(findings.formats.items()):
         print(f"  {count} × {name}")
-    print()
-    print_counts(module, utterances)
-    print()
+    counts = pd.DataFrame(0, index=[*module.speakers, "all"], columns=[*module.emotions, "all"])
+    for utterance in utterances:
+        counts.loc[[module.speakers[utterance.speaker], "all"], [module.emotions[utterance.emotion], "all"]] += 1
+    print(f"\n{counts.rename_axis(columns='speaker').astype(object).replace(0, '·').to_string()}\n")
     for kind, entries in findings.problems.items():
         print(f"{kind + ':':<12}{len(entries) or 'none'}")
         for entry in entries[:SHOWN]:
@@ -142,23 +126,5 @@ def _print_findings(
     for note in findings.notes:
         print(f"note: {note}")
     count = sum(map(len, findings.problems.values()))
-    print()
-    print("All is well." if count == 0 else f"{count} {'problem' if count == 1 else 'problems'}, see above.")
+    print("\nAll is well." if count == 0 else f"\n{count} {'problem' if count == 1 else 'problems'}, see above.")
     sys.stdout.flush()
-
-
-def print_counts(module: "type[FolderDataModule]", utterances: Sequence["Utterance"]) -> None:
-    """Print a table of utterances per speaker × emotion, with totals."""
-    cells = Counter((utterance.speaker, utterance.emotion) for utterance in utterances)
-    widths = [max(len(name), 4) for name in module.emotions]
-
-    def row(name: str, counts: Sequence[int]) -> str:
-        body = "  ".join(f"{count or '·':>{width}}" for count, width in zip(counts, widths, strict=True))
-        return f"{name:<8}{body}  {sum(counts):>5}"
-
-    columns = "  ".join(f"{name:>{width}}" for name, width in zip(module.emotions, widths, strict=True))
-    print(f"{'speaker':<8}{columns}  {'all':>5}")
-    emotions = range(len(module.emotions))
-    for speaker, name in enumerate(module.speakers):
-        print(row(name, [cells[speaker, emotion] for emotion in emotions]))
-    print(row("all", [sum(cells[s, e] for s in range(len(module.speakers))) for e in emotions]))

@@ -1,7 +1,6 @@
-"""``psegan data``: fetch a corpus, tell what is wrong with one, and turn one into a protected one.
+"""``psegan data``: download a corpus, check it, and make a protected copy of it.
 
-The corpora themselves are described in the package ``datamodules``, which is imported here only when a command runs:
-the command line must answer fast, and no other part of psegan knows a corpus.
+The package ``datamodules`` describes the corpora. It is imported only when a command runs, since it takes seconds.
 """
 
 import argparse
@@ -17,9 +16,8 @@ from psegan.common.errors import PseganError
 if TYPE_CHECKING:
     from datamodules.base import FolderDataModule
 
-
 _SUBSETS = ("train", "validation", "test")
-"""As in ``datamodules.splits``, which a parser must not wait for."""
+"""A copy of ``datamodules.splits.SUBSETS``, so that the parser needn't import it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Archive:
     Attributes:
         url: of a zip file.
         checksum: ``algorithm:hex``, or None where the publisher states none.
-        unpacked: bound on the bytes that it unpacks to.
+        unpacked: largest number of bytes that it may unpack to.
     """
 
     url: str
@@ -38,13 +36,12 @@ class Archive:
 
 
 ARCHIVES = {
-    # the MD5 as public download notes state it
+    # the MD5 is the one that public download notes state
     "ravdess": Archive(
         "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
         "md5:bc696df654c87fed845eb13823edef8a",
         2 * 2**30,
     ),
-    # no checksum is published: the SHA-256 of what was obtained is printed instead
     "emodb": Archive("http://emodb.bilderbar.info/download/download.zip", None, 2**30),
 }
 
@@ -84,15 +81,14 @@ def main(args: argparse.Namespace) -> int:
     """Run the sub-command that was parsed; returns the exit status.
 
     Raises:
-        PseganError: the folder, the archive or the network does not allow it.
+        PseganError: the folder, the archive, the corpus file or the network is at fault.
     """
     if args.data_command == "download":
         archive = ARCHIVES[args.corpus]
         checksum = archive.checksum if args.checksum is None else args.checksum
         checksum = None if checksum in (None, "none") else checksum
-        return download_corpus(
-            args.corpus, Path(args.root), Archive(args.url or archive.url, checksum, archive.unpacked)
-        )
+        download_corpus(args.corpus, Path(args.root), Archive(args.url or archive.url, checksum, archive.unpacked))
+        return 0
     if args.data_command == "protect":
         from psegan.common.machine import cores
         from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
@@ -114,14 +110,10 @@ def data_module(corpus: str) -> "type[FolderDataModule]":
     return {"ravdess": datamodules.RAVDESSDataModule, "emodb": datamodules.EmoDBDataModule}[corpus]
 
 
-def download_corpus(corpus: str, root: Path, archive: Archive) -> int:
-    """Fetch, verify and unpack a corpus into ``root``, which appears only when it is whole.
+def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
+    """Download, verify and unpack a corpus into ``root``, which appears only when it is complete.
 
-    A partial download is kept in ``ROOT.download`` beside the root; the next run goes on from there. That folder is
-    removed after success.
-
-    Returns:
-        0.
+    Until then ``ROOT.download``, beside the root, keeps what has been downloaded, and the next run continues from there.
 
     Raises:
         PseganError: the root already holds files, the network fails, or the archive is damaged or not the corpus.
@@ -158,4 +150,3 @@ def download_corpus(corpus: str, root: Path, archive: Archive) -> int:
     print(f"{module.title}: {len(found)} recordings in {root}")
     print(f"next: psegan data check {corpus} --root {root}")
     sys.stdout.flush()
-    return 0

@@ -1,4 +1,4 @@
-"""Downloads that resume, and archives that cannot write where they should not."""
+"""Downloads that can be resumed, and zip files that can't write outside of their folder."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -16,100 +17,78 @@ from tqdm import tqdm
 from psegan.common.errors import PseganError
 
 CHUNK = 1 << 13
-"""Bytes at a time; what is lost when a connection breaks is less than this."""
+"""Bytes that are written at a time; a broken connection loses fewer than these."""
 TIMEOUT = (15, 60)
 """Seconds to wait for a connection, and for the next bytes."""
 
 
-class ResumingDownloader:
-    """A downloader for :func:`pooch.retrieve` that keeps what it got, and goes on from there (HTTP Range, RFC 9110).
-
-    Args:
-        partial: file that grows; it is handed over when it is complete.
-    """
-
-    def __init__(self, partial: Path) -> None:
-        self.partial = partial
-
-    def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        start = self.partial.stat().st_size if self.partial.exists() else 0
-        # compressed transfer would count other bytes than the file has
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            total = re.fullmatch(r"bytes (?:\*|\d+-\d+)/(\d+)", response.headers.get("Content-Range", ""))
-            if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-                if total is None or int(total[1]) != start:  # what is there is no beginning of this file
-                    self.partial.unlink()
-                    return self(url, output_file, pooch)
-            else:
-                response.raise_for_status()
-                if response.status_code != requests.codes.partial_content:
-                    start = 0  # the server sends all of it
-                self._receive(response, start, int(total[1]) if total else None)
-        os.replace(self.partial, output_file)
-
-    def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
-        if total is None and "Content-Length" in response.headers:
-            total = int(response.headers["Content-Length"])
-        with (
-            self.partial.open("ab" if start else "wb") as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=self.partial.stem, file=sys.stderr) as bar,
-        ):
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-        size = self.partial.stat().st_size
-        if total is not None and size < total:
-            raise requests.ConnectionError(f"the connection ended after {size} of {total} bytes")
+def _download(part: Path, url: str, output_file: str, pooch: object) -> None:
+    """Download for :func:`pooch.retrieve`, continuing after the bytes that ``part`` holds (HTTP Range, RFC 9110)."""
+    start = part.stat().st_size if part.exists() else 0
+    # without compression, so that the server counts the file's own bytes
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            if response.headers.get("Content-Range") != f"bytes */{start}":  # not the beginning of this file
+                part.unlink()
+                return _download(part, url, output_file, pooch)
+        else:
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                start = 0  # the server sends the whole file
+            total = start + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
+            bar = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": part.stem}
+            with part.open("ab" if start else "wb") as raw, tqdm.wrapattr(raw, "write", file=sys.stderr, **bar) as file:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+            if total is not None and part.stat().st_size < total:
+                raise requests.ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+    os.replace(part, output_file)
 
 
 def fetch(url: str, checksum: str | None, folder: Path) -> Path:
-    """Download ``url`` into ``folder``, resuming what an earlier run left there.
+    """Download ``url`` into ``folder``, continuing what an earlier run has left there.
 
     Args:
         url: http or https.
-        checksum: ``algorithm:hex`` (md5, sha256, ...); None prints the SHA-256 that was obtained.
-        folder: made if need be.
+        checksum: ``algorithm:hex`` (md5, sha256, ...); None prints the SHA-256 of the file instead of checking it.
+        folder: made if it does not exist.
 
     Returns:
-        The verified file.
+        The complete file.
 
     Raises:
-        PseganError: the network fails, or the checksum is another.
+        PseganError: the network fails, the folder cannot be written, or the file has another checksum.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
+    address = urlsplit(url)
+    if address.scheme not in ("http", "https"):
         raise PseganError(f"{url}: not an http or https address; correct --url")
     if checksum is not None and not re.fullmatch(r"(md5|sha1|sha256|sha512):[0-9a-fA-F]+", checksum):
         raise PseganError(
             f"--checksum is {checksum!r}, but must be ALGORITHM:HEX (md5, sha1, sha256 or sha512) or 'none'"
         )
-    name = PurePosixPath(unquote(parts.path)).name or "archive.zip"
-    partial = folder / f"{name}.part"
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")  # our own progress bar says enough
+    name = PurePosixPath(unquote(address.path)).name or "archive.zip"
+    part = folder / f"{name}.part"
+    pooch.get_logger().setLevel("ERROR")  # the progress bar says enough
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = pooch.retrieve(url, checksum, fname=name, path=folder, downloader=ResumingDownloader(partial))
+        path = pooch.retrieve(url, checksum, fname=name, path=folder, downloader=partial(_download, part))
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise PseganError(f"{url}: the server answers {status}; try later, or give another address by --url") from None
     except (requests.RequestException, TimeoutError) as error:
-        kept = f", {partial.stat().st_size} bytes are kept" if partial.exists() else ""
+        kept = f", {part.stat().st_size} bytes are kept" if part.exists() else ""
         reason = " ".join(str(error).split())[:200]
         raise PseganError(f"{url}: download failed ({reason}){kept}; run the same command again to resume") from None
     except OSError as error:
         raise PseganError(
             f"{folder}: cannot be written ({error.strerror}); free space or name another --root"
         ) from None
-    except ValueError:  # pooch's word for another checksum; it has removed the file
+    except ValueError:  # pooch found another checksum and has removed the file
         raise PseganError(
             f"{url}: the file's checksum is not {checksum}, so it was removed; run the same command again, or give "
             "--checksum if the publisher has changed the file"
         ) from None
-    finally:
-        logger.setLevel(level)
     if checksum is None:
         print(f"{name}: no checksum is published; obtained sha256:{pooch.file_hash(path)}")
     return Path(path)
@@ -119,15 +98,15 @@ def unpack(archive: Path, folder: Path, most: int) -> Path:
     """Unpack a zip file into a fresh ``folder``.
 
     Args:
-        archive: the zip file; a damaged one is removed, so that it is fetched anew.
+        archive: the zip file. A damaged one is removed, so that the next run downloads it again.
         folder: replaced if it exists.
-        most: bytes that the archive may unpack to.
+        most: number of bytes that the archive may unpack to.
 
     Returns:
         The folder.
 
     Raises:
-        PseganError: the archive is damaged, too large, or has members that would leave the folder or are links.
+        PseganError: the archive is damaged or too large, or has members that are links or lie outside of the folder.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -135,7 +114,11 @@ def unpack(archive: Path, folder: Path, most: int) -> Path:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
             for member in members:
-                _refuse_unsafe(archive, member)
+                name = member.filename.replace("\\", "/")
+                if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
+                    raise PseganError(f"{archive}: member {member.filename!r} would be written elsewhere; check --url")
+                if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise PseganError(f"{archive}: member {member.filename!r} is a link or device; check --url")
             size = sum(member.file_size for member in members)
             if size > most:
                 raise PseganError(f"{archive}: would unpack to {size} bytes, more than {most}; check --url")
@@ -148,12 +131,3 @@ def unpack(archive: Path, folder: Path, most: int) -> Path:
         reason = error.strerror
         raise PseganError(f"{folder}: cannot be written ({reason}); free space or name another --root") from None
     return folder
-
-
-def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
-    name = member.filename.replace("\\", "/")
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
-        raise PseganError(f"{archive}: member {member.filename!r} would be written elsewhere; check --url")
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise PseganError(f"{archive}: member {member.filename!r} is a link or device; check --url")
