@@ -1,4 +1,4 @@
-"""The one entry point, ``psegan``. Nothing heavy is imported before it is known what is wanted."""
+"""The entry point ``psegan``. It imports torch only for commands that need it, so that help appears at once."""
 
 import argparse
 import importlib
@@ -12,24 +12,27 @@ from psegan.common.errors import PseganError
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
-    "validate": "judge a checkpoint on the validation set",
-    "test": "judge a checkpoint on the test set",
+    "validate": "compute a checkpoint's metrics on the validation set",
+    "test": "compute a checkpoint's metrics on the test set",
     "predict": "protect the test set: one FLAC file an utterance",
 }
 _OTHERS = {
     "data": ("data.command", "download, check or protect a corpus"),
-    "evaluate": ("jobs.evaluate_command", "let attackers and judges listen to protected speech"),
-    "export": ("protection.export", "turn a checkpoint into weights that ship"),
+    "evaluate": (
+        "jobs.evaluate_command",
+        "measure privacy and utility of protected speech, with attackers and classifiers",
+    ),
+    "export": ("protection.export", "write a checkpoint's weights into a folder that can be published"),
     "protect": ("protection.command", "protect recordings, or folders of them"),
     "report": ("report.command", "tables and figures of any runs on one page"),
     "reproduce": ("jobs.reproduce", "train and score everything that an experiment file lists"),
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
-"""Command → the module that has it, and what it does."""
+"""Command → its module below ``psegan``, and what it does."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of everything but the training commands, whose own parser needs torch."""
+    """The parser of all commands; the training commands have a parser of their own, which needs torch."""
     parser = argparse.ArgumentParser(
         prog="psegan", description="Speech attribute privacy: hide the emotion, keep the speaker and the words."
     )
@@ -43,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _import(module: str) -> Any:
-    """A command's module, whose top level must import nothing heavy."""
+    """Import a command's module, which must not import torch at its top."""
     return importlib.import_module(f"psegan.{module}")
 
 
@@ -65,15 +68,15 @@ def run(words: Sequence[str]) -> int:
 
 
 def main() -> int:
-    """The console script: a user's error is one line on stderr and exit status 1."""
+    """The console script: prints a user's error as one line on stderr and returns the exit status."""
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds: a log file is no place for a moving bar
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds, so that a log file is not filled with bars
     try:
         return run(sys.argv[1:])
     except PseganError as error:
         print(f"psegan: error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
+    except BrokenPipeError:  # the program that reads our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""Measures how fast psegan trains, evaluates and protects: ``make bench``."""
+"""``make bench``: how fast psegan trains, evaluates and protects."""

@@ -1,4 +1,4 @@
-"""The part of ``make bench`` that measures speech out: vocoders, ``psegan protect``, and its memory on an hour."""
+"""Speed of the vocoders and of ``psegan protect``, and the memory that an hour of speech takes."""
 
 import argparse
 import subprocess
@@ -25,7 +25,7 @@ REAL_TIME = "× real time"
 
 
 def speech_out() -> Iterator[tuple[str, Value]]:
-    """Name → value and unit, as they are measured."""
+    """Measure one thing after the other: name, and value with its unit."""
     vocoders: tuple[Vocoder, ...] = (GriffinLim(), MelGAN(), Vocos())
     for vocoder in vocoders:
         name = type(vocoder).__name__.lower()
@@ -43,7 +43,7 @@ def speech_out() -> Iterator[tuple[str, Value]]:
 
 @torch.inference_mode()
 def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) -> float:
-    """Seconds of speech a second, the median of ``repeats`` after a first one."""
+    """Seconds of speech per second: the median of ``repeats``, after one that is not counted."""
     fold_weight_norm(vocoder.eval())
     waveform = torch.randn(batch, seconds * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     log_mel, frames = LogMel()(waveform, torch.full((batch,), waveform.shape[1]))
@@ -56,7 +56,7 @@ def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) 
 
 
 def protect_speed(folder: Path, batch: int, files: int = 48) -> float:
-    """Seconds of speech a second of the whole path, from files to files, with the released model ready in memory."""
+    """Seconds of speech per second, from files to files, with the released model already in memory."""
     source = folder / "files"
     if not source.exists():
         source.mkdir()
@@ -74,7 +74,7 @@ def protect_run(folder: Path, seconds: int) -> tuple[float, float, float]:
     """``psegan protect`` on one file, as a process of its own.
 
     Returns:
-        Seconds that it took, the most memory that it held in MB, and seconds of speech a second.
+        Seconds that it took, its largest memory in MB, and seconds of speech per second.
     """
     folder.mkdir()
     path = folder / "long.wav"
@@ -88,7 +88,7 @@ def protect_run(folder: Path, seconds: int) -> tuple[float, float, float]:
     return elapsed, int(done.stdout.split()[-1]) / 1024, seconds / elapsed
 
 
-# not the parent's view of its child, which counts the parent's memory until the child begins
+# the process reports its own memory: what its parent sees includes the parent's memory at the start
 _RUN = r"""
 import pathlib, re, sys
 from psegan.cli import main

@@ -1,7 +1,6 @@
-"""``make bench``: how fast training, evaluation and protection are, printed and written to runs/bench.json.
+"""``make bench``: measure training, evaluation and protection, print the results and write them to runs/bench.json.
 
-Training is measured on the experiment files themselves, through the command that users run; all is on noise of
-RAVDESS-like lengths.
+Training runs the experiment files through ``psegan fit``. All recordings are noise, as long as those of RAVDESS.
 """
 
 import itertools
@@ -34,7 +33,7 @@ OUT = Path("runs/bench.json")
 
 
 class NoiseDataModule(RAVDESSDataModule):
-    """RAVDESS without its recordings: its names and classes, and noise of 2.9 to 5.3 s."""
+    """RAVDESS without its recordings: its names and classes, with noise of 2.9 to 5.3 s."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(root="", **kwargs)
@@ -47,7 +46,7 @@ class NoiseDataModule(RAVDESSDataModule):
 
 
 def noise(utterance: Utterance) -> Tensor:
-    """A waveform ``(T,)`` that is a function of the id."""
+    """A waveform ``(T,)`` that depends only on the id."""
     random = seeded("bench", utterance.id)
     samples = int(16_000 * (2.9 + 2.4 * torch.rand((), generator=random)))
     return torch.rand(samples, generator=random) * 0.2 - 0.1
@@ -63,24 +62,24 @@ class Stopwatch(L.Callback):
         self.ends.append(time.perf_counter())
 
     def utterances_per_second(self, batch_size: int) -> float:
-        """Median over all batches but the first."""
+        """Utterances per second, from the median time of all batches but the first."""
         return batch_size / statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
 
 
 def training_throughput(folder: Path, configs: list[str], batches: int) -> float:
-    """Utterances a second of ``psegan fit`` with these overlays.
+    """Utterances per second of ``psegan fit`` with these configuration files.
 
     Args:
-        folder: for the run; holds ``matcher``, a speaker matcher.
-        configs: overlays.
-        batches: timed batches.
+        folder: for the run; its folder ``matcher`` is the run of a speaker matcher.
+        configs: paths of the configuration files.
+        batches: number of batches to time.
     """
     matcher = folder / "matcher" / "checkpoints" / "last.ckpt"
     words = _words(folder / "run", configs, batches + 1)
     words += [f"--model.init_args.speaker_matcher_checkpoint={matcher}", "--model.init_args.discriminator_warmup=0"]
     cli = training.main([*words, "--trainer.callbacks+=psegan.bench.training.Stopwatch"])
-    (watch,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, Stopwatch)]  # type: ignore[attr-defined]
-    return watch.utterances_per_second(cli.datamodule.batch_size)
+    (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
+    return stopwatch.utterances_per_second(cli.datamodule.batch_size)
 
 
 def _words(run: Path, configs: list[str], batches: int) -> list[str]:
@@ -92,7 +91,7 @@ def _words(run: Path, configs: list[str], batches: int) -> list[str]:
 
 
 def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:
-    """Seconds for 1000 utterances, from ``n`` after a first one."""
+    """Seconds for 1000 utterances, estimated from ``n``, after one that is not counted."""
     utterances = NoiseDataModule().utterances()[: n + 1]
     work(utterances[0])
     started = time.perf_counter()
@@ -102,7 +101,7 @@ def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:
 
 
 def evaluation_times() -> dict[str, tuple[float, str]]:
-    """Protecting, judging and bootstrapping: name → value and unit."""
+    """Controls, classifier, features, quality and bootstrap: name → value and unit."""
     classifier = Classifier(NoiseDataModule().n_classes).eval()
     rates = {
         f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
@@ -110,11 +109,11 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
     }
 
     @torch.no_grad()
-    def judge(utterance: Utterance) -> None:
+    def classify(utterance: Utterance) -> None:
         waveform = noise(utterance).unsqueeze(0)
         classifier(*classifier.front_end(waveform, torch.tensor([waveform.shape[1]])))
 
-    rates["score/classifier"] = seconds_per_1000(judge, 50)
+    rates["score/classifier"] = seconds_per_1000(classify, 50)
     rates["score/functionals"] = seconds_per_1000(lambda u: functionals(noise(u)), 50)
     rates["score/signal"] = seconds_per_1000(lambda u: measures(noise(u), noise(u) / 2), 20)
     found = {name: (value, "s/1000 utterances") for name, value in rates.items()}
@@ -137,7 +136,7 @@ def bootstrap_time(n: int = 1440, n_speakers: int = 24, n_emotions: int = 8) -> 
 
 
 def main() -> None:
-    """Run every measurement."""
+    """Run all measurements."""
     presets: dict[str, tuple[list[str], int]] = {
         "train/default": ([], 12),
         "train/paper": (["experiments/presets/paper.yaml"], 3),
@@ -160,7 +159,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells."""
+    """The processor's name, or its architecture where the system doesn't give the name."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor() or platform.machine()

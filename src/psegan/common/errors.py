@@ -1,22 +1,21 @@
-"""The one exception that users see as a single line."""
+"""The exception that users see as a single line."""
 
-import re
 import textwrap
 
-# what jsonargparse says of a union's other members, and of a value that the user knows
-_UNTELLING = ("Does not validate against any", "Subtypes:", "Errors", "Expected a <class 'NoneType'>", "Given value")
+# lines of jsonargparse's messages that don't help: on other members of a union, and on the value that the user gave
+_UNHELPFUL = ("Does not validate against any", "Subtypes:", "Errors", "Expected a <class 'NoneType'>", "Given value")
 
 
 class PseganError(Exception):
-    """A user's error: one line that names the file or key and the remedy.
+    """A user's error: one line that names the file or key at fault, and the remedy.
 
-    The command line prints it without a traceback and exits with status 1; everything else that is raised
-    is a defect of ours and keeps its traceback.
+    The command line prints it without a traceback and exits with status 1. Any other exception is a defect of this
+    package and keeps its traceback.
     """
 
 
 def readable(message: str) -> str:
-    """One line of a complaint of jsonargparse's, which takes many."""
+    """The helpful lines of jsonargparse's long error message, as one line."""
     lines = [line.strip(" -:") for line in message.splitlines()]
-    telling = [line for line in lines if line and not line.startswith(_UNTELLING)]
-    return textwrap.shorten(re.sub(r"\s+", " ", ": ".join(telling)), 300)
+    helpful = [line for line in lines if line and not line.startswith(_UNHELPFUL)]
+    return textwrap.shorten(": ".join(helpful), 300)

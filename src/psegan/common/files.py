@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one is never taken for whole."""
+"""Read and write files; a file that is being written appears under its name only when it is complete."""
 
 import hashlib
 import json
@@ -17,12 +17,13 @@ from psegan.common.errors import PseganError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds and vanishes otherwise.
+    """Yield a temporary path, whose file is renamed to ``path`` if the block succeeds and removed if it fails.
 
-    Without ``replace`` a file that is there by then stays, and :class:`FileExistsError` is raised.
+    The temporary file has the ending of ``path``, because matplotlib and soundfile choose the format by it, and lies in
+    the same folder, because only a rename within one file system is atomic.
 
-    The temporary file keeps the suffix, since writers such as matplotlib and soundfile choose the format by it,
-    and lies in the same folder, since a rename is only atomic within one file system.
+    Raises:
+        FileExistsError: ``replace`` is false and ``path`` exists after the block.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` to ``path`` atomically, as indented JSON. NaN is refused: JSON has none."""
+    """Write ``value`` to ``path`` atomically, as indented JSON; NaN, which JSON lacks, is a ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -59,10 +60,10 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The mapping in a YAML file; an empty file is an empty one.
+    """Read the mapping in a YAML file; an empty file gives an empty mapping.
 
     Raises:
-        PseganError: the file is missing, not YAML, or holds something else.
+        PseganError: the file is missing, is not YAML, or holds something else than a mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -77,7 +78,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
+    """The commit of this checkout, with a + if files differ from it; None if the code is in no checkout."""
     here = Path(__file__).parent
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:

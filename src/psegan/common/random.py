@@ -1,4 +1,4 @@
-"""Stateless random draws: a generator for every named occasion, so that nothing has to be carried through a resume."""
+"""Random draws without state: each comes from a generator of its own, so a resumed run has no state to restore."""
 
 import hashlib
 import os
@@ -13,18 +13,18 @@ def stable_hash(*parts: object) -> int:
 
 
 def seeded(*occasion: object) -> torch.Generator:
-    """A CPU generator seeded by the occasion, for example ``seeded(seed, "targets", epoch, batch)``.
+    """A CPU generator whose seed is a hash of the arguments, for example ``seeded(seed, "targets", epoch, batch)``.
 
-    The same occasion gives the same draws on every machine, device and number of workers.
+    The same arguments give the same draws on every machine and device, and with any number of workers.
     """
     return torch.Generator().manual_seed(stable_hash(*occasion))
 
 
 def secret() -> torch.Generator:
-    """A CPU generator whose whole state comes from the operating system's secure source.
+    """A CPU generator whose whole state comes from the operating system's secure random source.
 
-    A seed would not do: torch keeps 32 bits of it, which anybody can try out. The state of the Mersenne twister is 624 words of
-    32 bits, each kept in 64, behind 24 bytes of bookkeeping.
+    A secure seed is not enough: torch uses 32 bits of it, so that all seeds can be tried. The state holds 24 bytes of
+    bookkeeping and then the Mersenne twister's 624 words of 32 bits, each stored in 64.
     """
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()

@@ -1,1 +1,1 @@
-"""Waveforms and spectrograms: reading, batching, masks, pitch."""
+"""Waveforms and spectrograms: reading and writing, batches, masks, pitch."""

@@ -1,4 +1,4 @@
-"""Reading, resampling, spectrograms and scaling: the one file that knows torchaudio and soundfile."""
+"""Read, write and resample recordings, and compute spectrograms; only this file uses torchaudio and soundfile."""
 
 import math
 import os
@@ -24,23 +24,37 @@ HOP = 256
 N_MELS = 80
 """Mel bands."""
 LOG_FLOOR = 1e-5
-"""Magnitudes below this are taken for silence before the logarithm."""
+"""Magnitudes below this are raised to it before the logarithm."""
 FILTER_WIDTH = 64
-"""Zero crossings of the resampling filter on either side."""
+"""Zero crossings of the resampling filter on each side."""
 ROLLOFF = 0.9475937167399596
-"""Its cutoff, relative to the Nyquist frequency."""
+"""Cutoff of the resampling filter, as a fraction of the Nyquist frequency."""
 AUDIO_SUFFIXES = (".wav", ".flac")
-"""Endings that the corpora come in."""
-
-
-SOUNDFILE_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError)
-"""What soundfile raises for files that it cannot read or write."""
+"""Endings of the corpora's recordings."""
 UNKNOWN_LENGTH = 1 << 60
-"""Samples from which a header is taken to say nothing of the length, as of FLAC from a pipe."""
+"""A header with at least this many samples doesn't know the length, as that of a FLAC file written to a pipe."""
 LOSSY, LOSSY_FRAMES = ("MPEG", "MP3", "OGG"), 4_096
-"""Formats whose headers may count padding as well, and how many samples of it."""
+"""Formats whose headers may count padding, and the largest number of samples of padding."""
 BLOCK_SECONDS = 30
-"""Recordings are read and resampled in pieces of this length, so that hours fit into memory."""
+"""Recordings are read and resampled in blocks of this length, so that one of several hours fits into memory."""
+
+
+UNREADABLE = "cannot be read as audio", "replace it by an intact recording, such as a WAV or FLAC file"
+UNWRITABLE = "cannot be written", "make room, or choose another folder or format"
+
+
+@contextmanager
+def _one_line(path: Path, problem: str, remedy: str) -> Iterator[None]:
+    """Raise an error of soundfile or of the file system as a PseganError."""
+    try:
+        yield
+    except FileExistsError:
+        raise PseganError(f"{path}: exists already; name another folder, or allow it to be replaced") from None
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, soundfile.LibsndfileError):
+            reason = str(error.error_string).strip().rstrip(".")
+        raise PseganError(f"{path}: {problem} ({reason}); {remedy}") from None
 
 
 class AudioReader:
@@ -54,13 +68,13 @@ class AudioReader:
 
     Attributes:
         rate, format, subtype: of the file, as soundfile names them.
-        seconds: its length, as its header has it; 0 where it has none.
-        read: samples so far, at the file's rate.
-        clipped: how many of them were at or beyond full scale.
+        seconds: length of the recording according to the file's header; 0 where the header doesn't know it.
+        read: number of samples that have been read, at the file's rate.
+        clipped: number of these samples that are at or beyond full scale.
 
     Raises:
-        PseganError: the file is missing, unreadable, empty, or of a rate that is none of speech; reading also raises it
-            where it is cut short or samples are not finite.
+        PseganError: the file is missing, unreadable or empty, or its rate is not one of speech. Reading raises it as
+            well, where the file is cut short or holds samples that are not finite.
     """
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
@@ -69,7 +83,7 @@ class AudioReader:
             raise PseganError(f"{self.path}: no such file")
         if self.path.is_dir():
             raise PseganError(f"{self.path}: is a folder, not a recording")
-        with self._telling():
+        with _one_line(self.path, *UNREADABLE):
             about = soundfile.info(os.fsencode(self.path))
         self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype
         self._frames = about.frames if about.frames < UNKNOWN_LENGTH else None
@@ -80,12 +94,12 @@ class AudioReader:
         check_rate(self.rate, f"{self.path}: has")
 
     def blocks(self) -> Iterator[Tensor]:
-        """The recording in blocks ``(T,)`` of up to half a minute; their samples don't depend on where blocks end."""
+        """The recording in blocks ``(T,)`` of up to half a minute, whose samples are those of the recording as a whole."""
         return (block for block in resample_blocks(self._read(), self.rate, self.sample_rate) if len(block))
 
     def _read(self) -> Iterator[Tensor]:
-        with self._telling(), soundfile.SoundFile(os.fsencode(self.path)) as file:
-            # not file.blocks(), which takes whatever memory holds for samples that a torn file lacks
+        with _one_line(self.path, *UNREADABLE), soundfile.SoundFile(os.fsencode(self.path)) as file:
+            # not file.blocks(), which fills up a file that is cut short with whatever memory holds
             while len(samples := file.read(BLOCK_SECONDS * self.rate, "float32", always_2d=True)):
                 waveform = torch.from_numpy(samples).mean(1)
                 if not torch.isfinite(waveform).all():
@@ -102,29 +116,18 @@ class AudioReader:
         if self.read == 0:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Errors of soundfile as one line."""
-        try:
-            yield
-        except SOUNDFILE_ERRORS as error:
-            raise PseganError(
-                f"{self.path}: cannot be read as audio ({_reason(error)}); replace it by an intact recording, "
-                "such as a WAV or FLAC file"
-            ) from None
-
 
 class AudioWriter:
-    """A mono recording, written block by block; it appears only when it is whole and has been read back.
+    """Writes a mono recording block by block; the file appears only when it is complete and has been checked.
 
     Args:
         path: of the file.
         sample_rate: in Hz.
-        format, subtype: as soundfile names them; by default 16-bit PCM in the format that the ending names.
-        replace: whether it may take the place of a file that is there by then.
+        format, subtype: as soundfile names them; by default 16-bit PCM in the format of the path's ending.
+        replace: whether to replace a file that exists when this one is complete.
 
     Raises:
-        PseganError: the format cannot be written like this, the file cannot be written at all, or one is there.
+        PseganError: the file cannot be written, the format has no such rate or subtype, or the file exists.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ class AudioWriter:
         self._written = 0
 
     def __enter__(self) -> "AudioWriter":
-        with self._telling(), ExitStack() as stack:
+        with _one_line(self.path, *UNWRITABLE), ExitStack() as stack:
             self._temporary = stack.enter_context(atomic_path(self.path, self.replace))
             self._file = soundfile.SoundFile(
                 os.fsencode(self._temporary), "w", self.sample_rate, 1, self.subtype, format=self.format
@@ -150,7 +153,7 @@ class AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
-        with self._telling():
+        with _one_line(self.path, *UNWRITABLE):
             try:
                 self._file.close()
                 if kind is None:
@@ -161,14 +164,16 @@ class AudioWriter:
             self._stack.__exit__(kind, *raised)
 
     def write(self, waveform: Tensor) -> None:
-        """Append samples ``(T,)``, clamped to [-1, 1]."""
-        with self._telling():
-            for part in waveform.detach().cpu().float().clamp(-1, 1).split(1 << 16):  # libsndfile's OGG dies of more
+        """Append samples ``(T,)``, which are clamped to [-1, 1]."""
+        with _one_line(self.path, *UNWRITABLE):
+            for part in (
+                waveform.detach().cpu().float().clamp(-1, 1).split(1 << 16)
+            ):  # libsndfile crashes on more in OGG
                 self._file.write(part.numpy())
         self._written += len(waveform)
 
     def _read_back(self) -> None:
-        """Make sure that the file is what was written: libsndfile says nothing of a disk that is full as it closes."""
+        """Check that all samples are in the file: libsndfile reports no error if the disk is full when it closes one."""
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         about = soundfile.info(os.fsencode(self._temporary))
@@ -177,29 +182,12 @@ class AudioWriter:
         if about.frames < self._written:  # compressed formats may pad
             raise ValueError(f"{about.frames} of {self._written} samples arrived")
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except FileExistsError:
-            raise PseganError(f"{self.path}: exists already; name another folder, or allow it to be replaced") from None
-        except SOUNDFILE_ERRORS as error:
-            raise PseganError(
-                f"{self.path}: cannot be written ({_reason(error)}); make room, or choose another folder or format"
-            ) from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, soundfile.LibsndfileError):
-        return str(error.error_string).strip().rstrip(".")
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
 
 def check_rate(rate: float, what: str) -> None:
-    """Refuse a sampling rate that is no whole number of Hz, or none of speech.
+    """Refuse a sampling rate that is not a whole number of Hz, or is too low or too high for speech.
 
     Raises:
-        PseganError: it is one; the message begins with ``what``.
+        PseganError: the rate is refused; the message begins with ``what``.
     """
     if rate != int(rate) or not 4_000 <= rate <= 384_000:
         raise PseganError(f"{what} a rate of {rate} Hz, which is none of speech; convert it to {SAMPLE_RATE} Hz first")
@@ -212,13 +200,14 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
         Waveform ``(T,)``, at least one sample.
 
     Raises:
-        PseganError: the file is missing, unreadable, empty, of an unusual rate, or holds samples that are not finite.
+        PseganError: the file is missing, unreadable, empty or cut short, its rate is not one of speech, or it holds
+            samples that are not finite.
     """
     return torch.cat(list(AudioReader(path, sample_rate).blocks()))
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
-    """Write a mono waveform ``(T,)`` atomically, as 16-bit PCM in the format that the ending names.
+    """Write a mono waveform ``(T,)`` atomically, as 16-bit PCM in the format of the path's ending.
 
     Raises:
         PseganError: the file cannot be written.
@@ -230,7 +219,8 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     """Resample ``(..., T)`` from ``rate`` to ``new_rate`` Hz by Kaiser-windowed sinc interpolation.
 
-    A ratio of numbers above 1000, as of 44101 Hz, is replaced by the nearest simpler one, off by less than 1 in 30,000.
+    Where the ratio of the rates takes numbers above 1000, as from 44101 Hz, the nearest simpler ratio replaces it; the
+    error is less than 1 in 30,000.
 
     Raises:
         PseganError: a rate is not positive.
@@ -255,7 +245,7 @@ def _resample(waveform: Tensor, period: int, new_period: int) -> Tensor:
 
 
 def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
-    """Two numbers in the ratio of the rates, or one close to it: an exact filter for 44101 Hz would take gigabytes."""
+    """Two numbers up to 1000 in the ratio of the rates, or close to it: an exact filter for 44101 Hz takes gigabytes."""
     ratio = Fraction(rate, new_rate)
     if max(ratio.numerator, ratio.denominator) > 1_000:
         ratio = ratio.limit_denominator(1_000) if rate > new_rate else 1 / (1 / ratio).limit_denominator(1_000)
@@ -263,7 +253,7 @@ def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
 
 
 def resample_blocks(blocks: Iterable[Tensor], rate: int, new_rate: int) -> Iterator[Tensor]:
-    """:func:`resample` of a recording that comes in blocks ``(T,)``, as if it were one."""
+    """Resample a recording that comes in blocks ``(T,)``; the blocks together are what :func:`resample` gives."""
     resampler = Resampler(rate, new_rate)
     for block in blocks:
         yield resampler.push(block)
@@ -271,7 +261,9 @@ def resample_blocks(blocks: Iterable[Tensor], rate: int, new_rate: int) -> Itera
 
 
 class Resampler:
-    """:func:`resample` of a recording that comes in blocks: each is resampled when what follows it is known.
+    """Resamples a recording that comes in blocks, as :func:`resample` would resample the whole.
+
+    The filter needs samples after a block, so the end of a block is resampled only with the next one.
 
     Args:
         rate, new_rate: in Hz.
@@ -280,13 +272,13 @@ class Resampler:
     def __init__(self, rate: int, new_rate: int) -> None:
         self.rate, self.new_rate = rate, new_rate
         self._period, self._new_period = _ratio(rate, new_rate) if rate != new_rate else (1, 1)
-        # the filter's reach, in periods, at whose ends both rates have a sample in one place
+        # reach of the filter in periods; a period is the time between two samples that both rates have in common
         self._reach = math.ceil(FILTER_WIDTH / (min(self._period, self._new_period) * ROLLOFF)) + 1
         self._waiting = torch.zeros(0)
-        self._behind = 0  # periods at the beginning of what waits that are done, and kept as context
+        self._behind = 0  # periods at the beginning of _waiting that are done, and are kept as the filter's context
 
     def push(self, block: Tensor) -> Tensor:
-        """Take a block ``(T,)``; return what is complete, ``(T',)``, perhaps nothing."""
+        """Take a block ``(T,)`` and return the samples ``(T',)`` that are complete, which may be none."""
         if self.rate == self.new_rate:
             return block
         self._waiting = torch.cat([self._waiting, block])
@@ -300,23 +292,24 @@ class Resampler:
         return done
 
     def finish(self) -> Tensor:
-        """What is left, ``(T',)``."""
+        """The samples ``(T',)`` that remain after the last block."""
         if len(self._waiting) <= self._behind * self._period:
             return self._waiting[:0]
         return _resample(self._waiting, self._period, self._new_period)[self._behind * self._new_period :]
 
 
 def frame_lengths(lengths: Tensor) -> Tensor:
-    """Frames ``(B,)`` of utterances of ``lengths (B,)`` samples: one is centred on every 256th sample."""
+    """Number of frames ``(B,)`` of utterances of ``lengths (B,)`` samples; a frame is centred on every 256th sample."""
     return torch.div(lengths, HOP, rounding_mode="floor") + 1
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram of the article, in the convention of the public 16 kHz HiFi-GAN.
+    """Log-mel spectrogram of the article, computed as for the public 16 kHz HiFi-GAN.
 
     Hann window and FFT of 1024 samples, hop 256, centred frames, magnitude, 80 Slaney bands (Slaney norm) from 0 to
-    8000 Hz, natural logarithm, floor 1e-5. Edges are padded with zeros rather than by reflection, so that an
-    utterance gives the same frames alone and in a padded batch; only the outermost two frames differ.
+    8000 Hz, natural logarithm, floor 1e-5. HiFi-GAN pads the edges by reflection. Here they are padded with zeros, so
+    that an utterance has the same frames alone and in a padded batch; only the two outermost frames differ from
+    HiFi-GAN's.
     """
 
     window: Tensor
@@ -329,29 +322,29 @@ class LogMel(nn.Module):
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, T)`` samples and ``(B,)`` lengths → log-mel ``(B, 80, N)`` and frames ``(B,)``; padding is the floor."""
+        """``(B, T)`` samples and ``(B,)`` lengths → log-mel ``(B, 80, N)``, at the floor in padding, and frames ``(B,)``."""
         log_mel = self.of_padded(nn.functional.pad(waveform, (512, 512)))
         frames = frame_lengths(lengths)
         inside = mask_like(frames, log_mel)
         return log_mel * inside + math.log(LOG_FLOOR) * (1 - inside), frames
 
     def of_padded(self, waveform: Tensor) -> Tensor:
-        """``(B, T)`` samples, 512 before the centre of the first frame and 512 after that of the last → ``(B, 80, N)``."""
+        """``(B, T)`` samples, from 512 before the first frame's centre to 512 after the last one's → ``(B, 80, N)``."""
         with torch.autocast(waveform.device.type, enabled=False):  # a half-precision logarithm loses quiet frames
             spectrum = torch.stft(waveform.float(), 1024, HOP, window=self.window, center=False, return_complex=True)
             spectrum = spectrum.transpose(1, 2)  # as it lies in memory
-            # a third of the time of torch's abs on CPUs; bounded, for the root's gradient at zero
+            # takes a third of the time of abs() on CPUs; the bound keeps the root's gradient finite at zero
             power = spectrum.real.square().addcmul(spectrum.imag, spectrum.imag).clamp(min=1e-20)
             mel = nn.functional.linear(power.sqrt(), self.bank).transpose(1, 2)
             return torch.log(mel.clamp(min=LOG_FLOOR)).contiguous()
 
 
 class UnitScaler(nn.Module):
-    """The article's normalisation to [0, 1], as a fixed affine map of the log-mel that inverts exactly.
+    """The article's normalisation to [0, 1]: an affine map of the log-mel with constant bounds, which inverts exactly.
 
-    The lower end is the logarithm's floor. The upper end is the largest value that a waveform in [-1, 1] can reach:
-    a spectral magnitude of at most the window's sum (512) times the heaviest filter. Being constants, the
-    bounds tell a listener nothing about the utterance, and padding has no part in them.
+    The lower bound is the logarithm's floor. The upper bound is the largest value that a waveform in [-1, 1] can reach:
+    a spectral magnitude of at most the window's sum (512), times the heaviest filter. Since the bounds are constants,
+    they reveal nothing about the utterance and don't depend on padding.
     """
 
     low: float = math.log(LOG_FLOOR)
@@ -362,7 +355,7 @@ class UnitScaler(nn.Module):
         return (log_mel - self.low) / (self.high - self.low)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """[0, 1] → log-mel; values outside are mapped on the same line, not clipped."""
+        """[0, 1] → log-mel; values outside of [0, 1] are not clipped."""
         return scaled * (self.high - self.low) + self.low
 
 
@@ -395,7 +388,7 @@ class MFCC(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, T)`` samples and ``(B,)`` lengths → coefficients ``(B, n_mfcc, N)`` and frames; padding is zero."""
         with torch.autocast(waveform.device.type, enabled=False):
-            # the filter's one-sample tail past an utterance's end is cut, or padding would change the last frames
+            # the filter reaches one sample past the end, where a mask keeps padding out of the last frames
             emphasised = AF.preemphasis(waveform.float(), 0.97) * mask_like(lengths, waveform)
             spectrum = torch.stft(
                 emphasised, 1024, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True

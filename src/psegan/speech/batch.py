@@ -1,4 +1,4 @@
-"""The batch that travels from the corpora to the systems."""
+"""The batch of utterances that corpora give to systems."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 ATTRIBUTES = ("emotion", "speaker", "gender", "content")
-"""What is known of an utterance: emotion is to be hidden, the others are to survive."""
+"""Labels of an utterance. Protection hides the emotion and keeps the others."""
 
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A frozen dataclass of tensors (and of other things), which Lightning and data loaders can move."""
+    """Base of frozen dataclasses with tensors, which Lightning and data loaders can move between devices."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The same with its tensors on another device."""
+        """A copy with its tensors on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The same with its tensors in page-locked memory."""
+        """A copy with its tensors in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:

@@ -1,7 +1,6 @@
-"""Masks over padded time: the one place that knows what is padding.
+"""Masks over time, so that a padded utterance in a batch gives the same result as the utterance alone.
 
-Everything here takes ``lengths (B,)`` in units of the last axis of the tensor at hand, so that a padded utterance
-gives the same result as the same utterance alone.
+All functions take ``lengths (B,)``: the number of valid positions on the last axis of the tensor that they are given.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Boolean ``(B, size)``, true where a position lies inside its utterance."""
+    """Boolean ``(B, size)``, true at the positions inside of each utterance."""
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
 
 
@@ -25,7 +24,7 @@ def mask_like(lengths: Tensor, x: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, lengths: Tensor) -> Tensor:
-    """Mean of ``x (B, ..., T)`` over all its valid elements, a scalar."""
+    """Mean of ``x (B, ..., T)`` over all valid elements, a scalar."""
     x = x.float()  # sums of half-precision numbers overflow
     mask = mask_like(lengths, x)
     per_position = x.numel() // (x.shape[0] * x.shape[-1])
@@ -43,15 +42,15 @@ def masked_statistics(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def strided_length(lengths: Tensor, stride: int) -> Tensor:
-    """Lengths after a pooling or a same-padded convolution of this stride: rounded up."""
+    """Lengths after pooling or a same-padded convolution with this stride, which round up."""
     return torch.div(lengths + stride - 1, stride, rounding_mode="floor")
 
 
 def clear_padding_(x: Tensor, lengths: Tensor) -> Tensor:
-    """Write zeros into ``x (B, ..., T)`` at and after ``lengths (B,)``, whatever is there, and return it."""
+    """Write zeros into ``x (B, ..., T)`` at and after ``lengths (B,)``, in place, and return it."""
     if x.device.type != "cpu":
         return x.masked_fill_(mask_like(lengths, x) == 0, 0)
-    # padding is little: writing its zeros takes a CPU a fraction of what masking everything does
+    # most positions are valid, so on a CPU it is much faster to write the zeros than to multiply by a mask
     ends = lengths.tolist()
     if len(set(ends)) == 1:
         x[..., ends[0] :] = 0
@@ -76,7 +75,7 @@ class _ClearPadding(torch.autograd.Function):
 
 
 class _MaskedNormalise(torch.autograd.Function):
-    """Batch norm over valid time by torch's own kernels, which know no masks: corrected for the zeros that they count."""
+    """Batch norm over valid time with torch's kernels, which have no masks, corrected for the padding that they count."""
 
     @staticmethod
     def forward(
@@ -85,7 +84,7 @@ class _MaskedNormalise(torch.autograd.Function):
         """``x (B, C, H, T)``, lengths ``(B,)`` up to T → normalised ``(B, C, H, T)``, mean and variance ``(C,)``, count."""
         x = clear_padding_(x.clone(), lengths)
         count = lengths.sum().to(weight.dtype) * x.shape[2]
-        # not by torch's statistics, which in channels-last order are sums of float32 one by one, wrong in the fourth digit
+        # torch's own statistics add float32 one by one in channels-last order, which is wrong from the fourth digit
         wide = x.to(weight.dtype)
         mean = wide.sum((0, 2, 3)) / count
         variance = (wide.square().sum((0, 2, 3)) / count - mean.square()).clamp(min=0)
@@ -98,7 +97,7 @@ class _MaskedNormalise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Ioffe and Szegedy's, with means over valid positions alone."""
+        """The gradient of Ioffe and Szegedy (2015), with means over valid positions only."""
         x, lengths, weight, mean, variance, count = ctx.saved_tensors
         gradient = clear_padding_(gradient.clone(), lengths)
         inverse = (variance + ctx.eps).rsqrt()
@@ -106,17 +105,17 @@ class _MaskedNormalise(torch.autograd.Function):
             gradient, x, weight, None, None, mean, inverse, True, ctx.eps, [True, True, True]
         )
         positions = x.numel() // x.shape[1]
-        # its means are over all positions; what they lack is again a normalisation of x
+        # the kernel's means are over all positions; the difference to valid ones is again a normalisation of x
         lack = -weight * inverse * (1 / count - 1 / positions)
         of_x += F.batch_norm(x, mean, variance, lack * of_weight, lack * of_bias, eps=ctx.eps)
         return clear_padding_(of_x, lengths), None, of_weight, of_bias, None
 
 
 class MaskedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm of ``(B, C, H, T)`` whose statistics ignore padded time; its output is zero there.
+    """Batch norm of ``(B, C, H, T)`` whose statistics ignore padding; its output is zero in padding.
 
-    With no padding in the batch it is :class:`torch.nn.BatchNorm2d` (Ioffe and Szegedy, 2015). Fastest on a CPU where
-    ``x`` is in channels-last order.
+    Without padding it equals :class:`torch.nn.BatchNorm2d` (Ioffe and Szegedy, 2015). On a CPU it is fastest if ``x`` is
+    in channels-last order.
     """
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
@@ -134,12 +133,14 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 
 
 def embed_by_length(embed: Callable[[Tensor], Tensor], waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Embeddings ``(B, E)`` of padded utterances ``(B, T)``, by a network that cannot tell padding from speech.
+    """Embeddings ``(B, E)`` of padded utterances ``(B, T)`` from a network that has no masks.
+
+    The network is given all utterances of one length at a time, without their padding.
 
     Args:
         embed: utterances of one length ``(b, t)`` → ``(b, E)``.
-        waveform: samples, anything in the padding.
-        lengths: samples of each ``(B,)``.
+        waveform: samples ``(B, T)``, with any values in the padding.
+        lengths: number of samples of each utterance ``(B,)``.
     """
     rows, embeddings = [], []
     for length in lengths.unique().tolist():

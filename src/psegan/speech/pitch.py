@@ -1,4 +1,4 @@
-"""Fundamental frequency and periodicity of speech, frame by frame: for the vocoder's source, features and figures."""
+"""Fundamental frequency and periodicity of each frame, for the vocoder's source, for features and for figures."""
 
 from functools import cache
 from typing import NamedTuple
@@ -10,19 +10,19 @@ from torch.nn import functional as F
 from psegan.speech.audio import HOP, SAMPLE_RATE
 
 FRAME = 1024
-"""Samples that are looked at, 64 ms: three periods of the lowest pitch."""
+"""Samples in a frame: 64 ms, three periods of the lowest pitch."""
 PITCH_RANGE = (60.0, 500.0)
-"""Hz, of the fundamental."""
+"""Lowest and highest fundamental frequency, in Hz."""
 VOICED = 0.5
 """Periodicity from which a frame counts as voiced."""
 
 
 class Pitch(NamedTuple):
-    """What is known of the voice at each frame, each ``(..., N)``.
+    """Pitch of each frame; both tensors are ``(..., N)``.
 
     Attributes:
-        frequency: fundamental in Hz, within :data:`PITCH_RANGE`; meaningless where nothing is periodic.
-        periodicity: normalised autocorrelation at its period, 0 to 1.
+        frequency: fundamental frequency in Hz, within :data:`PITCH_RANGE`; meaningless where nothing is periodic.
+        periodicity: normalised autocorrelation at the period of that frequency, 0 to 1.
     """
 
     frequency: Tensor
@@ -37,8 +37,8 @@ def track_pitch(waveform: Tensor) -> Pitch:
 def pitch_of_frames(frames: Tensor) -> Pitch:
     """Pitch of frames ``(..., N, FRAME)``.
 
-    The autocorrelation of the windowed frame divided by that of the window (Boersma, 1993), the highest peak less
-    a small cost of long periods. torchaudio's detect_pitch_frequency says nothing about voicing.
+    The autocorrelation of the windowed frame is divided by that of the window (Boersma, 1993), and its highest peak is
+    taken, after a small penalty on long periods. torchaudio's detect_pitch_frequency doesn't give the periodicity.
     """
     window, window_correlation = (constant.to(frames.device) for constant in _window())
     frames = frames * window
@@ -54,7 +54,7 @@ def pitch_of_frames(frames: Tensor) -> Pitch:
     merit = merit.masked_fill((centre < left) | (centre <= right), -torch.inf)
     best = merit.argmax(-1, keepdim=True)
     before, peak, after = (curve.gather(-1, best).squeeze(-1) for curve in (left, centre, right))
-    bend = before - 2 * peak + after  # the peak lies between samples: a parabola through three of them
+    bend = before - 2 * peak + after  # a parabola through three samples finds the peak between them
     offset = torch.where(bend < -1e-6, 0.5 * (before - after) / bend, 0.0).clamp(-0.5, 0.5)
     return Pitch(SAMPLE_RATE / (period[best.squeeze(-1)] + offset), peak.clamp(0, 1))
 
