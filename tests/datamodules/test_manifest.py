@@ -208,9 +208,9 @@ def test_arguments_of_folds(tmp_path):
 )  # fmt: skip
 def test_rows_that_are_wrong(tmp_path, listed, line, message):
     manifest = corpus(tmp_path, listed)
-    told = error_of(manifest)
-    assert told.startswith(f"{manifest}, line {line} (wav/s0_" if line else f"{manifest}: ")
-    assert message in told
+    found = error_of(manifest)
+    assert found.startswith(f"{manifest}, line {line} (wav/s0_" if line else f"{manifest}: ")
+    assert message in found
 
 
 def test_a_class_may_be_absent_from_the_test_if_the_classes_are_stated(tmp_path):

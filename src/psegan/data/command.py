@@ -9,12 +9,8 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psegan.common.errors import PseganError
-
-if TYPE_CHECKING:
-    from datamodules.base import FolderDataModule
 
 _SUBSETS = ("train", "validation", "test")
 """A copy of ``datamodules.splits.SUBSETS``, so that the parser needn't import it."""
@@ -98,16 +94,10 @@ def main(args: argparse.Namespace) -> int:
         data = load_corpus(args.corpus, args.data_root)
         print(protect_corpus(data, parts_of(data, subsets), args.protector, args.out, args.seed, workers))
         return 0
+    from datamodules.joint import PUBLISHED
     from psegan.data.check import check_corpus
 
-    return check_corpus(data_module(args.corpus), Path(args.root))
-
-
-def data_module(corpus: str) -> "type[FolderDataModule]":
-    """The class that describes a corpus."""
-    import datamodules
-
-    return {"ravdess": datamodules.RAVDESSDataModule, "emodb": datamodules.EmoDBDataModule}[corpus]
+    return check_corpus(PUBLISHED[args.corpus], Path(args.root))
 
 
 def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
@@ -118,6 +108,7 @@ def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
     Raises:
         PseganError: the root already holds files, the network fails, or the archive is damaged or not the corpus.
     """
+    from datamodules.joint import PUBLISHED
     from psegan.data.fetch import fetch, unpack
 
     root = root.absolute()
@@ -128,7 +119,7 @@ def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
             f"{root}: already holds files and is left as it is; see `psegan data check {corpus} --root {root}`, "
             "or remove it or name another --root to download anew"
         )
-    module = data_module(corpus)
+    module = PUBLISHED[corpus]
     store = root.with_name(root.name + ".download")
     path = fetch(archive.url, archive.checksum, store)
     unpacked = unpack(path, store / "unpacked", archive.unpacked)
