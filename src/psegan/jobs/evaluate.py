@@ -185,12 +185,16 @@ class Run:
             record.begin()
             found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
             for system, fold, stage in every:
-                found[stage].setdefault(system, {})[fold] = SystemPredictions.load(self.verdict_path(fold, system, stage))
+                found[stage].setdefault(system, {})[fold] = SystemPredictions.load(
+                    self.verdict_path(fold, system, stage)
+                )
             self.count(found["test"], found["validation"])
             record.finish()
         publication.announce(self.folder)
 
-    def count(self, test: dict[str, dict[int, SystemPredictions]], validation: dict[str, dict[int, SystemPredictions]]) -> None:
+    def count(
+        self, test: dict[str, dict[int, SystemPredictions]], validation: dict[str, dict[int, SystemPredictions]]
+    ) -> None:
         """Make rows, figures, recordings and the page."""
         folds = self.evaluation.folds
         one = len(folds) == 1 and not self.data.shares_speakers

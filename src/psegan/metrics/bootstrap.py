@@ -97,8 +97,7 @@ class Bootstrap:
     """Resamples of one test set, and scores of them.
 
     Classifiers' scores have the shape ``(N, K)``, or ``(S, N, K)`` with S seeds; accuracy and UAR also take predicted
-    classes ``(N,)``. Arrays may be numpy arrays, torch tensors or lists. All methods raise a ValueError if an array doesn't have
-    one entry per utterance.
+    classes ``(N,)``. All methods raise a ValueError if an array doesn't have one entry per utterance.
 
     Args:
         clusters: speaker of each utterance ``(N,)``, numbers or names.

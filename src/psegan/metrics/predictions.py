@@ -25,9 +25,9 @@ class ClassPredictions:
 
     def scores(self) -> dict[str, float]:
         """Accuracy, UAR, macro AUC and one-vs-rest EER as fractions, without those that are not defined."""
-        every = {"accuracy": metrics.accuracy, "uar": metrics.uar, "auc": metrics.macro_auc, "eer": metrics.one_vs_rest_eer}
+        every = (metrics.accuracy, metrics.uar, metrics.macro_auc, metrics.one_vs_rest_eer)
         found = {}
-        for name, metric in every.items():
+        for name, metric in zip(("accuracy", "uar", "auc", "eer"), every, strict=True):
             with suppress(metrics.UndefinedMetricError):  # a shortened validation may hold a single class
                 found[name] = metric(self.probability, self.target)
         return found

@@ -110,8 +110,8 @@ def _pitch(waveform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def mel_cepstral_distortion(original: Array, processed: Array) -> float:
     """Mel-cepstral distortion in dB (Kubichek, Mel-cepstral distance measure for objective speech quality, 1993).
 
-    The mean over frames of (10 / ln 10) √(2 Σ (c_d - c'_d)²), d from 1 to 24, without dynamic time warping. The cepstrum is that
-    of :class:`psegan.speech.audio.MFCC` (32 mel filters), scaled so that the log-magnitude spectrum is Σ c_d cos dω. The
+    The mean over frames of (10 / ln 10) √(2 Σ (c_d - c'_d)²), d from 1 to 24, without dynamic time warping. The cepstrum is
+    that of :class:`psegan.speech.audio.MFCC` (32 mel filters), scaled so that the log-magnitude spectrum is Σ c_d cos dω. The
     distortion is then the root mean square difference of two smoothed log-spectra along the mel axis. The level c_0 is left
     out, so a gain costs nothing. Tools that compute the cepstrum in another way (SPTK, WORLD) give other values.
 

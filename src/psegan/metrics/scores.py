@@ -1,11 +1,11 @@
 """Scores of classifiers and verifiers: accuracy, UAR, AUC, EER, minimum detection cost, residual leakage.
 
-All functions take numpy arrays, torch tensors (on any device) or lists, and compute in float64. Shapes: N utterances, K classes,
-T trials, E embedding dimensions.
+All functions take numpy arrays, torch tensors (on any device) or lists, and compute in float64. Shapes: N utterances, K
+classes, T trials, E embedding dimensions.
 
-ROC curves and areas come from scikit-learn, one binary problem at a time; only the interpolated equal error rate is computed here.
-torchmetrics is not used, because it passes scores outside [0, 1] through a sigmoid, which makes large scores equal, and does
-not interpolate the equal error rate. scikit-learn's multi-class AUC is not used, because it requires rows that sum to one.
+ROC curves and areas come from scikit-learn, one binary problem at a time; only the interpolated equal error rate is computed
+here. torchmetrics is not used, because it passes scores outside [0, 1] through a sigmoid, which makes large scores equal, and
+does not interpolate. scikit-learn's multi-class AUC is not used, because it requires rows that sum to one.
 """
 
 from typing import Any, TypeAlias
@@ -223,10 +223,10 @@ def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
 def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1) -> float:
     """Normalised minimum detection cost: the lowest cost of errors that a single threshold can reach.
 
-    The cost is c_miss p_target FRR + c_fa (1 - p_target) FAR. It is divided by the cost of accepting all trials or of rejecting
-    all trials, whichever is lower, so the result lies between 0 and 1. Nothing is interpolated. Source: Doddington et al., The NIST
-    speaker recognition evaluation, Speech Communication 31 (2000). The default parameters are those of the VoxSRC
-    challenges (Nagrani et al., 2020).
+    The cost is c_miss p_target FRR + c_fa (1 - p_target) FAR. It is divided by the cost of accepting all trials or of
+    rejecting all trials, whichever is lower, so the result lies between 0 and 1. Nothing is interpolated. Source: Doddington
+    et al., The NIST speaker recognition evaluation, Speech Communication 31 (2000). The default parameters are those of the
+    VoxSRC challenges (Nagrani et al., 2020).
 
     Args:
         scores, is_target: as in :func:`roc_points`.

@@ -1,6 +1,5 @@
 """Collects the predictions of a classifier batch by batch."""
 
-import numpy as np
 import torch
 from torch import Tensor
 

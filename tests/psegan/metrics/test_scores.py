@@ -1,5 +1,6 @@
 """Metrics against scikit-learn and against direct, slow counts of errors."""
 
+import doctest
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +60,10 @@ numbers = st.one_of(
 trials = st.lists(st.tuples(numbers, st.booleans()), min_size=2, max_size=40).filter(
     lambda pairs: len({target for _, target in pairs}) == 2
 )
+
+
+def test_the_examples_in_docstrings_are_right() -> None:
+    assert doctest.testmod(metrics) == (0, 5)
 
 
 @settings(deadline=None, max_examples=100)

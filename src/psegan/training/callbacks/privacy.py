@@ -134,7 +134,12 @@ class PrivacyMetrics(L.Callback):
         self._draw_tsne(trainer, module, stage, found["emotion", "original"], found["emotion", "protected"])
 
     def _draw_tsne(
-        self, trainer: L.Trainer, module: L.LightningModule, stage: str, original: ClassPredictions, protected: ClassPredictions
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        stage: str,
+        original: ClassPredictions,
+        protected: ClassPredictions,
     ) -> None:
         if len(original.target) < 3 or not trainer.is_global_zero:
             return
