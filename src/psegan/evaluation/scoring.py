@@ -200,10 +200,9 @@ class Scoring:
         after = self.embeddings(system)
         found: dict[tuple[str, str], Resampled] = {}
         for enrol, suffix in ((self.embeddings(ORIGINAL), ""), (after, "_protected")):
-            arguments = enrol, after, self.target["speaker"], self.group
             with suppress(metrics.UndefinedMetricError):
-                found["speaker", f"eer{suffix}"] = self.bootstrap.verification_eer(*arguments)
-                found["speaker", f"min_dcf{suffix}"] = self.bootstrap.verification_min_dcf(*arguments)
+                scores = self.bootstrap.verification(enrol, after, self.target["speaker"], self.group)
+                found |= {("speaker", metric + suffix): score for metric, score in scores.items()}
         return found
 
     def embeddings(self, system: str) -> Scores:

@@ -24,9 +24,8 @@ score is not defined, because a class is missing for example, are left out. SciP
 nor several scores of common resamples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +40,6 @@ from psegan.metrics.weighted_trials import WeightedTrials
 
 MIN_CLUSTERS = 3
 """With fewer speakers than this, utterances are drawn instead."""
-_Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _Measure = Callable[[WeightedTrials, NDArray[np.float64]], NDArray[np.float64]]
 _CHUNK = 1_000_000  # elements of the largest temporary arrays, of which there are a few: 8 MB each
 
@@ -240,81 +238,71 @@ class Bootstrap:
 
     def one_vs_rest_eer(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.metrics.scores.one_vs_rest_eer`."""
+        groups, cells = metrics.group_indices(len(self), group), np.arange(self.n_units)
 
         def of_seed(run: Array) -> Resampled:
             pooled, is_target = metrics.one_vs_rest_trials(run, targets)
             self._check(len(to_numpy(targets)))
             utterance = np.repeat(np.arange(len(self)), len(pooled) // len(self))
-
-            def of_group(own: NDArray[np.intp]) -> Resampled:
+            found = []
+            for own in groups:
                 there = np.isin(utterance, own)
                 trials = WeightedTrials(pooled[there], is_target[there], self.units[utterance[there]], self.n_units)
-                return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
-
-            return self._over_groups(group, of_group)
+                found.append(self._error_rate(trials, cells, cells, WeightedTrials.eer))
+            return self._over_groups(groups, found)
 
         return self._over_seeds(scores, of_seed)
 
-    def verification_eer(self, enrol: Array, test: Array, speaker: Array, group: Array | None = None) -> Resampled:
-        """Equal error rate of :func:`psegan.metrics.scores.verification_trials`.
+    def verification(
+        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None
+    ) -> dict[str, Resampled]:
+        """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification.
+
+        See :func:`psegan.metrics.scores.verification_trials` and :func:`psegan.metrics.scores.min_dcf`.
 
         Args:
-            enrol, test: embeddings ``(N, E)``, row by row the same utterance.
-            speaker: speaker indices ``(N,)`` of both.
+            enrol, test: embeddings ``(N, E)`` of the same utterances in the same order.
+            speaker: speaker indices ``(N,)``.
             group: ``(N,)``, such as folds. Embeddings of different groups come from different networks: they are not
                 compared, each group has its own threshold, and the result is the mean over groups, weighted by utterances.
         """
-        return self._verification(enrol, test, speaker, group, WeightedTrials.eer)
-
-    def verification_min_dcf(
-        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None,
-        p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1,
-    ) -> Resampled:  # fmt: skip
-        """:func:`psegan.metrics.scores.min_dcf` of the trials of :meth:`verification_eer`."""
-        measure = partial(WeightedTrials.min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
-        return self._verification(enrol, test, speaker, group, measure)
-
-    def _verification(
-        self, enrol: Array, test: Array, speaker: Array, group: Array | None, measure: _Measure
-    ) -> Resampled:
         scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
         self._check(len(to_numpy(speaker)))
         enrolled, tested = metrics.trial_pairs(len(self), group)
         rows, columns = self.units[enrolled], self.units[tested]
         # the order within a pair of units makes no difference, so there are half as many cells
         pairs = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
-
-        def of_group(own: NDArray[np.intp]) -> Resampled:
+        groups = metrics.group_indices(len(self), group)
+        measures: dict[str, _Measure] = {"eer": WeightedTrials.eer, "min_dcf": WeightedTrials.min_dcf}
+        found: dict[str, list[Resampled]] = {name: [] for name in measures}
+        for own in groups:
             there = np.isin(enrolled, own)
             pair = pairs[there]
             present = np.flatnonzero(np.bincount(pair))
-            first, second = np.divmod(present, self.n_units)
             trials = WeightedTrials(scores[there], is_target[there], np.searchsorted(present, pair), len(present))
-            same = (first == second)[:, None]  # two draws of one speaker are not compared
+            for name, measure in measures.items():
+                found[name].append(self._error_rate(trials, *np.divmod(present, self.n_units), measure))
+        return {name: self._over_groups(groups, of_groups) for name, of_groups in found.items()}
 
-            def weigh(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-                return np.where(same, draws[first], draws[first] * draws[second])
-
-            return self._error_rate(trials, weigh, measure)
-
-        return self._over_groups(group, of_group)
-
-    def _over_groups(self, group: Array | None, of_group: Callable[[NDArray[np.intp]], Resampled]) -> Resampled:
+    def _over_groups(self, groups: Sequence[NDArray[np.intp]], scores: Sequence[Resampled]) -> Resampled:
         """Mean of a score over groups, weighted by utterances; in a resample, over the groups in which it is defined."""
         value, weighted, drawn = 0.0, np.zeros(self.n_resamples), np.zeros(self.n_resamples)
-        for own in metrics.group_indices(len(self), group):
-            found = of_group(own)
+        for own, found in zip(groups, scores, strict=True):
             n = self.draws @ np.bincount(self.units[own], minlength=self.n_units) * ~np.isnan(found.samples)
             value += found.value * len(own) / len(self)
             weighted += np.where(n > 0, found.samples, 0) * n
             drawn += n
         return Resampled(value, _ratio(weighted, drawn), self)
 
-    def _error_rate(self, trials: WeightedTrials, weigh: _Weigh, measure: _Measure) -> Resampled:
-        """A measure of trials; ``weigh`` turns draws ``(units, R)`` into weights ``(C, R)`` of the trials' cells."""
+    def _error_rate(
+        self, trials: WeightedTrials, first: NDArray[np.intp], second: NDArray[np.intp], measure: _Measure
+    ) -> Resampled:
+        """A measure of trials; the trials of cell c are between the units ``first[c]`` and ``second[c]``."""
+        same = (first == second)[:, None]  # two draws of one speaker are not compared
 
         def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-            return measure(trials, weigh(np.ascontiguousarray(draws.T)))
+            weights = np.ascontiguousarray(draws.T)
+            return measure(trials, np.where(same, weights[first], weights[first] * weights[second]))
 
         value = samples(np.ones((1, self.n_units)))  # in the test set itself every unit counts once
         return Resampled(float(value[0]), self._chunked(samples, trials.width), self)

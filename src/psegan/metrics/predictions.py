@@ -1,5 +1,6 @@
 """The predictions of one classifier for a set of utterances, and the scores that follow from them."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -7,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psegan.metrics import scores as metrics
+
+_METRICS: dict[str, Callable[..., float]] = {
+    "accuracy": metrics.accuracy, "uar": metrics.uar, "auc": metrics.macro_auc, "eer": metrics.one_vs_rest_eer
+}  # fmt: skip
 
 
 @dataclass
@@ -25,9 +30,8 @@ class ClassPredictions:
 
     def scores(self) -> dict[str, float]:
         """Accuracy, UAR, macro AUC and one-vs-rest EER as fractions, without those that are not defined."""
-        every = (metrics.accuracy, metrics.uar, metrics.macro_auc, metrics.one_vs_rest_eer)
         found = {}
-        for name, metric in zip(("accuracy", "uar", "auc", "eer"), every, strict=True):
+        for name, metric in _METRICS.items():
             with suppress(metrics.UndefinedMetricError):  # a shortened validation may hold a single class
                 found[name] = metric(self.probability, self.target)
         return found

@@ -208,8 +208,8 @@ def eer(scores: Array, is_target: Array) -> float:
     return float(eer_from_roc(fpr, tpr))
 
 
-def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
-    """Check the parameters of :func:`min_dcf`.
+def error_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
+    """Weights of FRR and of FAR in the cost of :func:`min_dcf`.
 
     Raises:
         ValueError: the prior is not between 0 and 1, or a cost is not positive.
@@ -218,6 +218,7 @@ def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
         raise ValueError(
             f"p_target must lie between 0 and 1, c_miss and c_fa above 0, not {p_target}, {c_miss} and {c_fa}"
         )
+    return c_miss * p_target, c_fa * (1 - p_target)
 
 
 def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1) -> float:
@@ -241,9 +242,8 @@ def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: flo
         >>> min_dcf(scores=[0.9, 0.8, 0.7, 0.2, 0.1], is_target=[True, False, True, False, False])
         0.5
     """
-    check_costs(p_target, c_miss, c_fa)
+    miss_cost, fa_cost = error_costs(p_target, c_miss, c_fa)
     far, hit, _ = roc_points(scores, is_target)
-    miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
     return float((miss_cost * (1 - hit) + fa_cost * far).min() / min(miss_cost, fa_cost))
 
 

@@ -74,8 +74,7 @@ class WeightedTrials:
         self, weights: NDArray[np.float64], p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1
     ) -> NDArray[np.float64]:
         """:func:`psegan.metrics.scores.min_dcf` ``(R,)`` under weights ``(C, R)``; NaN as for :meth:`eer`."""
-        metrics.check_costs(p_target, c_miss, c_fa)
-        miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
+        miss_cost, fa_cost = metrics.error_costs(p_target, c_miss, c_fa)
         accepted = self._accepted(self._tallies, weights)
         total = accepted[0][-1], accepted[1][-1]
         far, hit = _rates(accepted, total)

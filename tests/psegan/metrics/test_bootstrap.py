@@ -158,17 +158,15 @@ def test_verification_equals_a_loop_over_pairs(speakers: int, grouped: bool) -> 
 
         return by_loop(resamples, statistic, np.arange(24))
 
-    assert_same(resamples.verification_eer(enrol, test, speaker, group), looped(metrics.eer))
-    assert_same(resamples.verification_min_dcf(enrol, test, speaker, group), looped(metrics.min_dcf))
-    costs = 0.3, 2.0, 1.0
-    dear = resamples.verification_min_dcf(enrol, test, speaker, group, *costs)
-    assert_same(dear, looped(lambda scores, is_target: metrics.min_dcf(scores, is_target, *costs)))
+    found = resamples.verification(enrol, test, speaker, group)
+    assert_same(found["eer"], looped(metrics.eer))
+    assert_same(found["min_dcf"], looped(metrics.min_dcf))
 
 
 def test_verification_without_impostors_has_no_value() -> None:
     enrol, test, speaker = embeddings(speakers=4)
     with pytest.raises(UndefinedMetricError, match="both kinds"):
-        Bootstrap(speaker).verification_eer(enrol, test, speaker, group=speaker)
+        Bootstrap(speaker).verification(enrol, test, speaker, group=speaker)["eer"]
 
 
 def test_a_paired_difference_is_of_the_same_draws() -> None:
@@ -199,7 +197,9 @@ def test_a_paired_difference_of_verification() -> None:
     enrol, clear, speaker = embeddings(n=60, speakers=10, noise=0.1)
     _, blurred, _ = embeddings(n=60, speakers=10, noise=10)
     resamples = Bootstrap(speaker, n_resamples=200)
-    worse = resamples.verification_eer(enrol, blurred, speaker) - resamples.verification_eer(enrol, clear, speaker)
+    worse = (
+        resamples.verification(enrol, blurred, speaker)["eer"] - resamples.verification(enrol, clear, speaker)["eer"]
+    )
     assert worse.interval().low > 0
 
 
@@ -293,7 +293,7 @@ def test_an_interval_of_verification_is_as_wide_as_speakers_differ() -> None:
     missed = generator.random(24)[speaker, None] < np.linspace(0, 1, 240)[generator.permutation(240), None]
     test = np.where(missed, centre, -centre)
     resamples = Bootstrap(speaker, n_resamples=2000)
-    found = resamples.verification_min_dcf(centre, test, speaker).samples
+    found = resamples.verification(centre, test, speaker)["min_dcf"].samples
     hits = resamples.mean(missed[:, 0].astype(float)).samples
     assert np.std(found) == pytest.approx(np.std(hits), rel=0.02)
 
@@ -316,9 +316,9 @@ def test_memory_does_not_decide_the_result(monkeypatch: pytest.MonkeyPatch) -> N
     scores, targets, clusters = sample()
     enrol, test, speaker = embeddings()
     whole = [fast(Bootstrap(clusters, 40), scores, targets) for fast in FAST]
-    whole.append(Bootstrap(speaker, 40).verification_eer(enrol, test, speaker))
+    whole.append(Bootstrap(speaker, 40).verification(enrol, test, speaker)["eer"])
     monkeypatch.setattr(bootstrap, "_CHUNK", 1)
-    assert_same(Bootstrap(speaker, 40).verification_eer(enrol, test, speaker), whole.pop())
+    assert_same(Bootstrap(speaker, 40).verification(enrol, test, speaker)["eer"], whole.pop())
     for fast, expected in zip(FAST, whole, strict=True):
         assert_same(fast(Bootstrap(clusters, 40), scores, targets), expected)
 
@@ -334,9 +334,9 @@ def test_scores_of_other_utterances_are_refused(fast: Callable[..., Resampled]) 
 def test_bad_arguments_are_refused() -> None:
     resamples = Bootstrap([0, 1, 2])
     with pytest.raises(ValueError, match="3 utterances, but 4"):
-        resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1, 1])
+        resamples.verification(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1, 1])
     with pytest.raises(ValueError, match="share their N"):
-        resamples.verification_eer(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1])
+        resamples.verification(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1])
     with pytest.raises(ValueError, match="4 rows of scores for 3 targets"):
         resamples.one_vs_rest_eer(np.ones((4, 2)), [0, 0, 1])
     with pytest.raises(ValueError, match="no seed"):
@@ -360,8 +360,8 @@ def test_ten_thousand_resamples_of_ravdess_are_quick() -> None:
     resamples = Bootstrap(clusters, n_resamples=10_000)
     for fast in FAST:
         fast(resamples, scores, targets)
-    resamples.verification_eer(enrol, test, speaker)
-    assert time.process_time() - begin < 5
+    resamples.verification(enrol, test, speaker)
+    assert time.process_time() - begin < 8
 
 
 def test_permuted_labels_are_at_chance_as_often_as_their_interval_says():
