@@ -1,4 +1,4 @@
-"""Distances between waveforms: what they are of known changes."""
+"""Distances between waveforms, for changes whose effect is known."""
 
 import math
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_silence_and_short_speech_have_no_value() -> None:
     assert quality.mel_cepstral_distortion(waveform[:1], waveform[:1]) == 0
 
 
-def test_pitch_that_is_kept_and_pitch_that_is_not():
+def test_agreement_of_equal_and_of_different_pitch():
     buzz, other = (_buzz(pitch) for pitch in (lambda t: 120 + 40 * np.sin(3 * t), lambda t: 120 - 40 * np.sin(3 * t)))
     assert quality.pitch_agreement(buzz, 0.3 * buzz) == pytest.approx((1, 0), abs=1e-6)
     correlation, error = quality.pitch_agreement(buzz, other)
