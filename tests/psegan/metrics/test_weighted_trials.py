@@ -74,7 +74,7 @@ def test_results_between_points_of_the_grid_are_exact(kind: str) -> None:
     scores, is_target, cells = many(kind)
     weights = np.random.default_rng(1).poisson(1, size=(40, 12)).astype(float)
     trials = WeightedTrials(scores, is_target, cells, 40)
-    assert kind in ("constant", "one apart") or len(trials.grid) < len(np.unique(scores)) / 2  # otherwise the grid holds all points
+    assert kind in ("constant", "one apart") or len(trials.grid) < len(np.unique(scores)) / 2  # the grid is coarse
     found = trials.eer(weights)
     np.testing.assert_allclose(found, repeated(metrics.eer, scores, is_target, cells, weights), atol=1e-12)
     for p in (0.05, 0.5):
