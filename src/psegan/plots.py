@@ -1,8 +1,8 @@
-"""Figures: ROC, t-SNE, speech side by side, confusion.
+"""Figures: ROC curves, t-SNE maps, waveforms with spectrograms, and confusion matrices.
 
-Each function returns a :class:`matplotlib.figure.Figure` with its own Agg canvas, so that nothing depends on pyplot's
-global state, a display or the thread. Colours are Paul Tol's "muted" scheme, which colour-blind readers can tell
-apart; curves and classes differ by line style or marker as well.
+Each function returns a :class:`matplotlib.figure.Figure` with its own Agg canvas, so that it needs neither pyplot's global
+state nor a display. Colours are Paul Tol's "muted" scheme for colour-blind readers; curves and classes also differ in line
+style or marker.
 """
 
 import os
@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
@@ -25,7 +24,7 @@ from psegan.speech.audio import HOP, SAMPLE_RATE
 COLOURS = (
     "#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#777777", "#AA4499", "#999933",
 )  # fmt: skip
-"""One a class or curve; the original scheme's pale grey and sand are darkened to show on white."""
+"""One colour per class or curve; the scheme's pale grey and sand are darkened, because the background is white."""
 _MARKERS = "osD^vP*X<>"
 _DASHES = ("-", "--", "-.", ":")
 _GREY = "#666666"
@@ -38,7 +37,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> Path:
-    """Write the figure atomically as PNG and return its path.
+    """Write the figure atomically as PNG, and return the path.
 
     Raises:
         ValueError: the path doesn't end in ``.png``.
@@ -51,17 +50,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
     return path
 
 
-def _wrapped(title: str) -> str:
-    """Broken where the line would be wider than a figure of one panel."""
-    return textwrap.fill(title, 48)
-
-
 def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Figure:
     """Receiver operating characteristics with their areas, the chance line and the line of equal errors.
 
     Args:
-        curves: by name, false positive rate ``(P,)``, true positive rate ``(P,)`` and area; twenty at most.
-        title: of the figure.
+        curves: name → false positive rate ``(P,)``, true positive rate ``(P,)`` and area; at most twenty.
+        title: title of the figure.
+
+    Raises:
+        ValueError: there are no curves, or too many.
     """
     most = 2 * len(COLOURS)
     if not 1 <= len(curves) <= most:
@@ -69,23 +66,21 @@ def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> 
     figure = _figure(5.6, 5.6)
     axes = figure.add_subplot()
     for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
-        style = _DASHES[(i + i // len(COLOURS)) % len(_DASHES)]  # a colour's second curve has another dash
-        label = f"{name} (AUC {float(area):.3f})"
-        axes.plot(
-            to_numpy(fpr),
-            to_numpy(tpr),
-            style,
-            color=COLOURS[i % len(COLOURS)],
-            linewidth=2,
-            label=label,
-            clip_on=False,
-        )
+        style = _DASHES[(i + i // len(COLOURS)) % len(_DASHES)]  # the second curve of a colour has another dash
+        colour, label = COLOURS[i % len(COLOURS)], f"{name} (AUC {float(area):.3f})"
+        axes.plot(to_numpy(fpr), to_numpy(tpr), style, color=colour, linewidth=2, label=label, clip_on=False)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (6, 4)), label="chance (AUC 0.500)", zorder=1)
     axes.plot([0, 1], [1, 0], color="#BBBBBB", linewidth=0.8, linestyle=":", label="equal errors (EER)", zorder=1)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate", title=_wrapped(title))
+    axes.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="False positive rate",
+        ylabel="True positive rate",
+        title=textwrap.fill(title, 48),
+    )
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
-    # below the axes: inside, a legend would hide either the curves that matter or the chance line
+    # below the axes, since a legend inside would hide curves or the chance line
     figure.legend(loc="outside lower center", ncols=2 if len(curves) > 2 else 1, frameon=False, fontsize=9)
     return figure
 
@@ -93,32 +88,31 @@ def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> 
 def tsne_points(
     original: Array, protected: Array, seed: int, max_points: int = 500
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Two-dimensional t-SNE map (van der Maaten and Hinton, 2008) of original and protected speech in common.
+    """Two-dimensional t-SNE map (van der Maaten and Hinton, 2008), fitted to original and protected speech together.
 
-    Both are fitted together, or positions in the two panels could not be compared. An illustration, never evidence.
+    So positions of both can be compared. The map is an illustration; don't take it as evidence.
 
     Args:
-        original, protected: features ``(N, E)``, row by row the same utterance.
-        seed: of the choice of utterances and of the map.
-        max_points: utterances kept at most, since time grows with them; drawn without replacement.
+        original, protected: features ``(N, E)`` of the same utterances in the same order.
+        seed: seed of the map and of the choice of utterances.
+        max_points: maximum number of utterances; if there are more, so many are drawn without replacement.
 
     Returns:
-        Points ``(M, 2)`` of original and of protected speech, and which utterances were kept ``(M,)``, in order.
+        Points ``(M, 2)`` of original and of protected speech, and the rising indices ``(M,)`` of the utterances.
 
     Raises:
-        ValueError: shapes differ, or features are not finite.
+        ValueError: shapes differ, features are not finite, or ``max_points`` is less than 1.
     """
     first, second = as_scores(original, 2, "original"), as_scores(protected, 2, "protected")
     if first.shape != second.shape:
         raise ValueError(f"original {first.shape} and protected {second.shape} features must have the same shape")
     if max_points < 1:
         raise ValueError(f"max_points must be at least 1, not {max_points}")
-    n = len(first)
-    kept = np.arange(n)
-    if n > max_points:
-        kept = np.sort(np.random.default_rng(seed).choice(n, max_points, replace=False))
+    kept = np.arange(len(first))
+    if len(first) > max_points:
+        kept = np.sort(np.random.default_rng(seed).choice(len(first), max_points, replace=False))
     joint = np.concatenate([first[kept], second[kept]])
-    # the usual 30 neighbours, or as many as so few points allow; a map of features without spread cannot start from PCA
+    # the usual perplexity, or the largest one that so few points allow; without any spread the map cannot start from PCA
     perplexity = min(30.0, (len(joint) - 1) / 3)
     init = "pca" if joint.shape[1] >= 2 and np.ptp(joint, axis=0).max() > 0 else "random"
     points = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(joint).astype(np.float64)
@@ -137,8 +131,11 @@ def tsne_figure(
     Args:
         points_original, points_protected: ``(N, 2)``.
         labels: class indices ``(N,)``.
-        class_names: K names, ten at most; classes that don't occur are left out of the legend.
-        names: of the two kinds of speech.
+        class_names: K names, at most ten; classes that don't occur are left out of the legend.
+        names: names of the two kinds of speech.
+
+    Raises:
+        ValueError: shapes don't fit together, or there are too many classes or too few names.
     """
     panels = {names[0]: as_scores(points_original, 2), names[1]: as_scores(points_protected, 2)}
     wanted = as_targets(labels)
@@ -151,17 +148,12 @@ def tsne_figure(
     grid = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, (name, points) in zip(grid, panels.items(), strict=True):
         for k in np.unique(wanted):
-            chosen = points[wanted == k]
-            axes.scatter(
-                *chosen.T, s=22, color=COLOURS[k], marker=_MARKERS[k], alpha=0.8, linewidths=0.3, edgecolors="white"
-            )
+            style = {"color": COLOURS[k], "marker": _MARKERS[k], "label": class_names[k]}
+            axes.scatter(*points[wanted == k].T, s=22, alpha=0.8, linewidths=0.3, edgecolors="white", **style)
         axes.set(title=f"{name} speech", xlabel="t-SNE dimension 1")
         axes.grid(alpha=0.2)
     grid[0].set_ylabel("t-SNE dimension 2")
-    handles = [
-        Line2D([], [], linestyle="", marker=_MARKERS[k], color=COLOURS[k], label=class_names[k])
-        for k in np.unique(wanted)
-    ]
+    handles = grid[0].get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
     return figure
 
@@ -172,10 +164,10 @@ def _slaney_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _kilohertz_axis(axes: Axes, n_mels: int, sample_rate: int) -> None:
-    """Label the mel bands by the frequencies at which they lie."""
+    """Label the axis of mel bands with their centre frequencies."""
     top = sample_rate / 2
     marks = np.array([f for f in (0.0, 500, 1000, 2000, 4000, 8000, 16000) if f <= top])
-    # band i is centred on point i + 1 of n_mels + 2 equally spaced ones, edges included
+    # the centre of band i is point i + 1 of n_mels + 2 equally spaced points from 0 to the top
     positions = _slaney_mel(marks) / _slaney_mel(np.array(top)) * (n_mels + 1) - 1
     axes.set_yticks(positions.clip(-0.5, n_mels - 0.5), [f"{f / 1000:g}" for f in marks])
 
@@ -183,61 +175,62 @@ def _kilohertz_axis(axes: Axes, n_mels: int, sample_rate: int) -> None:
 def speech_figure(
     waveforms: Mapping[str, Array], log_mels: Mapping[str, Array], sample_rate: int = SAMPLE_RATE, title: str = ""
 ) -> Figure:
-    """Waveforms above their log-mel spectrograms, one column a version of the utterance (article, Figure 4).
+    """Waveforms above their log-mel spectrograms, with one column per version of the utterance (article, Figure 4).
 
-    All columns share the axes of time, amplitude and level, so that differences seen are differences heard.
+    All columns share the scales of time, amplitude and level.
 
     Args:
-        waveforms: by name, samples ``(T,)`` in [-1, 1].
-        log_mels: by the same names, log-mel spectrograms ``(bands, N)``, Slaney bands from 0 Hz to half the rate, one
-            frame every :data:`psegan.speech.audio.HOP` samples, natural logarithm of magnitude.
-        sample_rate: in Hz.
-        title: above all panels.
+        waveforms: name → samples ``(T,)`` in [-1, 1].
+        log_mels: name → natural logarithm of mel magnitudes ``(bands, N)``, in Slaney bands from 0 Hz to half the sample
+            rate, with one frame every :data:`psegan.speech.audio.HOP` samples.
+        sample_rate: sample rate in Hz.
+        title: title above all panels.
+
+    Raises:
+        ValueError: there are no waveforms, or the names differ.
     """
     if not waveforms or list(waveforms) != list(log_mels):
         raise ValueError(f"waveforms {list(waveforms)} and log_mels {list(log_mels)} must have the same names")
     signals = {name: as_scores(x, 1, f"waveform {name}") for name, x in waveforms.items()}
     spectra = {name: as_scores(x, 2, f"log-mel {name}") for name, x in log_mels.items()}
-    columns = len(signals)
-    figure = _figure(1.0 + 4.2 * columns, 5.2)
+    figure = _figure(1.0 + 4.2 * len(signals), 5.2)
     if title:
         figure.suptitle(title)
-    grid = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False, height_ratios=[1, 1.6])
+    grid = figure.subplots(2, len(signals), sharex=True, sharey="row", squeeze=False, height_ratios=[1, 1.6])
     seconds = max(len(x) for x in signals.values()) / sample_rate
     peak = max(1e-3, *(np.abs(x).max() for x in signals.values())) * 1.05
     levels = np.concatenate([x.ravel() for x in spectra.values()])
     high = levels.max()
-    # digital silence lies at the logarithm's floor and would take half of the colour scale: 9 nepers are 78 dB
+    # the scale is limited to 9 nepers (78 dB), because digital silence would take half of it
     low = max(np.percentile(levels, 1), high - 9)
     low = low if low < high else high - 1
-    image = None
-    for column, (name, samples) in enumerate(signals.items()):
-        top, bottom = grid[:, column]
+    for (top, bottom), (name, samples) in zip(grid.T, signals.items(), strict=True):
         top.plot(np.arange(len(samples)) / sample_rate, samples, color=COLOURS[0], linewidth=0.5)
         top.set(title=name, ylim=(-peak, peak))
         top.grid(alpha=0.2)
         bands, frames = spectra[name].shape
-        end = (frames - 0.5) * HOP / sample_rate  # frames are centred on their time
+        end = (frames - 0.5) * HOP / sample_rate  # frame i is centred at i * HOP
         extent = (-0.5 * HOP / sample_rate, end, -0.5, bands - 0.5)
-        image = bottom.imshow(
-            spectra[name], origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma"
-        )
+        shown = {"origin": "lower", "aspect": "auto", "vmin": low, "vmax": high, "cmap": "magma"}
+        image = bottom.imshow(spectra[name], extent=extent, **shown)
         bottom.set(xlabel="Time (s)", xlim=(0, seconds), ylim=(-0.5, bands - 0.5))
         _kilohertz_axis(bottom, bands, sample_rate)
     grid[0, 0].set_ylabel("Amplitude")
     grid[1, 0].set_ylabel("Frequency (kHz, mel scale)")
-    assert image is not None
     figure.colorbar(image, ax=grid[1, :].tolist(), label="Log-mel magnitude (ln)", pad=0.01, aspect=15)
     return figure
 
 
 def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "") -> Figure:
-    """Confusion matrix as percent of each true class, with counts in the labels of the rows.
+    """Confusion matrix in percent of each true class, with the number of utterances in the labels of the rows.
 
     Args:
-        matrix: counts ``(K, K)``, rows true and columns predicted.
+        matrix: counts ``(K, K)``; rows are true classes, columns predicted ones.
         class_names: K names.
-        title: of the figure.
+        title: title of the figure.
+
+    Raises:
+        ValueError: the matrix has another shape.
     """
     counts = as_scores(matrix, 2, "matrix")
     k = len(class_names)
@@ -247,13 +240,13 @@ def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "")
     percent = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     side = 2.4 + 0.52 * max(k, 3)
     figure = _figure(side + 1.6, side)
-    figure.set_layout_engine("compressed")  # square axes would leave blank bands above and below
+    figure.set_layout_engine("compressed")  # without blank bands above and below the square axes
     axes = figure.add_subplot()
     image = axes.imshow(percent, vmin=0, vmax=100, cmap="Blues")
     axes.set_xticks(range(k), list(class_names), rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(k), [f"{name} ({n:.0f})" for name, n in zip(class_names, total[:, 0], strict=True)])
-    axes.set(xlabel="Predicted class", ylabel="True class (utterances)", title=_wrapped(title))
-    if k <= 12:  # beyond that the numbers collide
+    axes.set(xlabel="Predicted class", ylabel="True class (utterances)", title=textwrap.fill(title, 48))
+    if k <= 12:  # with more classes the numbers would overlap
         for i, j in np.ndindex(k, k):
             colour = "white" if percent[i, j] > 55 else "black"
             axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)

@@ -1,4 +1,4 @@
-"""Figures: they become PNG files, say what they show, and t-SNE repeats itself."""
+"""Figures: their files, their texts, and the reproducibility of t-SNE."""
 
 import subprocess
 import sys

@@ -131,7 +131,7 @@ def bootstrap_time(n: int = 1440, n_speakers: int = 24, n_emotions: int = 8) -> 
     resamples = Bootstrap(speaker, 10_000)
     for metric in (resamples.accuracy, resamples.uar, resamples.macro_auc, resamples.one_vs_rest_eer):
         metric(scores, emotion).interval()
-    resamples.verification_eer(voices[0], voices[1], speaker).interval()
+    resamples.verification(voices[0], voices[1], speaker)["eer"].interval()
     return time.perf_counter() - started
 
 

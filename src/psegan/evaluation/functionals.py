@@ -1,8 +1,8 @@
 """The classical attacker on emotion: functionals of acoustic descriptors and a support vector machine.
 
-The method of the Interspeech challenges (Schuller, Steidl and Batliner, 2009; Schuller et al., "ComParE", 2013): curves
-of cepstrum, pitch, energy and spectral shape over time, each summed up by statistics, so that an utterance of any
-length is one vector. A smaller set than openSMILE's ComParE, without its 65 descriptors and hundreds of functionals.
+The method of the Interspeech challenges (Schuller, Steidl and Batliner, 2009; Schuller et al., "ComParE", 2013): curves of
+cepstrum, pitch, energy and spectral shape over time are summarised by statistics, so that an utterance of any length becomes
+one vector. The set is much smaller than openSMILE's ComParE, which has 65 descriptors and hundreds of functionals.
 """
 
 from functools import cache
@@ -27,35 +27,32 @@ from psegan.speech.pitch import FRAME, VOICED, pitch_of_frames
 
 N_MFCC = 20
 ACTIVE_DB = 25.0
-"""Frames this far below the loudest one are silence: corpora differ in what they leave around an utterance."""
+"""Frames that are this many dB below the loudest one count as silence. Corpora differ in the silence around utterances."""
 
 TIMBRE = (*(f"mfcc{i}" for i in range(N_MFCC)), "energy", "centroid", "flux", "slope0-500", "slope500-1500")
-"""Descriptors of every frame; energy and slopes in dB (per kHz), the centroid in Hz."""
+"""Descriptors of every frame: energy in dB, spectral slopes in dB per kHz, the centroid in Hz."""
 VOICE = ("f0", "hnr")
-"""Descriptors of voiced frames: fundamental in semitones above 27.5 Hz, a median over five frames, and
-harmonics-to-noise ratio in dB."""
+"""Descriptors of voiced frames: fundamental in semitones above 27.5 Hz (median over five frames), and harmonics-to-noise
+ratio in dB."""
 STATISTICS = (
     *("mean", "deviation", "p1", "p5", "p25", "p50", "p75", "p95", "p99", "p75-p25", "p95-p5"),
     *("skewness", "kurtosis", "slope", "curvature", "linear-error"),
 )
 """Functionals of a curve."""
 RHYTHM = (
-    "seconds",
-    "active",
-    "voiced",
-    "voiced-rate",
-    "voiced-mean",
-    "voiced-deviation",
-    "jitter-mean",
-    "jitter-median",
+    *("seconds", "active", "voiced", "voiced-rate", "voiced-mean", "voiced-deviation"),
+    *("jitter-mean", "jitter-median"),
 )
-"""Of the utterance: its length between the outer silences, fractions of active and voiced frames in it, voiced stretches
-per second and their length in seconds, and steps of the pitch from frame to frame in semitones."""
+"""Of an utterance without the silence around it: its length, the fractions of active and of voiced frames, the number of voiced
+stretches per second, mean and deviation of their length in seconds, and the steps of the pitch between frames in semitones."""
 FEATURES = (
-    *(f"{curve}.{statistic}" for curve in TIMBRE for statistic in STATISTICS),
-    *(f"delta-{curve}.{statistic}" for curve in TIMBRE for statistic in STATISTICS),
-    *(f"{curve}.{statistic}" for curve in VOICE for statistic in STATISTICS),
-    *(f"delta-{curve}.{statistic}" for curve in VOICE for statistic in STATISTICS),
+    *(
+        f"{prefix}{curve}.{statistic}"
+        for curves in (TIMBRE, VOICE)
+        for prefix in ("", "delta-")
+        for curve in curves
+        for statistic in STATISTICS
+    ),
     *RHYTHM,
 )
 """Names of the features, in their order."""
@@ -67,29 +64,30 @@ Floats = NDArray[np.float64]
 def functionals(waveform: Tensor) -> Floats:
     """The features of an utterance.
 
-    Statistics are taken over active frames, those of the voice over voiced ones, those of its deltas over voiced ones
-    with two such neighbours on either side; without any they are 0.
+    Statistics of timbre are taken over active frames, those of the voice over voiced frames, and those of the deltas of
+    the voice over voiced frames whose two neighbours on either side are voiced too. Without such frames they are 0.
 
     Args:
         waveform: ``(T,)`` at 16 kHz, at least one sample.
 
     Returns:
-        ``(F,)``, named by :data:`FEATURES`; finite for silence too.
+        ``(F,)``, named by :data:`FEATURES`; they are finite, also for silence.
 
     Raises:
-        ValueError: not one utterance.
+        ValueError: the waveform has another shape.
     """
     if waveform.dim() != 1 or len(waveform) == 0:
         raise ValueError(f"waveform must have shape (T,) with T >= 1, not {tuple(waveform.shape)}")
     waveform = waveform.detach().cpu().float()
     frames = torch.nn.functional.pad(waveform, (FRAME // 2, FRAME // 2)).unfold(0, FRAME, HOP)
     timbre, energy = _timbre(waveform, frames)
-    pitch, correlation = _pitch(frames)
+    found = pitch_of_frames(frames)
+    pitch, correlation = (12 * torch.log2(found.frequency / 27.5)).double().numpy(), found.periodicity.double().numpy()
     active = energy > energy.max() - ACTIVE_DB
     voiced = (correlation > VOICED) & active
     harmonic = correlation.clip(1e-3, 1 - 1e-4)
     voice = np.stack([median_filter(pitch, 5), 10 * np.log10(harmonic / (1 - harmonic))])
-    steady = binary_erosion(voiced, np.ones(5))  # frames whose delta sees voiced ones only
+    steady = binary_erosion(voiced, np.ones(5))  # frames whose delta depends on voiced frames only
     return np.concatenate(
         [
             _statistics(timbre[:, active]),
@@ -103,7 +101,7 @@ def functionals(waveform: Tensor) -> Floats:
 
 @cache
 def _front_end() -> tuple[MFCC, Tensor, Tensor]:
-    """MFCC; window ``(FRAME,)`` and frequencies in Hz."""
+    """MFCC, window ``(FRAME,)`` and frequencies ``(FRAME // 2 + 1,)`` in Hz."""
     return MFCC(N_MFCC), torch.hann_window(FRAME), torch.linspace(0, SAMPLE_RATE / 2, FRAME // 2 + 1)
 
 
@@ -128,12 +126,6 @@ def _timbre(waveform: Tensor, frames: Tensor) -> tuple[Floats, Floats]:
     return timbre.double().numpy(), energy.double().numpy()
 
 
-def _pitch(frames: Tensor) -> tuple[Floats, Floats]:
-    """Fundamental in semitones above 27.5 Hz and the autocorrelation in [0, 1] at its period, each ``(N,)``."""
-    found = pitch_of_frames(frames)
-    return (12 * torch.log2(found.frequency / 27.5)).double().numpy(), found.periodicity.double().numpy()
-
-
 def _deltas(curves: Floats) -> Floats:
     """Regression slopes ``(D, N)`` of curves ``(D, N)`` over five frames."""
     return AF.compute_deltas(torch.from_numpy(curves)).numpy()
@@ -153,7 +145,7 @@ def _statistics(curves: Floats) -> Floats:
     slope = (centred * time).mean(1) / ((time**2).mean() + 1e-9)
     curvature = (centred * bow).mean(1) / ((bow**2).mean() + 1e-9)
     error = np.abs(centred - slope[:, None] * time).mean(1)
-    # heavy tails are cut, or a single click would outweigh all else
+    # limited, because a single click would give values that outweigh all other features
     skewness, kurtosis = (standard**3).mean(1).clip(-10, 10), (standard**4).mean(1).clip(0, 50)
     found = [mean, deviation, p1, p5, p25, p50, p75, p95, p99, p75 - p25, p95 - p5, skewness, kurtosis]
     return np.stack([*found, slope, curvature, error], 1).ravel()
@@ -161,74 +153,56 @@ def _statistics(curves: Floats) -> Floats:
 
 def _rhythm(pitch: Floats, active: NDArray[np.bool_], voiced: NDArray[np.bool_]) -> Floats:
     """:data:`RHYTHM` of an utterance of N frames; arguments each ``(N,)``."""
-    first, *_, last = np.flatnonzero(active).repeat(2)
+    first, last = np.flatnonzero(active)[[0, -1]]
     inside = slice(first, last + 1)
     seconds = (last + 1 - first) * HOP / SAMPLE_RATE
     edges = np.flatnonzero(np.diff(voiced[inside].astype(int), prepend=0, append=0))
     stretches = (edges[1::2] - edges[::2]) * HOP / SAMPLE_RATE
     steps = np.abs(np.diff(pitch))[voiced[1:] & voiced[:-1]]
-    return np.array(
-        [
-            seconds,
-            active[inside].mean(),
-            voiced[inside].mean(),
-            len(stretches) / seconds,
-            stretches.mean() if len(stretches) else 0.0,
-            stretches.std() if len(stretches) else 0.0,
-            steps.mean() if len(steps) else 0.0,
-            np.median(steps) if len(steps) else 0.0,
-        ]
-    )
+    lengths = (stretches.mean(), stretches.std()) if len(stretches) else (0.0, 0.0)
+    jitter = (steps.mean(), np.median(steps)) if len(steps) else (0.0, 0.0)
+    fractions = active[inside].mean(), voiced[inside].mean()
+    return np.array([seconds, *fractions, len(stretches) / seconds, *lengths, *jitter])
 
 
 class FunctionalsSVM:
-    """Support vector machines with radial kernels on standardised functionals, one for each class against the rest.
+    """Support vector machines with radial kernels on standardised functionals, one for each class against all others.
 
-    C is the one of :attr:`grid` with the highest UAR on the validation set; both sides of each machine weigh the same
-    however many utterances they have. Posteriors are the softmax of the decision values at the temperature of the
-    highest likelihood on the validation set (Guo et al., ICML 2017). Machines of pairs of classes, scikit-learn's
-    default, rank utterances worse: they vote. All machines share one matrix of kernels, N² numbers of 8 bytes, which takes a
-    twelfth of the time that each one's own takes.
+    C is the value of :attr:`grid` with the highest UAR on the validation set. Both sides of a machine have the same weight,
+    however many utterances they have. Posteriors are the softmax of the decision values at a temperature that maximises the
+    likelihood of the validation set (Guo et al., ICML 2017). One machine for each pair of classes, as scikit-learn trains them
+    by default, would rank utterances less well, since such machines vote. All machines share one kernel matrix of N² numbers
+    of 8 bytes, which takes a twelfth of the time that a matrix for each of them takes.
 
     Args:
-        seed: as every attacker has one; the solution does not depend on it.
-        n_classes: K; None takes one more than the highest class that it is fitted on.
+        seed: not used, since the solution is unique; every attacker has this argument.
     """
 
     grid = (1.0, 4.0, 16.0)
     """Values of C."""
 
-    def __init__(self, seed: int = 0, n_classes: int | None = None) -> None:
-        self.seed, self.n_classes = seed, n_classes
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self.machines: OneVsRestClassifier | None = None
         self.temperature = 1.0
 
     def fit(
-        self,
-        features: ArrayLike,
-        targets: ArrayLike,
-        validation_features: ArrayLike,
-        validation_targets: ArrayLike,
+        self, features: ArrayLike, targets: ArrayLike, validation_features: ArrayLike, validation_targets: ArrayLike
     ) -> "FunctionalsSVM":
-        """Learn features ``(N, F)`` and classes ``(N,)``; choose C and the temperature on others of the same shape.
+        """Learn from features ``(N, F)`` and classes ``(N,)``, and choose C and the temperature on the validation set.
 
         Raises:
-            PseganError: the training set holds a single class, or the validation set none that occurs in training.
-            ValueError: shapes that don't fit together, classes that are no indices below K, or values not finite.
+            PseganError: the training set has a single class, or the validation set has no class of the training set.
+            ValueError: shapes don't fit together, classes are not indices, or features are not finite.
         """
         x, y = metrics.as_scores(features, 2, "features"), metrics.as_targets(targets)
         x_val, y_val = metrics.as_scores(validation_features, 2, "features"), metrics.as_targets(validation_targets)
-        highest = int(max(y.max(), y_val.max()))
-        if self.n_classes is not None and highest >= self.n_classes:
-            raise ValueError(f"a class is {highest}, but there are {self.n_classes} classes")
         if len(np.unique(y)) < 2:
             raise PseganError("the attacker's training set has a single class; give it utterances of two or more")
         known = np.isin(y_val, y)
         if not known.any():
             raise PseganError("the attacker's validation set has no class of its training set; choose another split")
-        self._size = self.n_classes or highest + 1
-        if x_val.shape[1] != x.shape[1]:
-            raise ValueError(f"features are of {x.shape[1]} dimensions in training, of {x_val.shape[1]} in validation")
+        self._n_classes = int(max(y.max(), y_val.max())) + 1
         self._scaler = StandardScaler().fit(x)
         self._support = self._scaler.transform(x)
         kernel, kernel_val = self._kernel(x), self._kernel(x_val)
@@ -237,7 +211,7 @@ class FunctionalsSVM:
             svm = SVC(C=c, kernel="precomputed", class_weight="balanced")
             machines = OneVsRestClassifier(svm).fit(kernel, y)
             reached = metrics.uar(self._decision(machines, kernel_val).argmax(1), y_val)
-            if reached > best:  # of several, the smoothest
+            if reached > best:  # if several are equal, the smallest C, which is the smoothest
                 best, self.machines = reached, machines
         self.temperature = 1.0
         decision = self._decision(self.machines, kernel_val)[known]
@@ -250,22 +224,26 @@ class FunctionalsSVM:
         return self
 
     def predict_proba(self, features: ArrayLike) -> Floats:
-        """Posteriors ``(N, K)`` of features ``(N, F)``, by class index; 0 for a class that training did not have."""
+        """Posteriors ``(N, K)`` of features ``(N, F)``; 0 for a class that the training set lacks.
+
+        Raises:
+            RuntimeError: nothing was fitted.
+        """
         if self.machines is None:
-            raise RuntimeError("fit it first")
+            raise RuntimeError("call fit before predict_proba")
         decision = self._decision(self.machines, self._kernel(metrics.as_scores(features, 2, "features")))
         return softmax(decision / self.temperature, 1)
 
     def _kernel(self, x: Floats) -> Floats:
-        """Kernels of features ``(N, F)`` with those of the training set, ``(N, N_train)``."""
-        # half of scikit-learn's "auto", which is one over the number of features
+        """Kernel matrix ``(N, N_train)`` of features ``(N, F)`` and the training set."""
+        # half of scikit-learn's "auto", which is 1 / F
         return rbf_kernel(self._scaler.transform(x), self._support, gamma=0.5 / x.shape[1])
 
     def _decision(self, machines: OneVsRestClassifier, kernel: Floats) -> Floats:
-        """Decision values ``(N, K)``, minus infinity for a class that training did not have."""
+        """Decision values ``(N, K)``; minus infinity for a class that the training set lacks."""
         values = machines.decision_function(kernel)
-        if values.ndim == 1:  # of two classes scikit-learn gives the second one's only
+        if values.ndim == 1:  # of two classes, scikit-learn returns only the second one's
             values = np.stack([-values, values], 1)
-        decision = np.full((len(kernel), self._size), -np.inf)
+        decision = np.full((len(kernel), self._n_classes), -np.inf)
         decision[:, machines.classes_] = values
         return decision

@@ -1,4 +1,7 @@
-"""Verdicts: what every classifier and verifier says of one system's speech, kept on disk between judging and counting."""
+"""What all classifiers and the verifier predict for one system's speech, and the measures of its signal.
+
+Predictions are kept on disk, so that scores can be computed again without the networks.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,19 +22,19 @@ from psegan.evaluation.verifiers import Verifier
 from psegan.metrics.quality import measures
 from psegan.speech.batch import ATTRIBUTES
 from psegan.systems.classifier import Classifier
-from psegan.systems.judgement import Judge, Judgement
+from psegan.systems.collector import PredictionCollector
 
 
 @dataclass
-class Verdicts:
-    """What was said of one set of utterances under one system.
+class SystemPredictions:
+    """Predictions for one set of utterances of one system.
 
     Attributes:
-        id: ``(N,)`` names.
+        id: names of the utterances ``(N,)``.
         target: attribute → true classes ``(N,)``.
         probability: name of a classifier → posteriors ``(N, K)``.
-        embedding: name of a classifier or verifier → ``(N, E)``.
-        measure: name of a signal measure → its values ``(N,)``, NaN where an utterance has none.
+        embedding: name of a classifier or verifier → embeddings ``(N, E)``.
+        measure: name of a measure of the signal → values ``(N,)``, NaN where it is not defined.
     """
 
     id: NDArray[np.str_]
@@ -43,11 +46,6 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self.id)
 
-    def judgement(self, name: str, attribute: str) -> Judgement:
-        """One classifier's verdict, with its embeddings where they are kept."""
-        embedding = self.embedding.get(name, np.empty((len(self), 0)))
-        return Judgement(self.probability[name], embedding, self.target[attribute])
-
     def save(self, path: Path) -> None:
         """Write everything atomically as NumPy's ``.npz``, without pickles."""
         arrays: dict[str, NDArray[Any]] = {"id": self.id}
@@ -57,70 +55,71 @@ class Verdicts:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> "Verdicts":
+    def load(cls, path: Path) -> "SystemPredictions":
         """Read what :meth:`save` wrote."""
-        groups: dict[str, dict[str, NDArray[Any]]] = {"target": {}, "probability": {}, "embedding": {}, "measure": {}}
         with np.load(path, allow_pickle=False) as arrays:
+            found = cls(arrays["id"], {})
             for key in arrays.files:
                 group, _, name = key.partition(":")
                 if name:
-                    groups[group][name] = arrays[key]
-            return cls(arrays["id"], **groups)
+                    getattr(found, group)[name] = arrays[key]
+        return found
 
 
 @torch.no_grad()
-def listen(
+def predict(
     corpus: ManifestDataModule,
-    stage: str,
+    subset: str,
     classifiers: Mapping[str, Classifier],
     verifier: Verifier | None = None,
     original: ManifestDataModule | None = None,
     label: str = "",
     workers: int = 1,
-) -> Verdicts:
-    """Let every classifier and the verifier judge one part of a corpus.
+) -> SystemPredictions:
+    """Predictions of all classifiers and embeddings of the verifier for one subset of a corpus.
 
     Args:
-        corpus: of protected speech.
-        stage: ``test`` or ``validation``.
-        classifiers: name → frozen classifier; embeddings of all of them are kept.
+        corpus: the corpus of protected speech.
+        subset: ``test`` or ``validation``.
+        classifiers: name → classifier in evaluation mode; its embeddings are kept too.
         verifier: gives the embeddings called ``verifier``.
-        original: the same utterances as they were; with it, distortion and intelligibility are measured.
-        label: of the progress bar.
-        workers: processes that measure.
+        original: the corpus of original speech; if given, :func:`psegan.metrics.quality.measures` compares both.
+        label: label of the progress bar.
+        workers: number of processes that compute measures.
 
     Raises:
         PseganError: a recording is missing or unreadable.
     """
-    utterances = corpus.split_utterances(stage)
-    judges = {name: Judge(classifier) for name, classifier in classifiers.items()}
+    utterances = corpus.split_utterances(subset)
+    collectors = {name: PredictionCollector(classifier) for name, classifier in classifiers.items()}
     voices: list[NDArray[np.float64]] = []
     for batch in tqdm(corpus.eval_dataloader(utterances), desc=label, unit="batch", leave=False):
-        for judge in judges.values():
-            judge.hear(*judge.classifier.features(batch), batch.label(judge.classifier.attribute))
+        for collector in collectors.values():
+            classifier = collector.classifier
+            collector.add(*classifier.features(batch), batch.label(classifier.attribute))
         if verifier is not None:
             voices.append(np.asarray(verifier.embed(batch.waveform, batch.length), dtype=np.float64))
-    judged = {name: judge.conclude() for name, judge in judges.items()}
-    found = Verdicts(
+    collected = {name: collector.collected() for name, collector in collectors.items()}
+    found = SystemPredictions(
         id=np.array([utterance.id for utterance in utterances]),
         target={a: np.array([utterance.label(a) for utterance in utterances]) for a in ATTRIBUTES},
-        probability={name: judgement.probability for name, judgement in judged.items()},
-        embedding={name: judgement.embedding for name, judgement in judged.items()},
+        probability={name: predictions.probability for name, predictions in collected.items()},
+        embedding={name: predictions.embedding for name, predictions in collected.items()},
     )
     if verifier is not None:
         found.embedding["verifier"] = np.concatenate(voices)
     if original is not None:
-        found.measure = _measures(corpus, original, stage, label, workers)
+        found.measure = _measures(corpus, original, subset, label, workers)
     for name, probability in found.probability.items():
-        assert len(probability) == len(found), f"{name} judged {len(probability)} of {len(found)} utterances"
+        assert len(probability) == len(found), f"{name} classified {len(probability)} of {len(found)} utterances"
     return found
 
 
 def _measures(
-    corpus: ManifestDataModule, original: ManifestDataModule, stage: str, label: str, workers: int
+    corpus: ManifestDataModule, original: ManifestDataModule, subset: str, label: str, workers: int
 ) -> dict[str, NDArray[np.float64]]:
-    before = {utterance.id: utterance for utterance in original.split_utterances(stage)}
-    after = corpus.split_utterances(stage)
+    before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
+    after = corpus.split_utterances(subset)
     pairs = [_Pair(before[utterance.id], utterance, original.loader(), corpus.loader()) for utterance in after]
     workers = worth_starting(workers, len(pairs))
     with one_thread():

@@ -11,7 +11,7 @@ import torch
 
 from datamodules.base import CorpusDataModule
 from psegan.common.files import commit
-from psegan.evaluation.scoring import Table
+from psegan.evaluation.scoring import Scoring
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
 from psegan.plots import confusion_figure, roc_figure, save_figure, speech_figure, tsne_figure, tsne_points
@@ -24,7 +24,7 @@ OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures",
 """What :func:`publish` writes."""
 
 
-def publish(folder: Path, results: Results, table: Table, clips: Mapping[str, Mapping[str, Path]]) -> None:
+def publish(folder: Path, results: Results, table: Scoring, clips: Mapping[str, Mapping[str, Path]]) -> None:
     """Write everything into ``folder``.
 
     Args:
@@ -78,7 +78,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
     return found
 
 
-def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
+def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
     """Figures 4 to 6 of the article, and confusion matrices; title → file."""
     data, names = table.data, table.data.classes["emotion"]
     systems = list(table.evaluation.systems)
@@ -116,7 +116,7 @@ def _draw(table: Table, clips: Mapping[str, Mapping[str, Path]], folder: Path) -
     return figures
 
 
-def _speaker_curves(table: Table, systems: list[str]) -> dict[str, tuple[Any, Any, float]]:
+def _speaker_curves(table: Scoring, systems: list[str]) -> dict[str, tuple[Any, Any, float]]:
     """Every system's ROC of verification; none where a fold of one speaker has no impostors."""
     if not table.evaluation.verifier:
         return {}

@@ -1,6 +1,6 @@
-"""From verdicts to the tidy table: every score with its interval over speakers and seeds, pooled over folds."""
+"""From predictions to the rows of results.json: every score with its interval over speakers and seeds, pooled over folds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import CorpusDataModule
-from psegan.evaluation.predictions import Verdicts
+from psegan.evaluation.predictions import SystemPredictions
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
@@ -18,21 +18,23 @@ from psegan.report.results import Row
 from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
-ByFold = Mapping[int, Verdicts]
+ByFold = Mapping[int, SystemPredictions]
 COUNTING = 4
-"""Raised by one whenever the same verdicts come to other numbers, so that what is published is counted again."""
+"""Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
+ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
+"""The two reference systems, which every other one is compared with."""
 ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One attacker's posteriors for one system.
+    """The posteriors of one attacker for one system.
 
     Attributes:
         attacker: name in the table.
-        scores: ``(N, K)``, or ``(S, N, K)`` of S seeds.
-        seed: of a single one.
+        scores: ``(N, K)``, or ``(S, N, K)`` with S seeds.
+        seed: the seed if there is just one.
     """
 
     attacker: str
@@ -40,19 +42,19 @@ class Attack:
     seed: int | None = None
 
 
-class Table:
-    """The rows of one pool of folds.
+class Scoring:
+    """Computes the rows of one pool of folds.
 
     Args:
-        evaluation: says which attackers there are.
-        data: says what the classes are.
-        test: system → fold → verdicts on its test speech.
-        validation: the same for its validation speech, by which ``strongest`` is chosen.
-        folds: of the pool.
-        fold: what the rows say; None where there are no folds, or all are pooled.
+        evaluation: names the attackers.
+        data: names the classes.
+        test: system → fold → predictions for its test speech.
+        validation: the same for its validation speech, on which ``strongest`` is chosen.
+        folds: the folds of the pool.
+        fold: fold that the rows name; None if the split has no folds or all are pooled.
 
     Attributes:
-        chosen: system → fold → the attacker that is its ``strongest``; filled in by :meth:`attacks`.
+        chosen: system → fold → the attacker that was chosen as ``strongest``; filled in by :meth:`attacks`.
     """
 
     def __init__(
@@ -67,35 +69,33 @@ class Table:
         self.evaluation, self.data, self.fold, self.folds = evaluation, data, fold, folds
         self.test, self.validation = test, validation
         self.chosen: dict[str, dict[str, str]] = {}
-        first = self.pooled("original", lambda v: v.target["speaker"])
-        ids = self.pooled("original", lambda v: v.id)
-        for system in test:
-            assert np.array_equal(self.pooled(system, lambda v: v.id), ids), f"{system} was judged on other utterances"
-        self.target = {a: self.pooled("original", lambda v, a=a: v.target[a]) for a in data.classes}  # type: ignore[misc]
-        self.group = np.concatenate([np.full(len(test["original"][fold]), fold) for fold in folds])
-        self.bootstrap = Bootstrap(first, evaluation.resamples, seed=0)
+        ids = {system: np.concatenate([test[system][k].id for k in folds]) for system in test}
+        for system, found in ids.items():
+            assert np.array_equal(found, ids[ORIGINAL]), f"the predictions for {system} are of other utterances"
+        self.target = {attribute: self.pooled(ORIGINAL, "target", attribute) for attribute in data.classes}
+        self.group = np.concatenate([np.full(len(test[ORIGINAL][k]), k) for k in folds])
+        self.bootstrap = Bootstrap(self.target["speaker"], evaluation.resamples, seed=0)
         self.chance = 1 / data.n_classes["emotion"]
 
-    def pooled(self, system: str, what: Callable[[Verdicts], NDArray[Any]]) -> NDArray[Any]:
-        """Something of a system's verdicts, over all folds."""
-        return np.concatenate([what(self.test[system][fold]) for fold in self.folds])
+    def pooled(self, system: str, kind: str, name: str) -> NDArray[Any]:
+        """One array of a system's :class:`SystemPredictions`, over all folds of the pool."""
+        return np.concatenate([getattr(self.test[system][fold], kind)[name] for fold in self.folds])
 
     def rows(self) -> Iterator[Row]:
-        """Every system's."""
+        """The rows of all systems."""
         attacks = {system: {a.attacker: a for a in self.attacks(system)} for system in self.evaluation.systems}
         scored: dict[tuple[str, str], dict[str, Resampled]] = {}
         for system in self.evaluation.systems:
             for attack in attacks[system].values():
-                original = attacks["original"].get(attack.attacker)
-                found = self.emotion(attack, original)
+                found = self.emotion(attack, attacks[ORIGINAL].get(attack.attacker))
                 scored[system, attack.attacker] = found
                 for metric, score in found.items():
                     yield self.row(system, "emotion", metric, score, attack.attacker, attack.seed)
-            kept = self.kept(system)
-            for (attribute, metric), score in kept.items():
+            for (attribute, metric), score in self.preserved(system).items():
                 scored.setdefault((system, attribute), {})[metric] = score
                 yield self.row(system, attribute, metric, score)
-            for metric, values in self.measures(system).items():
+            for metric in self.test[system][self.folds[0]].measure:
+                values = self.pooled(system, "measure", metric)
                 n = int(np.isfinite(values).sum())
                 yield self.row(system, "speech", metric, self.bootstrap.mean(values), n=n)
         yield from self.differences(scored)
@@ -104,7 +104,7 @@ class Table:
         self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
         seed: int | None = None, n: int | None = None,
     ) -> Row:  # fmt: skip
-        """One row of the table, which rests on ``n`` utterances: all of them, unless said otherwise."""
+        """One row of the table; ``n`` is the number of utterances behind the score, by default all of them."""
         interval = score.interval()
         return Row(
             system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker,
@@ -115,47 +115,43 @@ class Table:
     # emotion
 
     def attacks(self, system: str) -> Iterator[Attack]:
-        """All attackers of a system: the rungs of the ladder, then single ones."""
-        ladder = self.evaluation.ladder
-        heard = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
-        first = next(iter(self.evaluation.attackers))
-        for rung, source in heard.items():
-            if rung in ladder:
-                yield Attack(rung, self.seeds(system, source, first))
+        """All attacks on a system: first the attackers of the table, then single classifiers and their ensemble."""
+        ladder, architectures = self.evaluation.ladder, self.evaluation.attackers
+        first = next(iter(architectures))
+        trained_on = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
+        for attacker, source in trained_on.items():
+            if attacker in ladder:
+                yield Attack(attacker, self.of_seeds(system, f"{source}/{first}", architectures[first].seeds))
         if "strongest" in ladder:
             yield self.strongest(system)
-            for rung in ("ignorant", "informed"):
-                if rung == "ignorant" and rung not in ladder:
-                    continue
-                for name, one in self.evaluation.attackers.items():
+            for attacker in ("ignorant", "informed") if "ignorant" in ladder else ("informed",):
+                for name, one in architectures.items():
                     for seed in one.seeds:
-                        member = f"{heard[rung]}/{name}-{seed}"
-                        scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
-                        yield Attack(f"{rung}/{name}-{seed}", scores, seed)
+                        member = f"{trained_on[attacker]}/{name}-{seed}"
+                        yield Attack(f"{attacker}/{name}-{seed}", self.pooled(system, "probability", member), seed)
             yield Attack(f"informed/{ENSEMBLE}", np.concatenate([self.ensemble(system, fold) for fold in self.folds]))
-        if system == "original":
-            dealt = self.evaluation.shuffled_architecture
-            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, dealt, range(self.evaluation.shuffles)))
+        if system == ORIGINAL:
+            name = f"{SHUFFLED}/{self.evaluation.shuffled_architecture}"
+            yield Attack(SHUFFLED, self.of_seeds(system, name, range(self.evaluation.shuffles)))
 
-    def seeds(self, system: str, heard: str, architecture: str, seeds: Sequence[int] | None = None) -> Scores:
-        """Posteriors ``(S, N, K)`` of one architecture's seeds, its own if no others are given."""
-        seeds = self.evaluation.attackers[architecture].seeds if seeds is None else seeds
-        names = [f"{heard}/{architecture}-{seed}" for seed in seeds]
-        return np.stack([self.pooled(system, lambda v, n=name: v.probability[n]) for name in names])  # type: ignore[misc]
+    def of_seeds(self, system: str, name: str, seeds: Sequence[int]) -> Scores:
+        """Posteriors ``(S, N, K)`` of classifiers that differ in their seed only."""
+        return np.stack([self.pooled(system, "probability", f"{name}-{seed}") for seed in seeds])
 
     def strongest(self, system: str) -> Attack:
-        """The best of all informed attackers of each fold, as the adversary would choose: on speech of the adversary's own.
+        """In each fold, the informed attacker with the highest UAR on the validation set.
 
-        Chosen on the test set, the best of several would look better than it is.
+        An adversary could choose in the same way, on speech of its own. The best attacker on the test set would look better
+        than it is.
         """
         parts, names = [], []
         for fold in self.folds:
             test, validation = self.test[system][fold], self.validation[system][fold]
-            heard, wanted = _informed(system, validation), validation.target["emotion"]
-            heard[ENSEMBLE] = np.mean(list(heard.values()), 0)
-            # ties go to the one that is surer of the truth
+            informed, wanted = _informed(system, validation), validation.target["emotion"]
+            informed[ENSEMBLE] = np.mean(list(informed.values()), 0)
+            # if several have the same UAR, the one with the highest mean posterior of the true class
             truth = np.arange(len(wanted)), wanted
-            best = max(heard, key=lambda m: (metrics.uar(heard[m], wanted), float(heard[m][truth].mean())))
+            best = max(informed, key=lambda m: (metrics.uar(informed[m], wanted), float(informed[m][truth].mean())))
             names.append(best)
             parts.append(self.ensemble(system, fold) if best == ENSEMBLE else test.probability[best])
         self.chosen.setdefault(system, {}).update(
@@ -164,86 +160,72 @@ class Table:
         return Attack("strongest", np.concatenate(parts))
 
     def ensemble(self, system: str, fold: int) -> Scores:
-        """Mean posteriors ``(N, K)`` of a fold's informed attackers on its test speech."""
+        """Mean posteriors ``(N, K)`` of all informed attackers of a fold on its test speech."""
         return np.mean(list(_informed(system, self.test[system][fold]).values()), 0)
 
     def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
-        """Metrics of one attack; of a member of ``strongest`` just its UAR and accuracy."""
+        """Metrics of one attack; only UAR and accuracy for single classifiers and their ensemble."""
         wanted, scores, resamples = self.target["emotion"], attack.scores, self.bootstrap
         if attack.attacker == SHUFFLED:
-            return resamples.dealt(scores, wanted, self.data.n_classes["emotion"], self.group)
+            return resamples.permuted(scores, wanted, self.data.n_classes["emotion"], self.group)
         found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
         if "/" in attack.attacker:
             return found
         for metric, measure in (("auc", resamples.macro_auc), ("eer", resamples.one_vs_rest_eer)):
-            try:
+            with suppress(metrics.UndefinedMetricError):  # a fold may hold a single emotion
                 found[metric] = measure(scores, wanted, self.group)
-            except metrics.UndefinedMetricError:  # a fold may hold a single emotion
-                continue
-        # chance is another where a fold lacks a class
+        # the chance level would be another one in a fold that lacks a class
         if original is not None and len(np.unique(wanted)) == self.data.n_classes["emotion"]:
-            with suppress(metrics.UndefinedMetricError):  # who knows nothing of original speech measures nothing
+            with suppress(metrics.UndefinedMetricError):  # the attacker is at chance on original speech
                 found["residual"] = resamples.residual(scores, original.scores, wanted, self.chance)
         return found
 
-    # what is to survive
+    # what protection is to preserve
 
-    def kept(self, system: str) -> dict[tuple[str, str], Resampled]:
-        """(attribute, metric) → score."""
+    def preserved(self, system: str) -> dict[tuple[str, str], Resampled]:
+        """(attribute, metric) → score of the classifiers of attributes other than emotion, and of verification."""
         found: dict[tuple[str, str], Resampled] = {}
         for attribute in self.evaluation.judges:
             if any(attribute not in self.test[system][fold].probability for fold in self.folds):
                 continue
-            scores = self.pooled(system, lambda v, a=attribute: v.probability[a])  # type: ignore[misc]
-            wanted = self.target[attribute]
+            scores, wanted = self.pooled(system, "probability", attribute), self.target[attribute]
             found[attribute, "accuracy"] = self.bootstrap.accuracy(scores, wanted)
             found[attribute, "uar"] = self.bootstrap.uar(scores, wanted)
-        found |= self.verification(system)
-        return found
-
-    def measures(self, system: str) -> dict[str, NDArray[np.float64]]:
-        """Measure of the signal → its values ``(N,)``, NaN where an utterance has none."""
-        names = self.test[system][self.folds[0]].measure
-        return {name: self.pooled(system, lambda v, m=name: v.measure[m]) for name in names}  # type: ignore[misc]
+        return found | self.verification(system)
 
     def verification(self, system: str) -> dict[tuple[str, str], Resampled]:
-        """Trials that enrol original speech, and trials among protected speech alone; none where a fold has one speaker."""
+        """EER and minDCF of verification, with original and with protected enrolment; none if a fold has one speaker."""
         if not self.evaluation.verifier:
             return {}
-        before = self.embeddings("original")
         after = self.embeddings(system)
         found: dict[tuple[str, str], Resampled] = {}
-        for enrol, suffix in ((before, ""), (after, "_protected")):
-            arguments = enrol, after, self.target["speaker"], self.group
-            try:
-                found["speaker", f"eer{suffix}"] = self.bootstrap.verification_eer(*arguments)
-                found["speaker", f"min_dcf{suffix}"] = self.bootstrap.verification_min_dcf(*arguments)
-            except metrics.UndefinedMetricError:
-                continue
+        for enrol, suffix in ((self.embeddings(ORIGINAL), ""), (after, "_protected")):
+            with suppress(metrics.UndefinedMetricError):
+                scores = self.bootstrap.verification(enrol, after, self.target["speaker"], self.group)
+                found |= {("speaker", metric + suffix): score for metric, score in scores.items()}
         return found
 
     def embeddings(self, system: str) -> Scores:
-        """Of the verifier, ``(N, E)``."""
-        return self.pooled(system, lambda v: v.embedding["verifier"])
+        """Embeddings ``(N, E)`` of the verifier."""
+        return self.pooled(system, "embedding", "verifier")
 
     def emotion_embeddings(self, system: str) -> Scores | None:
-        """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``; None where it is no network."""
+        """Embeddings ``(N, E)`` of the first ``ignorant`` attacker; None if it is not a network."""
         first, one = next(iter(self.evaluation.attackers.items()))
         if one.estimator is not None:
             return None
-        return self.pooled(system, lambda v: v.embedding[f"ignorant/{first}-{one.seeds[0]}"])
+        return self.pooled(system, "embedding", f"ignorant/{first}-{one.seeds[0]}")
 
     # comparisons
 
     def differences(self, scored: Mapping[tuple[str, str], Mapping[str, Resampled]]) -> Iterator[Row]:
-        """Paired differences of every system to original speech and copy-synthesis, of trained ones to all others too."""
-        systems = self.evaluation.systems
-        yardsticks = ["original", "copy-synthesis"]
+        """Paired differences of every system to the reference systems, and of trained systems to all others."""
+        systems, references = self.evaluation.systems, (ORIGINAL, COPY_SYNTHESIS)
         for system, spec in systems.items():
-            if system == "original":
+            if system == ORIGINAL:
                 continue
-            others = [name for name in systems if name not in yardsticks] if is_trained(spec) else []
-            for other in (*yardsticks, *others):
+            others = [name for name in systems if name not in references] if is_trained(spec) else []
+            for other in (*references, *others):
                 if other == system:
                     continue
                 for (one, key), found in scored.items():
@@ -260,6 +242,6 @@ class Table:
                         )  # fmt: skip
 
 
-def _informed(system: str, verdicts: Verdicts) -> dict[str, Scores]:
+def _informed(system: str, predictions: SystemPredictions) -> dict[str, Scores]:
     """Name → posteriors of every informed attacker of a system."""
-    return {name: scores for name, scores in verdicts.probability.items() if name.startswith(f"{system}/")}
+    return {name: scores for name, scores in predictions.probability.items() if name.startswith(f"{system}/")}

@@ -1,7 +1,4 @@
-"""Speaker verifiers: what gives an utterance the vector by which it is compared with others.
-
-Scores are the cosines of these vectors, see :func:`psegan.metrics.scores.verification_trials`.
-"""
+"""Speaker verifiers: networks whose embeddings :func:`psegan.metrics.scores.verification_trials` compares by their cosine."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -20,25 +17,25 @@ from psegan.weights import weights_hash
 
 
 class Verifier(ABC):
-    """Gives embeddings of speakers' voices."""
+    """A network that gives embeddings of voices."""
 
     @abstractmethod
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Samples at 16 kHz ``(B, T)`` and lengths ``(B,)`` → embedding ``(B, E)``, float32 on the CPU.
+        """Samples ``(B, T)`` at 16 kHz and lengths ``(B,)`` → embeddings ``(B, E)``, float32 on the CPU.
 
-        An utterance's embedding does not depend on the batch that it is in.
+        The embedding of an utterance does not depend on the other utterances of the batch.
         """
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
-        """What a table's header says of it: kind, network, source and the weights' hash."""
+        """Kind, network, source and hash of the weights, for the header of results.json."""
 
 
 class ClassifierVerifier(Verifier):
-    """The encoder of a classifier of speakers: what it hands to its last layer.
+    """The encoder of a speaker classifier.
 
     Args:
-        checkpoint: of a :class:`psegan.systems.classifier.Classifier` of attribute speaker.
+        checkpoint: checkpoint of a :class:`psegan.systems.classifier.Classifier` of the attribute speaker.
 
     Raises:
         PseganError: the file is missing, is no checkpoint, or holds something else.
@@ -51,7 +48,7 @@ class ClassifierVerifier(Verifier):
     @torch.no_grad()
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         device = self.classifier.device
-        with torch.autocast(device.type, enabled=False):  # scores must not depend on a training's precision
+        with torch.autocast(device.type, enabled=False):  # scores must not depend on training's precision
             features, frames = self.classifier.front_end(waveform.to(device), lengths.to(device))
             return self.classifier.embed(features, frames).float().cpu()
 
@@ -67,38 +64,33 @@ class ClassifierVerifier(Verifier):
 class ECAPA(Verifier):
     """ECAPA-TDNN (Desplanques, Thienpondt and Demuynck, Interspeech 2020) as SpeechBrain publishes it.
 
-    The published one learnt from VoxCeleb 1 and 2, so from speakers and recordings unlike those of the corpora here.
-    SpeechBrain is optional: ``pip install speechbrain``. The model (90 MB) is downloaded once, to the cache of
-    huggingface_hub (HF_HOME).
+    The published model was trained on VoxCeleb 1 and 2, so its training speech differs from the corpora here. SpeechBrain is
+    optional: ``pip install speechbrain``. The model (90 MB) is downloaded once, to the cache of huggingface_hub (HF_HOME).
 
-    The folder's ``hyperparams.yaml`` may construct any Python object, and its weights are unpickled: name sources that
-    you trust.
+    Only use sources that you trust: ``hyperparams.yaml`` can construct any Python object, and the weights are unpickled.
 
     Args:
         source: a repository on the Hugging Face Hub, or a folder with the files of one: ``hyperparams.yaml`` and the
             ``.ckpt`` and ``.txt`` files that it names.
-        revision: commit of the repository; None takes its newest.
-        device: where it runs.
+        revision: commit of the repository; None takes the newest.
+        device: device of the network.
 
     Raises:
-        PseganError: SpeechBrain is not installed, or the model is not to be had or damaged.
+        PseganError: SpeechBrain is not installed, or the model cannot be loaded.
     """
 
     shortest = 1600
-    """Samples that shorter utterances are padded to: its convolutions mirror more frames than 50 ms have."""
+    """Shorter utterances are padded to this many samples, since the convolutions' reflective padding needs that many frames."""
 
     def __init__(
-        self,
-        source: str = "speechbrain/spkrec-ecapa-voxceleb",
-        revision: str | None = None,
-        device: str = "cpu",
+        self, source: str = "speechbrain/spkrec-ecapa-voxceleb", revision: str | None = None, device: str = "cpu"
     ) -> None:
         self.source, self.device = source, device
         self.model = load_speechbrain(source, revision, device)
 
     @torch.no_grad()
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        # SpeechBrain takes relative lengths, but its convolutions read the padding: one length at a time
+        # SpeechBrain takes lengths, but its convolutions read the padding; so utterances of one length are embedded at a time
         return embed_by_length(self._embed, waveform.to(self.device), lengths.to(self.device)).float().cpu()
 
     def _embed(self, waveform: Tensor) -> Tensor:
@@ -117,11 +109,7 @@ class ECAPA(Verifier):
 
 
 def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
-    """A ``speechbrain.inference.EncoderClassifier`` from the hub, its cache or a local folder.
-
-    Raises:
-        PseganError: SpeechBrain is not installed, or the model is not to be had or damaged.
-    """
+    """A ``speechbrain.inference.EncoderClassifier`` from the hub, its cache or a local folder; see :class:`ECAPA`."""
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
         from speechbrain.inference.classifiers import EncoderClassifier
@@ -130,7 +118,7 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
         raise PseganError(
             f"the ECAPA verifier needs SpeechBrain ({error}): pip install speechbrain, or verify with a classifier"
         ) from None
-    finally:  # importing it allows TF32 for the whole process
+    finally:  # its import enables TF32 for the whole process
         _forget_lazy_modules()
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
     folder = Path(source)
@@ -140,13 +128,13 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
     try:
         return EncoderClassifier.from_hparams(
             str(folder.absolute()) if local else source,
-            # the hub's file names itself as the place of its weights, from which a copy of it would download them
+            # the published file names the hub as the place of its weights, so a local copy would download them
             overrides={"pretrained_path": str(folder.absolute())} if local else {},
             run_opts={"device": device},
             local_strategy=LocalStrategy.NO_LINK,
             fetch_config=FetchConfig(revision=revision, allow_network=not local),
         )
-    except Exception as error:  # a yaml reader's, an unpickler's, a hub client's, or what the file's own classes raise
+    except Exception as error:  # of the YAML reader, the unpickler, the hub's client or a class that the file names
         reason = (str(error) or type(error).__name__).splitlines()[0]
         remedy = (
             "give a folder with all files of the hub's repository, intact"
@@ -157,9 +145,10 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
 
 
 def _forget_lazy_modules() -> None:
-    """Drop SpeechBrain's stand-ins for modules that it moved or that need more packages.
+    """Drop SpeechBrain's placeholders for modules that it has moved or that need further packages.
 
-    Whoever looks at all modules of a process, as inspect does for torch and Lightning, makes them import what isn't there.
+    Code that reads attributes of all imported modules, as inspect does for torch and Lightning, would make them import modules
+    that don't exist.
     """
     for name, module in list(sys.modules.items()):
         if name.startswith("speechbrain") and type(module).__name__ in ("LazyModule", "DeprecatedModuleRedirect"):

@@ -30,11 +30,11 @@ from psegan.common.random import stable_hash
 from psegan.common.record import Record
 from psegan.evaluation import leakage as independence
 from psegan.evaluation import publish as publication
-from psegan.evaluation.classical import ClassicalAttackers
+from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.clips import various
 from psegan.evaluation.corpora import load_corpus, protect_corpus
-from psegan.evaluation.predictions import Verdicts, listen
-from psegan.evaluation.scoring import COUNTING, Table
+from psegan.evaluation.predictions import SystemPredictions, predict
+from psegan.evaluation.scoring import COUNTING, Scoring
 from psegan.evaluation.specification import Evaluation, Trained, Verification
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.jobs.job import Fit, planned, prolonged, train_all
@@ -183,20 +183,24 @@ class Run:
         record = Record(self.folder / "stage.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publication.OUTPUTS):
             record.begin()
-            found: dict[str, dict[str, dict[int, Verdicts]]] = {"test": {}, "validation": {}}
+            found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
             for system, fold, stage in every:
-                found[stage].setdefault(system, {})[fold] = Verdicts.load(self.verdict_path(fold, system, stage))
+                found[stage].setdefault(system, {})[fold] = SystemPredictions.load(
+                    self.verdict_path(fold, system, stage)
+                )
             self.count(found["test"], found["validation"])
             record.finish()
         publication.announce(self.folder)
 
-    def count(self, test: dict[str, dict[int, Verdicts]], validation: dict[str, dict[int, Verdicts]]) -> None:
+    def count(
+        self, test: dict[str, dict[int, SystemPredictions]], validation: dict[str, dict[int, SystemPredictions]]
+    ) -> None:
         """Make rows, figures, recordings and the page."""
         folds = self.evaluation.folds
         one = len(folds) == 1 and not self.data.shares_speakers
-        tables = [Table(self.evaluation, self.data, test, validation, folds, folds[0] if one else None)]
+        tables = [Scoring(self.evaluation, self.data, test, validation, folds, folds[0] if one else None)]
         if len(folds) > 1:
-            tables += [Table(self.evaluation, self.data, test, validation, [fold], fold) for fold in folds]
+            tables += [Scoring(self.evaluation, self.data, test, validation, [fold], fold) for fold in folds]
         rows = [row for table in tqdm(tables, desc="counting", unit="table") for row in table.rows()]
         header = publication.header(self.evaluation, self.corpora, self.max_epochs)
         header["systems"] = {
@@ -469,12 +473,12 @@ class Run:
                 reference = None if system == ORIGINAL else original
                 label = f"fold {fold}: judging {system}"
                 judging = {**attackers, **survivors}
-                found = listen(corpus, stage, judging, verifier, reference, label, self.workers)
+                found = predict(corpus, stage, judging, verifier, reference, label, self.workers)
                 members = self.attackers_of(system)
             else:
                 members = self.members(system)
                 own = {m.name: attackers[m.name] for m in members if m.name in attackers}
-                found = listen(corpus, stage, own, label=f"fold {fold}: judging {system}, validation")
+                found = predict(corpus, stage, own, label=f"fold {fold}: judging {system}, validation")
             for member in members:
                 estimator = self.evaluation.attackers[member.architecture].estimator
                 if estimator is not None:

@@ -1,31 +1,31 @@
-"""Percentile bootstrap over speakers (Efron and Tibshirani, 1993, chapters 8 and 13), for many resamples at once.
+"""Percentile bootstrap over speakers (Efron and Tibshirani, 1993, chapters 8 and 13), for all resamples at once.
 
-Utterances of one speaker are alike, so they are no independent draws: a resample draws speakers with replacement and
-keeps all utterances of each as often as it was drawn. With fewer than three speakers there are too few different
-resamples, and utterances are drawn instead; such an interval says nothing about other speakers.
+Utterances of one speaker resemble each other, so they are not independent. A resample therefore draws speakers with
+replacement, and counts each utterance as often as its speaker was drawn. With fewer than three speakers there are too few
+different resamples; then utterances are drawn, and the interval says nothing about other speakers.
 
-A verification trial has two speakers. A target trial is drawn as often as its one speaker, the trial of an impostor as often
-as the product of both draws (the subsets bootstrap of Bolle, Ratha and Pankanti, Error analysis of pattern recognition
-systems, CVIU 93, 2004; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007): a speaker drawn twice is two
-draws of one person, who never meet, and no utterance meets itself.
+A verification trial involves one or two speakers. A target trial counts as often as its speaker was drawn, an impostor trial
+counts as the product of both speakers' draws (Bolle, Ratha and Pankanti, Error analysis of pattern recognition systems, CVIU
+93, 2004; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007). Two draws of one speaker are not
+compared with each other.
 
-An attacker that was trained with several seeds is worth the mean of its scores over them, and its seeds are drawn too,
-independently of the speakers (Owen, 2007; on why seeds count: Bouthillier et al., Accounting for variance in machine
-learning benchmarks, MLSys 2021). Draws of S seeds show only (S - 1) / S of the variance between seeds, so with two or
-three seeds an interval is still somewhat too narrow; with one it holds nothing of them.
+The score of an attacker that was trained with several seeds is the mean over the seeds. The seeds are drawn too, independently
+of the speakers (Owen, 2007; on why seeds matter: Bouthillier et al., Accounting for variance in machine learning benchmarks,
+MLSys 2021). With S seeds the bootstrap shows (S - 1) / S of the variance between seeds: an interval from two or three
+seeds is somewhat too narrow, and one from a single seed contains none of this variance.
 
-All scores of one :class:`Bootstrap` are of the same resamples. So differences are paired::
+All scores of one :class:`Bootstrap` use the same resamples, so differences between them are paired::
 
     resamples = Bootstrap(speaker, n_resamples=10_000)
     (resamples.uar(ours, emotion) - resamples.uar(theirs, emotion)).interval()
 
-Nothing is approximated: every resample has the value that the functions of :mod:`psegan.metrics.scores` give for
-it. Resamples without a value (a class is missing, say) are left out.
+The results are exact: every resample gets the value that :mod:`psegan.metrics.scores` would give for it. Resamples for which a
+score is not defined, because a class is missing for example, are left out. SciPy's ``bootstrap`` has neither clusters
+nor several scores of common resamples.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -35,18 +35,17 @@ from scipy import sparse
 
 from psegan.common.random import seeded
 from psegan.metrics import scores as metrics
-from psegan.metrics.scores import Array, UndefinedMetricError, to_numpy
+from psegan.metrics.scores import Array, to_numpy
 from psegan.metrics.weighted_trials import WeightedTrials
 
 MIN_CLUSTERS = 3
-"""Fewer speakers than this, and utterances are resampled instead."""
-_Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""With fewer speakers than this, utterances are drawn instead."""
 _Measure = Callable[[WeightedTrials, NDArray[np.float64]], NDArray[np.float64]]
 _CHUNK = 1_000_000  # elements of the largest temporary arrays, of which there are a few: 8 MB each
 
 
 class Interval(NamedTuple):
-    """A score of the sample itself and the ends of its interval; these are NaN if no resample had a value."""
+    """A score and the ends of its interval, which are NaN if the score is defined for no resample."""
 
     value: float
     low: float
@@ -55,12 +54,12 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A score of the sample and of every resample.
+    """A score of the test set and of every resample.
 
     Attributes:
-        value: of the sample itself.
-        samples: ``(R,)`` of the resamples, NaN where one has no value.
-        bootstrap: whose resamples they are.
+        value: score of the test set.
+        samples: scores ``(R,)`` of the resamples, NaN where the score is not defined.
+        bootstrap: the bootstrap that drew the resamples.
     """
 
     value: float
@@ -68,7 +67,7 @@ class Resampled:
     bootstrap: "Bootstrap" = field(repr=False)
 
     def __sub__(self, other: "Resampled") -> "Resampled":
-        """The paired difference: both scores of each resample.
+        """The paired difference, taken within each resample.
 
         Raises:
             ValueError: the scores are of different resamples.
@@ -78,7 +77,11 @@ class Resampled:
         return Resampled(self.value - other.value, self.samples - other.samples, self.bootstrap)
 
     def interval(self, level: float = 0.95) -> Interval:
-        """The value and the percentile interval that covers with probability ``level``."""
+        """The value with its percentile interval.
+
+        Raises:
+            ValueError: ``level``, the probability that the interval covers the true value, is not between 0 and 1.
+        """
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, not {level}")
         defined = self.samples[~np.isnan(self.samples)]
@@ -89,18 +92,18 @@ class Resampled:
 
 
 class Bootstrap:
-    """Resamples of one test set, and any score of them.
+    """Resamples of one test set, and scores of them.
 
-    Scores of classifiers are ``(N, K)``, or ``(S, N, K)`` of S seeds; predicted classes may stand for them, ``(N,)``,
-    where only the largest score counts. Arrays may be numpy arrays, torch tensors or lists.
+    Classifiers' scores have the shape ``(N, K)``, or ``(S, N, K)`` with S seeds; accuracy and UAR also take predicted
+    classes ``(N,)``. All methods raise a ValueError if an array doesn't have one entry per utterance.
 
     Args:
-        clusters: speaker of each utterance ``(N,)``, numbers or names. Fewer than three: utterances are drawn.
-        n_resamples: how many resamples R.
-        seed: of the draws. Equal seeds and clusters give equal draws.
+        clusters: speaker of each utterance ``(N,)``, numbers or names.
+        n_resamples: number R of resamples.
+        seed: seed of the draws. Equal seeds and clusters give equal draws.
 
     Raises:
-        ValueError: ``clusters`` is empty or has more axes, or there are no resamples.
+        ValueError: ``clusters`` is empty or not a vector, or ``n_resamples`` is less than 1.
     """
 
     def __init__(self, clusters: Array, n_resamples: int = 1000, seed: int = 0) -> None:
@@ -112,10 +115,10 @@ class Bootstrap:
         unique, index = np.unique(labels, return_inverse=True)
         enough = len(unique) >= MIN_CLUSTERS
         self.units: NDArray[np.intp] = index if enough else np.arange(len(labels))
-        """Index ``(N,)`` of what is drawn together: the speaker, or the utterance where speakers are too few."""
+        """Index ``(N,)`` of the unit that an utterance is drawn with: its speaker, or itself if there are too few speakers."""
         self.n_units = int(self.units.max()) + 1
         self.drawn_from = f"{self.n_units} {'speakers' if enough else 'utterances, since speakers are too few'}"
-        """What is drawn, for people."""
+        """What is drawn, as text for a table's header."""
         self.n_resamples, self.seed = n_resamples, seed
         self.draws = self._draw("units", self.n_units)
         """How often each unit is drawn in each resample, ``(R, units)``."""
@@ -123,30 +126,8 @@ class Bootstrap:
     def __len__(self) -> int:
         return len(self.units)
 
-    def statistic(self, function: Callable[..., float], *arrays: Array) -> Resampled:
-        """Any statistic of utterances, by a loop over resamples.
-
-        Don't form verification trials inside: an utterance drawn twice would meet itself.
-
-        Args:
-            function: takes the arrays as numpy arrays, each reduced to the utterances drawn, and returns a number; NaN
-                or :class:`UndefinedMetricError` where a resample has none.
-            arrays: each with the N utterances along its first axis.
-        """
-        data = [to_numpy(array) for array in arrays]
-        for array in data:
-            self._check(len(array))
-        samples = np.full(self.n_resamples, np.nan)
-        for i, drawn in enumerate(self.draws):
-            index = np.repeat(np.arange(len(self)), drawn[self.units])
-            try:
-                samples[i] = function(*(array[index] for array in data))
-            except UndefinedMetricError:
-                continue
-        return Resampled(float(function(*data)), samples, self)
-
     def mean(self, values: Array) -> Resampled:
-        """Mean of ``values (N,)``, over the utterances that have one: NaN is left out."""
+        """Mean of ``values (N,)``; those that are NaN are left out."""
         numbers = to_numpy(values).astype(np.float64)
         if numbers.ndim != 1:
             raise ValueError(f"values must have shape (N,), not {numbers.shape}")
@@ -160,16 +141,16 @@ class Bootstrap:
     def accuracy(self, predicted: Array, targets: Array) -> Resampled:
         """:func:`psegan.metrics.scores.accuracy`."""
 
-        def of_run(run: Array) -> Resampled:
+        def of_seed(run: Array) -> Resampled:
             chosen, wanted = metrics.as_predictions(run, targets)
             return self.mean(chosen == wanted)
 
-        return self._over_seeds(predicted, of_run)
+        return self._over_seeds(predicted, of_seed)
 
     def uar(self, predicted: Array, targets: Array) -> Resampled:
-        """:func:`psegan.metrics.scores.uar`; a class that a resample lacks doesn't count in that resample."""
+        """:func:`psegan.metrics.scores.uar`; in a resample it is the mean over the classes that occur there."""
 
-        def of_run(run: Array) -> Resampled:
+        def of_seed(run: Array) -> Resampled:
             chosen, wanted = metrics.as_predictions(run, targets)
             self._check(len(wanted))
             correct, total = np.zeros((2, self.n_units, wanted.max() + 1))
@@ -181,54 +162,50 @@ class Bootstrap:
 
             return Resampled(metrics.uar(chosen, wanted), self._chunked(samples, max(correct.shape)), self)
 
-        return self._over_seeds(predicted, of_run)
+        return self._over_seeds(predicted, of_seed)
 
-    def dealt(
+    def permuted(
         self, predicted: Array, targets: Array, n_classes: int, group: Array | None = None
     ) -> dict[str, Resampled]:
-        """Accuracy and UAR of attackers whose training labels were dealt at random, with the deal's own uncertainty.
+        """Accuracy and UAR of attackers that were trained on permuted labels, with intervals over namings of the classes.
 
-        What such an attacker calls an emotion was the deal's choice, so its answers under any other naming of the classes
-        were as likely: all that varies is the naming, and speakers don't tell how far. The samples are the value minus
-        what drawn namings, one for each attacker and fold, differ from their mean by; where the interval leaves out
-        chance, the attacker knows what no deal told it.
+        Which class such an attacker calls "sad" was decided by the permutation of its training labels, so its answers
+        would have been as likely with any other naming of the classes. A resample renames the answers of every attacker
+        and fold at random. The samples are the value minus the deviations of the resamples' scores from their mean. If
+        the interval does not contain chance, the attacker knows something that its permuted labels cannot have told it.
 
         Args:
-            predicted: verdicts, ``(N, K)`` or ``(S, N, K)``.
+            predicted: posteriors ``(N, K)``, or ``(S, N, K)`` of S permutations.
             targets: true classes ``(N,)``.
             n_classes: K.
-            group: fold of each utterance ``(N,)``, whose attackers are others; None for one fold.
+            group: fold of each utterance ``(N,)``; every fold has its own attackers. None means one fold.
         """
         runs, wanted = to_numpy(predicted), to_numpy(targets)
         runs = runs[None] if runs.ndim == 2 else runs
-        fold = np.zeros(len(wanted), dtype=np.int64) if group is None else to_numpy(group)
-        confusion = np.stack(  # attacker and fold, truth, answer
-            [
-                metrics.confusion_matrix(run[fold == k], wanted[fold == k], n_classes)
-                for run in runs
-                for k in np.unique(fold)
-            ]
+        folds = metrics.group_indices(len(wanted), group)
+        # one matrix per attacker and fold; rows are true classes
+        confusion = np.stack(
+            [metrics.confusion_matrix(run[own], wanted[own], n_classes) for run in runs for own in folds]
         ).astype(np.float64)
         of_class = np.bincount(wanted, minlength=n_classes)[:, None] * len(runs)
         namings = np.random.default_rng(self.seed).random((self.n_resamples, len(confusion), n_classes)).argsort(2)
         found = {}
         for metric, weight in (("accuracy", of_class.sum()), ("uar", of_class * (of_class > 0).sum())):
             share = np.nan_to_num(_ratio(confusion, np.broadcast_to(weight, confusion.shape)))
-            null = np.zeros(self.n_resamples)
+            renamed = np.zeros(self.n_resamples)
             for one, naming in zip(share, namings.transpose(1, 0, 2), strict=True):
-                null += one[np.arange(n_classes), naming].sum(1)
+                renamed += one[np.arange(n_classes), naming].sum(1)
             value = float(np.trace(share, axis1=1, axis2=2).sum())
-            found[metric] = Resampled(value, value - (null - null.mean()), self)
+            found[metric] = Resampled(value, value - (renamed - renamed.mean()), self)
         return found
 
     def residual(self, predicted: Array, original: Array, targets: Array, chance: float) -> Resampled:
         """:func:`psegan.metrics.scores.residual` of the UAR on protected and on original speech.
 
-        Resamples in which the UAR on original speech is at or below chance are left out. Where there are many of them
-        the attacker is hardly one.
+        Resamples in which the UAR on original speech is at or below chance are left out.
 
         Args:
-            predicted, original: verdicts on protected speech and on original speech, of the same utterances.
+            predicted, original: predictions for protected and for original speech, of the same utterances.
             targets: ``(N,)``.
             chance: 1 / K.
         """
@@ -237,118 +214,103 @@ class Bootstrap:
         return Resampled(metrics.residual(protected.value, unprotected.value, chance), samples, self)
 
     def macro_auc(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
-        """:func:`psegan.metrics.scores.macro_auc`; a class that a resample lacks doesn't count in that resample."""
-        of_group = metrics.members(len(self), group)
+        """:func:`psegan.metrics.scores.macro_auc`; in a resample it is the mean over the classes that occur there."""
+        groups = metrics.group_indices(len(self), group)
 
-        def of_run(run: Array) -> Resampled:
+        def of_seed(run: Array) -> Resampled:
             value = metrics.macro_auc(run, targets, group)
             columns, wanted = to_numpy(run), metrics.as_targets(targets)
             self._check(len(wanted))
             classes = [
-                [self._wins(columns[own, k], wanted[own] == k, self.units[own]) for own in of_group]
+                [self._wins(columns[own, k], wanted[own] == k, self.units[own]) for own in groups]
                 for k in np.unique(wanted)
             ]
 
             def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-                won = [[((draws @ wins) * draws).sum(1) for wins, _, _ in groups] for groups in classes]
-                pairs = [[(draws @ own) * (draws @ others) for _, own, others in groups] for groups in classes]
-                areas = [_ratio(np.sum(a, 0), np.sum(b, 0)) for a, b in zip(won, pairs, strict=True)]
-                defined = ~np.isnan(areas)
-                return _ratio(np.where(defined, areas, 0).sum(0), defined.sum(0))
+                won = [sum(((draws @ wins) * draws).sum(1) for wins, _, _ in of_class) for of_class in classes]
+                pairs = [sum((draws @ own) * (draws @ others) for _, own, others in of_class) for of_class in classes]
+                areas = _ratio(np.stack(won), np.stack(pairs))
+                return _ratio(np.nansum(areas, 0), (~np.isnan(areas)).sum(0))
 
             return Resampled(value, self._chunked(samples, self.n_units), self)
 
-        return self._over_seeds(scores, of_run)
+        return self._over_seeds(scores, of_seed)
 
     def one_vs_rest_eer(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.metrics.scores.one_vs_rest_eer`."""
-        of_group = metrics.members(len(self), group)
+        groups, cells = metrics.group_indices(len(self), group), np.arange(self.n_units)
 
-        def of_run(run: Array) -> Resampled:
+        def of_seed(run: Array) -> Resampled:
             pooled, is_target = metrics.one_vs_rest_trials(run, targets)
             self._check(len(to_numpy(targets)))
             utterance = np.repeat(np.arange(len(self)), len(pooled) // len(self))
-
-            def of_members(own: NDArray[np.intp]) -> Resampled:
+            found = []
+            for own in groups:
                 there = np.isin(utterance, own)
                 trials = WeightedTrials(pooled[there], is_target[there], self.units[utterance[there]], self.n_units)
-                return self._error_rate(trials, lambda draws: draws, WeightedTrials.eer)
+                found.append(self._error_rate(trials, cells, cells, WeightedTrials.eer))
+            return self._over_groups(groups, found)
 
-            return self._over_groups(of_group, of_members)
+        return self._over_seeds(scores, of_seed)
 
-        return self._over_seeds(scores, of_run)
+    def verification(
+        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None
+    ) -> dict[str, Resampled]:
+        """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification.
 
-    def verification_eer(self, enrol: Array, test: Array, speaker: Array, group: Array | None = None) -> Resampled:
-        """Equal error rate of :func:`psegan.metrics.scores.verification_trials`.
+        See :func:`psegan.metrics.scores.verification_trials` and :func:`psegan.metrics.scores.min_dcf`.
 
         Args:
-            enrol, test: embeddings ``(N, E)``, row by row the same utterance.
-            speaker: speaker indices ``(N,)`` of both.
-            group: ``(N,)``, such as folds, each of which another network embedded: only utterances of one group meet, each
-                group has a threshold of its own, and the rate is their mean, weighted by utterances.
+            enrol, test: embeddings ``(N, E)`` of the same utterances in the same order.
+            speaker: speaker indices ``(N,)``.
+            group: ``(N,)``, such as folds. Embeddings of different groups come from different networks: they are not
+                compared, each group has its own threshold, and the result is the mean over groups, weighted by utterances.
         """
-        return self._verification(enrol, test, speaker, group, WeightedTrials.eer)
-
-    def verification_min_dcf(
-        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None,
-        p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1,
-    ) -> Resampled:  # fmt: skip
-        """:func:`psegan.metrics.scores.min_dcf` of the trials of :meth:`verification_eer`."""
-        measure = partial(WeightedTrials.min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
-        return self._verification(enrol, test, speaker, group, measure)
-
-    def _verification(
-        self, enrol: Array, test: Array, speaker: Array, group: Array | None, measure: _Measure
-    ) -> Resampled:
         scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
         self._check(len(to_numpy(speaker)))
         enrolled, tested = metrics.trial_pairs(len(self), group)
         rows, columns = self.units[enrolled], self.units[tested]
-        # a pair of units counts alike whichever of them enrols, which halves the cells
+        # the order within a pair of units makes no difference, so there are half as many cells
         pairs = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
-
-        def of_members(own: NDArray[np.intp]) -> Resampled:
+        groups = metrics.group_indices(len(self), group)
+        measures: dict[str, _Measure] = {"eer": WeightedTrials.eer, "min_dcf": WeightedTrials.min_dcf}
+        found: dict[str, list[Resampled]] = {name: [] for name in measures}
+        for own in groups:
             there = np.isin(enrolled, own)
             pair = pairs[there]
             present = np.flatnonzero(np.bincount(pair))
-            first, second = np.divmod(present, self.n_units)
             trials = WeightedTrials(scores[there], is_target[there], np.searchsorted(present, pair), len(present))
-            # with utterances as units, none meets itself
-            one = (first == second)[:, None]
+            for name, measure in measures.items():
+                found[name].append(self._error_rate(trials, *np.divmod(present, self.n_units), measure))
+        return {name: self._over_groups(groups, of_groups) for name, of_groups in found.items()}
 
-            def weigh(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-                return np.where(one, draws[first], draws[first] * draws[second])
-
-            return self._error_rate(trials, weigh, measure)
-
-        return self._over_groups(metrics.members(len(self), group), of_members)
-
-    def _over_groups(
-        self, of_group: Sequence[NDArray[np.intp]], of_members: Callable[[NDArray[np.intp]], Resampled]
-    ) -> Resampled:
-        """The mean over groups of a score, weighted by utterances; in a resample, over the groups that have one."""
+    def _over_groups(self, groups: Sequence[NDArray[np.intp]], scores: Sequence[Resampled]) -> Resampled:
+        """Mean of a score over groups, weighted by utterances; in a resample, over the groups in which it is defined."""
         value, weighted, drawn = 0.0, np.zeros(self.n_resamples), np.zeros(self.n_resamples)
-        for own in of_group:
-            found = of_members(own)
+        for own, found in zip(groups, scores, strict=True):
             n = self.draws @ np.bincount(self.units[own], minlength=self.n_units) * ~np.isnan(found.samples)
             value += found.value * len(own) / len(self)
             weighted += np.where(n > 0, found.samples, 0) * n
             drawn += n
         return Resampled(value, _ratio(weighted, drawn), self)
 
-    def _error_rate(self, trials: WeightedTrials, weigh: _Weigh, measure: _Measure) -> Resampled:
-        """A measure of trials, whose cells ``weigh`` gives weights ``(C, R)`` for draws ``(units, R)``."""
+    def _error_rate(
+        self, trials: WeightedTrials, first: NDArray[np.intp], second: NDArray[np.intp], measure: _Measure
+    ) -> Resampled:
+        """A measure of trials; the trials of cell c are between the units ``first[c]`` and ``second[c]``."""
+        same = (first == second)[:, None]  # two draws of one speaker are not compared
 
         def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-            return measure(trials, weigh(np.ascontiguousarray(draws.T)))
+            weights = np.ascontiguousarray(draws.T)
+            return measure(trials, np.where(same, weights[first], weights[first] * weights[second]))
 
-        value = samples(np.ones((1, self.n_units)))  # the sample itself draws every unit once
+        value = samples(np.ones((1, self.n_units)))  # in the test set itself every unit counts once
         return Resampled(float(value[0]), self._chunked(samples, trials.width), self)
 
-    def _over_seeds(self, predicted: Array, of_run: Callable[[Array], Resampled]) -> Resampled:
-        """The mean over seeds of a score, with seeds drawn too, the same ones for every score of as many seeds."""
+    def _over_seeds(self, predicted: Array, of_seed: Callable[[Array], Resampled]) -> Resampled:
+        """Mean of a score over seeds, which are drawn too; equal numbers of seeds get equal draws."""
         values = to_numpy(predicted)
-        runs = [of_run(run) for run in (values if values.ndim == 3 else values[None])]
+        runs = [of_seed(run) for run in (values if values.ndim == 3 else values[None])]
         if not runs:
             raise ValueError("scores of no seed")
         draws = self._draw("seeds", len(runs))
@@ -358,24 +320,26 @@ class Bootstrap:
     def _wins(
         self, scores: NDArray[np.float64], is_target: NDArray[np.bool_], units: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
-        """How often a target of one unit outscores another trial of another, a tie being half ``(units, units)``.
+        """Comparisons of target with other trials, counted by unit.
 
-        Summed over units that are drawn it is the Mann-Whitney statistic, the area under the ROC times the number of
-        pairs. With it the numbers of targets and of other trials of each unit, ``(units,)``.
+        The sum over drawn units is the Mann-Whitney statistic, which is the area under the ROC times the number of pairs.
+
+        Returns:
+            ``(units, units)``: how often a target trial of one unit (row) has a higher score than another trial of a unit
+            (column), where a tie counts half; and the numbers of target and of other trials of each unit, ``(units,)``.
         """
-        positive, negative = (units[kind] for kind in (is_target, ~is_target))
+        positive, negative = units[is_target], units[~is_target]
         higher, lower = scores[is_target, None], scores[~is_target]
         margin = (higher > lower) + 0.5 * (higher == lower)
-        wins = self._sum_by_unit(positive) @ margin @ self._sum_by_unit(negative).T
+        rows, columns = (
+            sparse.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(self.n_units, len(of)))
+            for of in (positive, negative)
+        )
+        wins = rows @ margin @ columns.T
         return wins, np.bincount(positive, minlength=self.n_units), np.bincount(negative, minlength=self.n_units)
 
-    def _sum_by_unit(self, units: NDArray[np.intp]) -> sparse.csr_array:
-        """Matrix ``(units, M)`` that adds up what belongs to M members of units."""
-        members = np.arange(len(units))
-        return sparse.csr_array((np.ones(len(units)), (units, members)), shape=(self.n_units, len(units)))
-
     def _draw(self, what: str, n: int) -> NDArray[np.int32]:
-        """How often each of n things is drawn by each resample, which draws n of them, ``(R, n)``."""
+        """Draw n of n things with replacement for each resample; how often each was drawn, ``(R, n)``."""
         generator = seeded(self.seed, "bootstrap", what, n)
         counts = torch.zeros(self.n_resamples, n, dtype=torch.int32)
         for part in counts.split(max(1, _CHUNK // n)):
@@ -386,7 +350,7 @@ class Bootstrap:
     def _chunked(
         self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]], width: int
     ) -> NDArray[np.float64]:
-        """``function`` of draws ``(r, units)``, a few resamples at a time if it makes arrays ``(r, width)``."""
+        """Apply ``function`` to draws ``(r, units)``, for so few resamples at a time that arrays ``(r, width)`` fit memory."""
         rows = max(1, _CHUNK // max(width, self.n_units))
         parts = [self.draws[i : i + rows].astype(np.float64) for i in range(0, self.n_resamples, rows)]
         return np.concatenate([function(part) for part in parts])

@@ -1,7 +1,8 @@
-"""What a protector does to the signal: distances between an utterance and what became of it, sample by sample.
+"""Distances between an utterance and its protected version.
 
-All take waveforms at 16 kHz of one utterance, of equal length and aligned in time, as numpy arrays, torch tensors or
-lists. They measure how much was changed, not whether that was needed: hiding an emotion changes the signal too.
+All functions take two waveforms ``(T,)`` at 16 kHz, aligned in time, as numpy arrays, torch tensors or lists, and raise a
+ValueError if their shapes differ or a sample is not finite. They measure how much the signal was changed, not whether the
+change was necessary: hiding an emotion changes the signal too.
 """
 
 import importlib.util
@@ -21,17 +22,17 @@ from psegan.speech.audio import HOP, MFCC, SAMPLE_RATE
 from psegan.speech.pitch import VOICED, track_pitch
 
 N_CEPSTRA = 24
-"""Mel-cepstral coefficients 1 to this one are compared."""
+"""Highest mel-cepstral coefficient that is compared; the first one is 1."""
 SPEECH_RANGE = 40
-"""dB below the loudest frame of the original that still count as speech, as in STOI."""
+"""Frames of the original count as speech down to this many dB below the loudest one, as in STOI."""
 _FRAME = 1024  # samples, of MFCC
 
 
 def measures(original: Array, processed: Array) -> dict[str, float]:
-    """All distances of this module by their names in results, NaN where one is not defined.
+    """All distances of this module by their names in results.json; NaN if one is not defined.
 
-    ``mcd`` in dB; ``stft_convergence`` and ``log_stft``, see :func:`stft_distance`; ``stoi``; ``pesq``, where the package of
-    that name is installed; ``f0_correlation`` and ``voicing_error``, see :func:`pitch_agreement`.
+    ``mcd`` (in dB), ``stft_convergence`` and ``log_stft`` (:func:`stft_distance`), ``stoi``, ``f0_correlation`` and
+    ``voicing_error`` (:func:`pitch_agreement`), and ``pesq`` if the optional package of that name is installed.
     """
     convergence, log_distance = stft_distance(original, processed)
     correlation, voicing_error = pitch_agreement(original, processed)
@@ -51,15 +52,9 @@ def measures(original: Array, processed: Array) -> dict[str, float]:
 def stft_distance(original: Array, processed: Array) -> tuple[float, float]:
     """Multi-resolution STFT distance (Yamamoto et al., 2020), see :func:`psegan.losses.multi_resolution_stft`.
 
-    Args:
-        original, processed: waveforms ``(T,)`` at 16 kHz.
-
     Returns:
-        Spectral convergence, and mean absolute difference of natural log-magnitudes; 0 and 0 for equal waveforms, NaN if
-        the original is silent.
-
-    Raises:
-        ValueError: shapes differ, or a sample is not finite.
+        Spectral convergence and mean absolute difference of natural log-magnitudes. Both are 0 for equal waveforms and NaN
+        if the original is silent.
     """
     first, second = _pair(original, processed)
     if not first.any():
@@ -70,18 +65,12 @@ def stft_distance(original: Array, processed: Array) -> tuple[float, float]:
 
 
 def pesq(original: Array, processed: Array) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), the mean opinion score that listeners would give, by the package pesq.
-
-    Args:
-        original, processed: waveforms ``(T,)`` at 16 kHz.
+    """Wide-band PESQ (ITU-T P.862.2), an estimate of the mean opinion score of listeners, by the package pesq.
 
     Returns:
-        1 to 4.64; NaN where there is less than a quarter of a second, or no speech is found.
-
-    Raises:
-        ValueError: shapes differ, or a sample is not finite.
+        1 to 4.64; NaN if the waveforms are shorter than a quarter of a second or hold no speech.
     """
-    import pesq as package  # optional: it is compiled where it is installed
+    import pesq as package  # optional, since its installation needs a C compiler
 
     first, second = _pair(original, processed)
     if len(first) < SAMPLE_RATE // 4 or not second.any():
@@ -93,19 +82,13 @@ def pesq(original: Array, processed: Array) -> float:
 
 
 def pitch_agreement(original: Array, processed: Array) -> tuple[float, float]:
-    """How well the pitch was kept, by :func:`psegan.speech.pitch.track_pitch`.
+    """Agreement of the pitch curves of :func:`psegan.speech.pitch.track_pitch`.
 
-    A frame is voiced where it is periodic and within 40 dB of the loudest.
-
-    Args:
-        original, processed: waveforms ``(T,)`` at 16 kHz.
+    A frame is voiced if it is periodic and at most 40 dB below the loudest one.
 
     Returns:
-        Correlation of the fundamentals in Hz over frames that are voiced in both, NaN for fewer than three or where one of
-        them stands still; and the share of frames that are voiced in one only.
-
-    Raises:
-        ValueError: shapes differ, or a sample is not finite.
+        Correlation of the fundamental frequencies over the frames that are voiced in both waveforms, NaN if there are fewer
+        than three or one pitch is constant; and the fraction of frames that are voiced in only one of the waveforms.
     """
     pitch, voiced = zip(*map(_pitch, _pair(original, processed)), strict=True)
     both = voiced[0] & voiced[1]
@@ -116,6 +99,7 @@ def pitch_agreement(original: Array, processed: Array) -> tuple[float, float]:
 
 
 def _pitch(waveform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Fundamental in Hz and voicing, each ``(N,)``."""
     signal = torch.from_numpy(waveform).float()
     found = track_pitch(signal)
     energy = _frames(signal).square().sum(1)
@@ -126,23 +110,16 @@ def _pitch(waveform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def mel_cepstral_distortion(original: Array, processed: Array) -> float:
     """Mel-cepstral distortion in dB (Kubichek, Mel-cepstral distance measure for objective speech quality, 1993).
 
-    The mean over frames of 10 / ln 10 times the root of 2 Σ (c_d - c'_d)², d from 1 to 24, without dynamic time
-    warping. The cepstrum is that of :class:`psegan.speech.audio.MFCC` (32 mel filters), scaled to the convention that the log
-    magnitude spectrum is Σ c_d cos dω, so that the distortion is the root mean square difference of two smoothed log-spectra
-    along the mel axis. c_0, the level, is left out: a gain costs nothing. Figures of tools that take the cepstrum from
-    other analyses (SPTK, WORLD) are not comparable.
+    The mean over frames of (10 / ln 10) √(2 Σ (c_d - c'_d)²), d from 1 to 24, without dynamic time warping. The cepstrum is
+    that of :class:`psegan.speech.audio.MFCC` (32 mel filters), scaled so that the log-magnitude spectrum is Σ c_d cos dω. The
+    distortion is then the root mean square difference of two smoothed log-spectra along the mel axis. The level c_0 is left
+    out, so a gain costs nothing. Tools that compute the cepstrum in another way (SPTK, WORLD) give other values.
 
-    Only frames within 40 dB of the loudest frame of the original count, voiced or not: in a pause the logarithm turns
-    inaudible noise into large distances.
-
-    Args:
-        original, processed: waveforms ``(T,)`` at 16 kHz.
+    Only frames at most 40 dB below the loudest frame of the original count, because the logarithm would turn inaudible noise
+    in pauses into large distances.
 
     Returns:
-        Decibels, 0 for equal waveforms; NaN if the original is silent.
-
-    Raises:
-        ValueError: shapes differ, or a sample is not finite.
+        Distortion in dB; 0 for equal waveforms, NaN if the original is silent.
     """
     first, second = _pair(original, processed)
     waveforms = torch.from_numpy(np.stack([first, second])).float()
@@ -160,23 +137,16 @@ def mel_cepstral_distortion(original: Array, processed: Array) -> float:
 def stoi(original: Array, processed: Array) -> float:
     """Short-time objective intelligibility (Taal et al., IEEE TASLP 19, 2011), by pystoi.
 
-    Frames in which the original is 40 dB below its loudest don't count.
-
-    Args:
-        original, processed: waveforms ``(T,)`` at 16 kHz.
+    Frames in which the original is 40 dB or more below its loudest frame don't count.
 
     Returns:
-        1 for equal waveforms, around 0 for unrelated ones. NaN where less than 0.4 s of speech is left, for which STOI
-        is not defined.
-
-    Raises:
-        ValueError: shapes differ, or a sample is not finite.
+        1 for equal waveforms, around 0 for unrelated ones, NaN if there are less than 0.4 s of speech.
     """
     first, second = _pair(original, processed)
     if len(first) < 0.4 * SAMPLE_RATE or not first.any():
         return math.nan
     with warnings.catch_warnings():
-        # pystoi returns a made-up score where too few frames remain, and says so by a warning only
+        # if too few frames remain, pystoi warns and returns a constant
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
             return float(pystoi.stoi(first, second, SAMPLE_RATE))
@@ -185,7 +155,7 @@ def stoi(original: Array, processed: Array) -> float:
 
 
 def _frames(waveform: torch.Tensor) -> torch.Tensor:
-    """Windowed frames ``(N, 1024)``, centred as those of MFCC and pitch."""
+    """Windowed frames ``(N, 1024)``, centred like the frames of MFCC and of the pitch."""
     return F.pad(waveform, (_FRAME // 2, _FRAME // 2)).unfold(0, _FRAME, HOP) * torch.hann_window(_FRAME)
 
 

@@ -1,10 +1,11 @@
 """Scores of classifiers and verifiers: accuracy, UAR, AUC, EER, minimum detection cost, residual leakage.
 
-Everything takes numpy arrays and torch tensors alike (any device, any float type) and computes in float64. Shapes: N
-utterances, K classes, T trials, E embedding dimensions. Scores are used as they are: torchmetrics puts those outside
-[0, 1] through a sigmoid, which saturates to ties, and its EER doesn't interpolate; scikit-learn's one-vs-rest AUC
-insists on rows that sum to one. So the curves come from scikit-learn, one binary problem at a time, and the crossing is
-ours.
+All functions take numpy arrays, torch tensors (on any device) or lists, and compute in float64. Shapes: N utterances, K
+classes, T trials, E embedding dimensions.
+
+ROC curves and areas come from scikit-learn, one binary problem at a time; only the interpolated equal error rate is computed
+here. torchmetrics is not used, because it passes scores outside [0, 1] through a sigmoid, which makes large scores equal, and
+does not interpolate. scikit-learn's multi-class AUC is not used, because it requires rows that sum to one.
 """
 
 from typing import Any, TypeAlias
@@ -15,31 +16,29 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
 Array: TypeAlias = NDArray[Any] | torch.Tensor | ArrayLike
-"""What the functions accept: a numpy array, a torch tensor or a (nested) list of numbers."""
+"""A numpy array, a torch tensor or a (nested) list of numbers."""
 
 
 class UndefinedMetricError(ValueError):
-    """The metric has no value for these targets, as an EER where every trial is a target trial.
+    """The metric is not defined for these targets: for example, there is no EER if all trials are target trials.
 
-    The bootstrap leaves out resamples that raise it; any other ValueError is a defect of the input.
+    The bootstrap leaves out resamples that raise this error. Any other ValueError means that the input is wrong.
     """
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
-    """The array in host memory as numpy, floating-point numbers as float64 (numpy knows no bfloat16)."""
+    """Convert to a numpy array in host memory; floating-point numbers become float64, since numpy has no bfloat16."""
     if isinstance(array, torch.Tensor):
-        array = array.detach().cpu()
-        array = array.double() if array.is_floating_point() else array
-        return array.numpy()
+        array = (array.double() if array.is_floating_point() else array).detach().cpu().numpy()
     result = np.asarray(array)
     return result.astype(np.float64) if np.issubdtype(result.dtype, np.floating) else result
 
 
 def as_targets(targets: Array, name: str = "targets") -> NDArray[np.int64]:
-    """Class indices ``(N,)`` as int64, at least one.
+    """Convert class indices ``(N,)`` to int64.
 
     Raises:
-        ValueError: another number of axes, none, or not non-negative integers.
+        ValueError: they are not a non-empty vector of non-negative integers.
     """
     result = to_numpy(targets)
     if result.ndim != 1 or len(result) == 0:
@@ -50,10 +49,10 @@ def as_targets(targets: Array, name: str = "targets") -> NDArray[np.int64]:
 
 
 def as_scores(scores: Array, axes: int, name: str = "scores") -> NDArray[np.float64]:
-    """Scores with that number of axes as float64, all finite.
+    """Convert scores with ``axes`` axes to float64.
 
     Raises:
-        ValueError: another number of axes, none, NaN or infinite scores.
+        ValueError: they have another number of axes, are empty, or hold NaN or infinite values.
     """
     result = to_numpy(scores).astype(np.float64)
     if result.ndim != axes or result.size == 0:
@@ -64,57 +63,58 @@ def as_scores(scores: Array, axes: int, name: str = "scores") -> NDArray[np.floa
 
 
 def as_predictions(predicted: Array, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Predicted and true class indices, each ``(N,)``; predicted ones also as the arg max of scores ``(N, K)``.
+    """Predicted and true class indices, each ``(N,)``.
+
+    Args:
+        predicted: class indices ``(N,)``, or scores ``(N, K)``, of which the largest counts.
+        targets: class indices ``(N,)``.
 
     Raises:
         ValueError: the shapes don't fit together, or scores are not finite.
     """
     values, wanted = to_numpy(predicted), as_targets(targets)
-    if values.ndim == 2:
-        chosen = as_scores(values, 2, "scores").argmax(1)
-    else:
-        chosen = as_targets(values, "predicted")
+    chosen = as_scores(values, 2).argmax(1) if values.ndim == 2 else as_targets(values, "predicted")
     if len(chosen) != len(wanted):
         raise ValueError(f"{len(chosen)} predictions for {len(wanted)} targets")
     return chosen, wanted
 
 
 def accuracy(predicted: Array, targets: Array) -> float:
-    """Fraction of utterances classified correctly.
+    """Fraction of utterances that are classified correctly; arguments and errors as in :func:`as_predictions`.
 
-    Args:
-        predicted: class indices ``(N,)``, or scores ``(N, K)`` of which the largest is taken.
-        targets: class indices ``(N,)``.
+    Example:
+        >>> accuracy(predicted=[1, 1, 1, 1], targets=[0, 1, 1, 1])
+        0.75
     """
     return float(sk.accuracy_score(*reversed(as_predictions(predicted, targets))))
 
 
 def uar(predicted: Array, targets: Array) -> float:
-    """Unweighted average recall: the mean over classes of the fraction of their utterances classified correctly.
+    """Unweighted average recall (Schuller et al., Interspeech 2009); arguments and errors as in :func:`as_predictions`.
 
-    Chance is 1 / K however uneven the classes are (Schuller et al., Interspeech 2009). Classes that don't occur in
-    ``targets`` have no recall and don't count.
+    The recall of a class is the fraction of its utterances that are classified correctly. The result is the mean over the
+    classes that occur in ``targets``. Guessing reaches 1 / K, even if some classes are more frequent than others.
 
-    Args:
-        predicted: class indices ``(N,)``, or scores ``(N, K)`` of which the largest is taken.
-        targets: class indices ``(N,)``.
+    Example:
+        >>> uar(predicted=[1, 1, 1, 1], targets=[0, 1, 1, 1])
+        0.5
     """
     chosen, wanted = as_predictions(predicted, targets)
     return float(sk.recall_score(wanted, chosen, labels=np.unique(wanted), average="macro"))
 
 
 def residual(uar: float, uar_original: float, chance: float) -> float:
-    """Residual leakage: which share of what an attacker knows of original speech it still knows of protected speech.
+    """Residual leakage: how much of an attacker's advantage over chance on original speech remains on protected speech.
 
-    (uar - chance) / (uar_original - chance): 1 is no protection, 0 is chance; below 0, or above 1, where the attacker
-    does worse than chance, or better than on original speech.
+    (uar - chance) / (uar_original - chance). 1 means no protection, 0 means that the attacker is at chance. It is negative if
+    the attacker is worse than chance, and above 1 if protected speech is easier for it than original speech.
 
     Args:
         uar, uar_original: unweighted average recall of the attacker on protected and on original speech.
-        chance: of guessing, 1 / K.
+        chance: UAR of guessing, 1 / K.
 
     Raises:
-        UndefinedMetricError: the attacker is no better than chance on original speech, so that there is nothing to hide.
+        UndefinedMetricError: the attacker is no better than chance on original speech.
     """
     if not uar_original > chance:
         raise UndefinedMetricError(
@@ -126,9 +126,10 @@ def residual(uar: float, uar_original: float, chance: float) -> float:
 def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArray[np.int64]:
     """Counts ``(n_classes, n_classes)``: rows are true classes, columns predicted ones.
 
-    Args:
-        predicted: class indices ``(N,)``, or scores ``(N, n_classes)`` of which the largest is taken.
-        targets: class indices ``(N,)``.
+    Arguments are those of :func:`as_predictions`.
+
+    Raises:
+        ValueError: as :func:`as_predictions` does, or a class index is too large.
     """
     chosen, wanted = as_predictions(predicted, targets)
     if max(chosen.max(), wanted.max()) >= n_classes:
@@ -137,7 +138,7 @@ def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArra
 
 
 def check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores and targets ``(T,)`` of trials of both kinds, as float64 and boolean.
+    """Convert scores and targets ``(T,)`` of trials to float64 and boolean.
 
     Raises:
         UndefinedMetricError: all trials are of one kind.
@@ -158,16 +159,15 @@ def check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], 
 def roc_points(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Operating points of the receiver operating characteristic, from (0, 0) to (1, 1).
 
-    Trials of equal score are accepted or rejected together. Points on a straight line between their neighbours are
-    left out.
+    Trials of equal score are accepted or rejected together. Points on a straight line between their neighbours are left out.
 
     Args:
-        scores: ``(T,)``, higher means more likely a target; used raw.
+        scores: ``(T,)``; a higher score means that a target is more likely. They may have any range.
         is_target: ``(T,)`` boolean.
 
     Returns:
-        False positive rate, true positive rate and threshold (accepted: score >= threshold), each ``(P,)``; the first
-        threshold is infinite.
+        False positive rate, true positive rate and threshold, each ``(P,)``. A trial is accepted if its score is at least
+        the threshold; the first threshold is infinite.
 
     Raises:
         UndefinedMetricError: all trials are of one kind.
@@ -179,7 +179,7 @@ def roc_points(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], ND
 
 
 def eer_from_roc(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where false acceptance equals false rejection, by linear interpolation between operating points.
+    """Error rate at which false acceptance equals false rejection, by linear interpolation between operating points.
 
     Args:
         fpr, tpr: ``(..., P)``, both rising from 0 to 1 along the last axis.
@@ -195,25 +195,21 @@ def eer_from_roc(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> NDArray[
 
 
 def eer(scores: Array, is_target: Array) -> float:
-    """Equal error rate: the error where false acceptance and false rejection are equally frequent.
+    """Equal error rate: the error rate at the threshold where false acceptance and false rejection are equally frequent.
 
-    Scores are used as they are. Between operating points the ROC is a straight line; tied scores are one operating
-    point, so constant scores give 0.5. A score that is inverted gives more than 0.5.
+    The ROC is a straight line between operating points. Tied scores are one operating point, so constant scores give 0.5;
+    inverted scores give more than 0.5. Arguments and errors as in :func:`roc_points`.
 
-    Args:
-        scores: ``(T,)``, higher means more likely a target.
-        is_target: ``(T,)`` boolean.
-
-    Raises:
-        UndefinedMetricError: all trials are of one kind.
-        ValueError: shapes differ or a score is not finite.
+    Example:
+        >>> eer(scores=[9, 8, 7, 6, 5, 4, 3, 2], is_target=[True, True, True, False, True, False, False, False])
+        0.25
     """
     fpr, tpr, _ = roc_points(scores, is_target)
     return float(eer_from_roc(fpr, tpr))
 
 
-def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
-    """See that these are parameters of a detection cost.
+def error_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
+    """Weights of FRR and of FAR in the cost of :func:`min_dcf`.
 
     Raises:
         ValueError: the prior is not between 0 and 1, or a cost is not positive.
@@ -222,34 +218,37 @@ def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
         raise ValueError(
             f"p_target must lie between 0 and 1, c_miss and c_fa above 0, not {p_target}, {c_miss} and {c_fa}"
         )
+    return c_miss * p_target, c_fa * (1 - p_target)
 
 
 def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1) -> float:
-    """Normalised minimum detection cost: the least cost of errors that any one threshold gives.
+    """Normalised minimum detection cost: the lowest cost of errors that a single threshold can reach.
 
-    The cost c_miss p_target FRR + c_fa (1 - p_target) FAR is divided by that of the better of the two systems that
-    hear nothing, which accept all or reject all; so it lies between 0 and 1. Accepting or rejecting all are thresholds
-    too, and nothing is interpolated. Doddington et al., The NIST speaker recognition evaluation, Speech Communication
-    31 (2000); the default parameters are those of the VoxSRC challenges (Nagrani et al., 2020).
+    The cost is c_miss p_target FRR + c_fa (1 - p_target) FAR. It is divided by the cost of accepting all trials or of
+    rejecting all trials, whichever is lower, so the result lies between 0 and 1. Nothing is interpolated. Source: Doddington
+    et al., The NIST speaker recognition evaluation, Speech Communication 31 (2000). The default parameters are those of the
+    VoxSRC challenges (Nagrani et al., 2020).
 
     Args:
-        scores: ``(T,)``, higher means more likely a target; used raw.
-        is_target: ``(T,)`` boolean.
+        scores, is_target: as in :func:`roc_points`.
         p_target: prior probability of a target trial.
         c_miss, c_fa: cost of a false rejection and of a false acceptance.
 
     Raises:
         UndefinedMetricError: all trials are of one kind.
         ValueError: shapes differ, a score is not finite, or a parameter is out of range.
+
+    Example:
+        >>> min_dcf(scores=[0.9, 0.8, 0.7, 0.2, 0.1], is_target=[True, False, True, False, False])
+        0.5
     """
-    check_costs(p_target, c_miss, c_fa)
+    miss_cost, fa_cost = error_costs(p_target, c_miss, c_fa)
     far, hit, _ = roc_points(scores, is_target)
-    miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
     return float((miss_cost * (1 - hit) + fa_cost * far).min() / min(miss_cost, fa_cost))
 
 
 def auc(scores: Array, is_target: Array) -> float:
-    """Area under the ROC of ``scores (T,)`` and ``is_target (T,)``; raises as :func:`eer` does."""
+    """Area under the ROC; arguments and errors as in :func:`roc_points`."""
     values, wanted = check_trials(scores, is_target)
     return float(sk.roc_auc_score(wanted, values))
 
@@ -263,8 +262,8 @@ def _check_class_scores(scores: Array, targets: Array) -> tuple[NDArray[np.float
     return values, wanted
 
 
-def members(n: int, group: Array | None) -> list[NDArray[np.intp]]:
-    """Indices of each group of n utterances; of all of them without groups.
+def group_indices(n: int, group: Array | None) -> list[NDArray[np.intp]]:
+    """For each group, the indices of its utterances among n; without ``group`` they are all in one.
 
     Raises:
         ValueError: ``group`` has not one entry for each utterance.
@@ -278,32 +277,30 @@ def members(n: int, group: Array | None) -> list[NDArray[np.intp]]:
 
 
 def macro_auc(scores: Array, targets: Array, group: Array | None = None) -> float:
-    """Mean over classes of the area under the one-vs-rest ROC.
-
-    Over the classes that occur in ``targets``, since the others have no ROC.
+    """Mean area under the one-vs-rest ROC over the classes that occur in ``targets``.
 
     Args:
-        scores: ``(N, K)``, one column a class; rows need not sum to one.
+        scores: ``(N, K)``, one column per class; rows need not sum to one.
         targets: class indices ``(N,)``.
-        group: ``(N,)`` numbers or names, such as folds, each of which another network scored: the area is the share of
-            pairs within a group in which the class outscores another.
+        group: ``(N,)`` numbers or names, such as folds. Scores of different groups come from different networks and are not
+            compared: the area is the share of correctly ordered pairs among the pairs within groups.
 
     Raises:
         UndefinedMetricError: only one class occurs, or no group has two.
+
+    Example:
+        >>> macro_auc([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.45, 0.55]], targets=[0, 0, 1, 1])
+        0.75
     """
     values, wanted = _check_class_scores(scores, targets)
-    classes = np.unique(wanted)
-    of_group = members(len(wanted), group)
+    classes, groups = np.unique(wanted), group_indices(len(wanted), group)
     areas = []
     for k in classes:
-        won, pairs = 0.0, 0
-        for own in of_group:
-            is_target = wanted[own] == k
-            if n := int(is_target.sum()) * int((~is_target).sum()):
-                won += n * sk.roc_auc_score(is_target, values[own, k])
-                pairs += n
-        if pairs:
-            areas.append(won / pairs)
+        is_target = wanted == k
+        mixed = [own for own in groups if 0 < is_target[own].sum() < len(own)]
+        if mixed:
+            pairs = [is_target[own].sum() * (~is_target[own]).sum() for own in mixed]
+            areas.append(np.average([sk.roc_auc_score(is_target[own], values[own, k]) for own in mixed], weights=pairs))
     if not areas:
         where = f"all {len(wanted)} utterances are" if len(classes) == 1 else "every group is"
         raise UndefinedMetricError(f"{where} of one class, as class {classes[0]}: an AUC needs two classes")
@@ -311,10 +308,10 @@ def macro_auc(scores: Array, targets: Array, group: Array | None = None) -> floa
 
 
 def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Every (utterance, class) pair as one trial, the utterance's own class being the target.
+    """One trial for every pair of an utterance and a class; it is a target trial if the utterance is of that class.
 
     Args:
-        scores: posteriors ``(N, K)``; pooling needs columns on one scale, so not logits.
+        scores: posteriors ``(N, K)``. Logits won't do, since trials of different classes are pooled and need a common scale.
         targets: class indices ``(N,)``.
 
     Returns:
@@ -325,58 +322,58 @@ def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float6
 
 
 def one_vs_rest_eer(scores: Array, targets: Array, group: Array | None = None) -> float:
-    """Equal error rate of a classifier over pooled one-vs-rest trials (:func:`one_vs_rest_trials`).
+    """Equal error rate of a classifier over the pooled trials of :func:`one_vs_rest_trials`; chance is 0.5.
 
-    Each (utterance, class) pair is a trial scored by the posterior of the class; all K classes are hypotheses, whether
-    they occur in ``targets`` or not. One threshold serves all classes, unlike a mean of EERs per class. Chance is 0.5.
+    One threshold serves all K classes, also those that don't occur in ``targets``. A mean of one EER per class is another
+    measure.
 
     Args:
         scores: posteriors ``(N, K)``, K >= 2.
         targets: class indices ``(N,)``.
-        group: ``(N,)`` numbers or names, such as folds, each of which another network scored: each has a threshold of its
-            own, and the rate is their mean, weighted by utterances.
+        group: ``(N,)`` numbers or names, such as folds. Scores of different groups come from different networks, so each group
+            has its own threshold; the result is the mean of their rates, weighted by utterances.
     """
     values, wanted = _check_class_scores(scores, targets)
-    of_group = members(len(wanted), group)
-    rates = [eer(*one_vs_rest_trials(values[own], wanted[own])) for own in of_group]
-    return float(np.average(rates, weights=[len(own) for own in of_group]))
+    groups = group_indices(len(wanted), group)
+    rates = [eer(*one_vs_rest_trials(values[own], wanted[own])) for own in groups]
+    return float(np.average(rates, weights=[len(own) for own in groups]))
 
 
 def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns ``(T,)`` of the verification trials of n utterances, in the order of rows, then columns.
+    """Indices ``(T,)`` of the enrolment and of the test utterance of each verification trial, among n utterances.
 
-    The pair (i, i) is no trial, since sharing the sentence and the take would make it easier than any real one.
+    An utterance is not compared with itself: the same recording would be easier to recognise than any other of the speaker.
 
     Args:
         n: utterances.
         group: ``(n,)`` numbers or names; pairs across groups are no trials.
     """
     allowed = np.zeros((n, n), dtype=bool)
-    for own in members(n, group):
+    for own in group_indices(n, group):
         allowed[np.ix_(own, own)] = True
     np.fill_diagonal(allowed, False)
-    rows, columns = np.nonzero(allowed)
-    return rows, columns
+    enrolled, tested = np.nonzero(allowed)
+    return enrolled, tested
 
 
 def verification_trials(
     enrol: Array, test: Array, enrol_speaker: Array, test_speaker: Array, group: Array | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Speaker verification trials of all pairs of an enrolment and another test utterance, scored by the cosine.
-
-    Row i of ``enrol`` and of ``test`` are the same utterance (original and protected, or twice protected).
+    """Speaker verification trials: every utterance enrols and is tested against every other, and the cosine is the score.
 
     Args:
-        enrol, test: embeddings ``(N, E)``, N >= 2; an embedding of zeros scores 0 against all.
+        enrol, test: embeddings ``(N, E)``, N >= 2, of the same utterances in the same order: original and protected, or
+            protected in both. An embedding of zeros has the score 0 with all others.
         enrol_speaker, test_speaker: speaker indices ``(N,)``.
-        group: ``(N,)`` numbers or names, such as folds; only utterances of one group meet. Each fold has a network of
-            its own, whose embeddings mean nothing to another's.
+        group: ``(N,)`` numbers or names, such as folds. Embeddings of different groups come from different networks and are
+            not compared.
 
     Returns:
         Scores in [-1, 1] and is_target, each ``(T,)`` in the order of :func:`trial_pairs`.
 
     Raises:
         UndefinedMetricError: no two utterances share a group.
+        ValueError: shapes differ, or there are fewer than two utterances.
     """
     first, second = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test")
     first_speaker, second_speaker = as_targets(enrol_speaker, "enrol_speaker"), as_targets(test_speaker, "test_speaker")

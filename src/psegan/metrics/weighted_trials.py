@@ -1,4 +1,4 @@
-"""Error rates of the same trials under many weights at once, exactly: what the bootstrap needs of an ROC."""
+"""Exact error rates of the same trials under many weights at once, as the bootstrap needs them."""
 
 from typing import TypeAlias
 
@@ -8,24 +8,24 @@ from scipy import sparse
 
 from psegan.metrics import scores as metrics
 
-_QUANTILES = 1024  # of each kind of trial: with millions of them, the grid and what lies between cost about the same
-_DENSE = 0.2  # trials for each entry of a tally, above which a dense product is the faster one
+_QUANTILES = 1024  # per kind of trial; with millions of trials, both steps of the search then take about as long
+_DENSE = 0.2  # trials per entry of a tally, above which a dense product is faster than a sparse one
 
 _Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of non-target and of target trials
 _Tally: TypeAlias = NDArray[np.float64] | sparse.csr_array
 
 
 class WeightedTrials:
-    """Trials in cells; all trials of a cell have one weight, which says how often a resample drew them.
+    """Trials that are grouped into cells; a resample counts all trials of a cell equally often, which is their weight.
 
-    The error rates of all resamples are a product of the weights and of how many trials of each cell a threshold
-    accepts. There may be millions of thresholds, so they are computed on a grid of quantiles first, and then at all
-    thresholds between those two of the grid where the answer must lie: rates only rise from one threshold to the next
-    lower one, which bounds them in between. Weights are whole numbers, so their sums are exact and both agree.
+    The number of accepted trials at a threshold is the product of the weights and of the number of trials that the threshold
+    accepts in each cell. There may be millions of thresholds. So the rates are first computed on a grid of quantiles, and
+    then at all thresholds between those two points of the grid between which the result must lie. This is exact, because
+    both rates can only rise as the threshold falls, and because weights are whole numbers.
 
     Args:
-        scores, is_target: ``(T,)``, of both kinds.
-        cells: ``(T,)`` index of each trial's cell.
+        scores, is_target: trials of both kinds, ``(T,)``.
+        cells: index of each trial's cell, ``(T,)``.
         n_cells: number C of cells.
 
     Raises:
@@ -39,7 +39,7 @@ class WeightedTrials:
         order = np.argsort(scores)[::-1]
         ranked = scores[order]
         self.is_target, self.cells, self.n_cells = is_target[order], cells[order], n_cells
-        # which operating point, counted from the strictest, is the first to accept each trial; equal scores share one
+        # the first operating point that accepts each trial, counted from the highest threshold; equal scores share one
         self.point = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])
         quantiles = [
             of_kind[np.linspace(0, len(of_kind) - 1, _QUANTILES).astype(int)]
@@ -47,13 +47,13 @@ class WeightedTrials:
         ]
         chosen = np.unique(np.append(np.concatenate(quantiles), self.point[-1]))
         self._tallies = self._tally(slice(None), chosen)
-        # the curves start before all points, where nothing is accepted
+        # the curves start where nothing is accepted
         self.grid = np.append(-1, chosen)
         self._tallies_before: dict[int, tuple[_Tally, _Tally]] = {}
 
     @property
     def width(self) -> int:
-        """How many numbers the largest temporary array holds for each resample."""
+        """Size of the largest temporary array per resample."""
         return max(len(self.grid), self.n_cells)
 
     def eer(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,13 +74,12 @@ class WeightedTrials:
         self, weights: NDArray[np.float64], p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1
     ) -> NDArray[np.float64]:
         """:func:`psegan.metrics.scores.min_dcf` ``(R,)`` under weights ``(C, R)``; NaN as for :meth:`eer`."""
-        metrics.check_costs(p_target, c_miss, c_fa)
-        miss_cost, fa_cost = c_miss * p_target, c_fa * (1 - p_target)
+        miss_cost, fa_cost = metrics.error_costs(p_target, c_miss, c_fa)
         accepted = self._accepted(self._tallies, weights)
         total = accepted[0][-1], accepted[1][-1]
         far, hit = _rates(accepted, total)
         result = np.asarray((miss_cost * (1 - hit) + fa_cost * far).min(0))
-        least = miss_cost * (1 - hit[1:]) + fa_cost * far[:-1]  # what no threshold between two of the grid undercuts
+        least = miss_cost * (1 - hit[1:]) + fa_cost * far[:-1]  # lower bound between two points of the grid
         for i in (np.flatnonzero((least < result).any(1)) + 1).tolist():
             there = np.flatnonzero(least[i - 1] < result)
             if len(there) and self._has_points_before(i):
@@ -90,20 +89,20 @@ class WeightedTrials:
         return result / min(miss_cost, fa_cost)
 
     def _has_points_before(self, i: int) -> bool:
-        """Whether there are operating points between the grid's ``i - 1`` and ``i``."""
+        """Whether operating points lie between points ``i - 1`` and ``i`` of the grid."""
         return bool(self.grid[i] - self.grid[i - 1] > 1)
 
     def _rates_before(self, i: int, weights: NDArray[np.float64], accepted: _Pair, there: NDArray[np.intp]) -> _Pair:
-        """Rates ``(P, len(there))`` at all operating points from the grid's ``i - 1`` to its ``i``, both included."""
+        """Rates ``(P, len(there))`` at all operating points from ``i - 1`` to ``i`` of the grid, both included."""
         start, total = ((accepted[0][row, there], accepted[1][row, there]) for row in (i - 1, -1))
-        if i not in self._tallies_before:  # kept, since the next resamples will ask for it too
+        if i not in self._tallies_before:  # kept for the next resamples
             points = np.arange(self.grid[i - 1] + 1, self.grid[i] + 1)
             first, last = np.searchsorted(self.point, [points[0], points[-1] + 1])
             self._tallies_before[i] = self._tally(slice(first, last), points)
         return _rates(self._accepted(self._tallies_before[i], weights[:, there], start), total)
 
     def _tally(self, trials: slice, points: NDArray[np.intp]) -> tuple[_Tally, _Tally]:
-        """How many non-target and target trials of each cell each point is the first to accept, ``(points, C)``."""
+        """For each point and cell, the numbers of non-target and target trials that it is the first to accept."""
         row, column, kind = np.searchsorted(points, self.point[trials]), self.cells[trials], self.is_target[trials]
         shape = len(points), self.n_cells
 
@@ -119,7 +118,7 @@ class WeightedTrials:
     def _accepted(
         self, tallies: tuple[_Tally, _Tally], weights: NDArray[np.float64], start: _Pair | tuple[float, float] = (0, 0)
     ) -> _Pair:
-        """Accepted non-target and target trials ``(points + 1, R)``, beginning with ``start``."""
+        """Numbers of accepted non-target and target trials ``(points + 1, R)``; the first row is ``start``."""
 
         def cumulate(tally: _Tally, before: NDArray[np.float64] | float) -> NDArray[np.float64]:
             counts = np.empty((tally.shape[0] + 1, weights.shape[1]))
@@ -130,7 +129,7 @@ class WeightedTrials:
 
 
 def _rates(accepted: _Pair, total: _Pair) -> _Pair:
-    """Accepted trials ``(P, R)`` over all trials ``(R,)``; NaN where there is no trial of the kind."""
+    """Fraction of accepted trials ``(P, R)`` of all trials ``(R,)``; NaN where there is no trial of that kind."""
 
     def rate(counts: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.divide(counts, of, out=np.full_like(counts, np.nan), where=of > 0)

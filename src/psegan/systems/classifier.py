@@ -76,13 +76,13 @@ class Classifier(System):
         """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → embedding ``(B, E)``."""
         return self.encoder(mel, lengths)
 
-    def verdict(self, embedding: Tensor) -> Tensor:
+    def classify(self, embedding: Tensor) -> Tensor:
         """Embedding ``(B, E)`` → logits ``(B, n_classes)``."""
         return self.head(F.relu(embedding))
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → logits ``(B, n_classes)``."""
-        return self.verdict(self.embed(mel, lengths))
+        return self.classify(self.embed(mel, lengths))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of an augmented batch; of a mixed one, towards both labels by their weights."""
@@ -136,7 +136,7 @@ class Classifier(System):
         """Names, class probabilities ``(B, K)`` and embeddings ``(B, E)``."""
         mel, frames = self.features(batch)
         embedding = self.embed(mel, frames)
-        return {"id": batch.id, "probability": self.verdict(embedding).softmax(-1), "embedding": embedding}
+        return {"id": batch.id, "probability": self.classify(embedding).softmax(-1), "embedding": embedding}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See the base class; a one-cycle schedule cannot be continued at another length."""

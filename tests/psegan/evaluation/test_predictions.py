@@ -1,4 +1,4 @@
-"""Signal measures of a corpus: each utterance against its own original, whatever the number of processes."""
+"""Predictions on disk, and measures of the signal for any number of processes."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from datamodules import SyntheticDataModule
 from datamodules.manifest import ManifestDataModule
 from psegan.common.processes import WORTH_A_PROCESS
 from psegan.evaluation.corpora import parts_of, protect_corpus
-from psegan.evaluation.predictions import listen
+from psegan.evaluation.predictions import SystemPredictions, predict
 from psegan.metrics.quality import measures
 
 NOISE = {"class_path": "AdditiveNoise", "init_args": {"snr_db": 10}}
@@ -20,10 +20,28 @@ def test_processes_change_no_measure(tmp_path):
         protect_corpus(data, [("test", utterance) for _, utterance in parts], protector, tmp_path / name)
         opened.append(ManifestDataModule(str(tmp_path / name / "manifest.csv")))
     before, after = opened
-    one, two = (listen(after, "test", {}, original=before, workers=workers).measure for workers in (1, 2))
+    one, two = (predict(after, "test", {}, original=before, workers=workers).measure for workers in (1, 2))
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
     last = len(parts) - 1
     pair = [corpus.loader()(corpus.split_utterances("test")[last]) for corpus in opened]
     assert measures(*pair)["stoi"] == one["stoi"][last]
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path):
+    generator = np.random.default_rng(0)
+    written = SystemPredictions(
+        id=np.array(["Actor_01/a", "b"]),
+        target={"emotion": np.array([0, 3])},
+        probability={"ignorant/cnn-0": generator.random((2, 4)), "psegan/gru:wide-1": generator.random((2, 4))},
+        embedding={"verifier": generator.normal(size=(2, 5))},
+        measure={"stoi": np.array([0.5, np.nan])},
+    )
+    written.save(tmp_path / "test.npz")
+    read = SystemPredictions.load(tmp_path / "test.npz")
+    np.testing.assert_array_equal(read.id, written.id)
+    for kind in ("target", "probability", "embedding", "measure"):
+        assert getattr(read, kind).keys() == getattr(written, kind).keys()
+        for name, array in getattr(written, kind).items():
+            np.testing.assert_array_equal(getattr(read, kind)[name], array)

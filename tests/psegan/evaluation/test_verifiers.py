@@ -1,4 +1,4 @@
-"""Verifiers: the embedding of a classifier's encoder, and a tiny random ECAPA loaded as the published one is."""
+"""Verifiers: the encoder of a classifier, and a tiny random ECAPA that is loaded like the published one."""
 
 import subprocess
 import sys

@@ -1,5 +1,6 @@
-"""Metrics against scikit-learn and against direct, slow counts of errors."""
+"""Metrics against scikit-learn and against direct counts of errors."""
 
+import doctest
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +60,10 @@ numbers = st.one_of(
 trials = st.lists(st.tuples(numbers, st.booleans()), min_size=2, max_size=40).filter(
     lambda pairs: len({target for _, target in pairs}) == 2
 )
+
+
+def test_the_examples_in_docstrings_are_right() -> None:
+    assert doctest.testmod(metrics) == (0, 5)
 
 
 @settings(deadline=None, max_examples=100)
@@ -177,7 +182,7 @@ def test_residual_is_the_share_above_chance() -> None:
 
 
 @pytest.mark.parametrize("original", [0.25, 0.2, float("nan")])
-def test_nothing_to_hide_has_no_residual(original: float) -> None:
+def test_an_attacker_at_chance_on_original_speech_has_no_residual(original: float) -> None:
     with pytest.raises(UndefinedMetricError, match="at or below chance"):
         metrics.residual(0.5, original, 0.25)
 
@@ -243,7 +248,7 @@ def test_bfloat16_tensors_are_accepted() -> None:
     assert metrics.one_vs_rest_eer(low, targets) == pytest.approx(metrics.one_vs_rest_eer(scores, targets), abs=0.02)
 
 
-def test_classes_without_utterances_have_no_say() -> None:
+def test_classes_without_utterances_do_not_count() -> None:
     targets = np.array([0, 0, 2, 2])
     scores = np.array([[0.5, 0.4, 0.1], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.3, 0.1, 0.6]])
     assert metrics.uar(scores, targets) == pytest.approx((0.5 + 1) / 2)

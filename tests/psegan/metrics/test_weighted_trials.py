@@ -1,4 +1,4 @@
-"""All resamples at once against metrics of trials that are really repeated."""
+"""Weighted trials against the metrics of trials that are repeated as often as their weights say."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from psegan.metrics.weighted_trials import WeightedTrials
 def repeated(
     metric, scores: np.ndarray, is_target: np.ndarray, cells: np.ndarray, weights: np.ndarray, **options: float
 ) -> list[float]:
-    """The metric of every resample, with each trial as often as its cell's weight says."""
+    """The metric of every resample, with each trial repeated as often as the weight of its cell says."""
     found = []
     for weight in weights.T.astype(int):
         index = np.repeat(np.arange(len(scores)), weight[cells])
@@ -70,11 +70,11 @@ def many(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["overlapping", "tied in part", "separated", "inverted", "constant", "one apart"])
-def test_what_lies_between_points_of_the_grid_is_exact(kind: str) -> None:
+def test_results_between_points_of_the_grid_are_exact(kind: str) -> None:
     scores, is_target, cells = many(kind)
     weights = np.random.default_rng(1).poisson(1, size=(40, 12)).astype(float)
     trials = WeightedTrials(scores, is_target, cells, 40)
-    assert kind in ("constant", "one apart") or len(trials.grid) < len(np.unique(scores)) / 2  # else this shows nothing
+    assert kind in ("constant", "one apart") or len(trials.grid) < len(np.unique(scores)) / 2  # the grid is coarse
     found = trials.eer(weights)
     np.testing.assert_allclose(found, repeated(metrics.eer, scores, is_target, cells, weights), atol=1e-12)
     for p in (0.05, 0.5):

@@ -9,11 +9,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from psegan.common.errors import PseganError
 from psegan.metrics import scores as metrics
+from psegan.metrics.predictions import ClassPredictions
 from psegan.plots import roc_figure, tsne_figure, tsne_points
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem, Protected
 from psegan.systems.classifier import load_classifier
-from psegan.systems.judgement import Judge, Judgement, roc
+from psegan.systems.collector import PredictionCollector
 from psegan.training.loggers import figures_due, log_figure, log_roc_table
 
 _PAIR = ("original", "protected")
@@ -47,7 +48,7 @@ class PrivacyMetrics(L.Callback):
         self.figures_every_n_validations = figures_every_n_validations
         self.tsne_points = tsne_points
         self.seed = seed
-        self.judges: dict[tuple[str, str], Judge] = {}
+        self.judges: dict[tuple[str, str], PredictionCollector] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the classifiers, and make sure that they know the corpus's classes."""
@@ -70,7 +71,7 @@ class PrivacyMetrics(L.Callback):
                     "give a classifier that was trained on this corpus"
                 )
             for speech in _PAIR:
-                self.judges[attribute, speech] = Judge(classifier)
+                self.judges[attribute, speech] = PredictionCollector(classifier)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
@@ -97,12 +98,12 @@ class PrivacyMetrics(L.Callback):
     def _hear(self, outputs: Protected, batch: SpeechBatch) -> None:
         for (attribute, speech), judge in self.judges.items():
             judge.classifier.to(outputs.original.device)
-            judge.hear(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
+            judge.add(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
 
     def _conclude(self, trainer: L.Trainer, module: L.LightningModule, stage: str, figures: bool) -> None:
         if not self.judges:
             return
-        found = {key: _gathered(judge.conclude(), module) for key, judge in self.judges.items()}
+        found = {key: _gathered(judge.collected(), module) for key, judge in self.judges.items()}
         data = getattr(trainer, "datamodule", None)
         scalars: dict[str, float] = {}
         curves: dict[str, dict[str, tuple[Any, Any, float]]] = {"emotion": {}, "speaker": {}}
@@ -115,7 +116,8 @@ class PrivacyMetrics(L.Callback):
                 scalars[f"{stage}/speaker_accuracy{suffix}"] = metrics.accuracy(speaker.probability, speaker.target)
             for attribute in curves:
                 try:
-                    fpr, tpr, area = roc(attribute, found[attribute, "original"], found[attribute, speech])
+                    enrolment = found["speaker", "original"] if attribute == "speaker" else None
+                    fpr, tpr, area = found[attribute, speech].roc(enrolment)
                 except ValueError:  # a limited validation may hold one utterance, or trials of one kind
                     continue
                 curves[attribute][speech] = (fpr, tpr, area)
@@ -132,7 +134,12 @@ class PrivacyMetrics(L.Callback):
         self._draw_tsne(trainer, module, stage, found["emotion", "original"], found["emotion", "protected"])
 
     def _draw_tsne(
-        self, trainer: L.Trainer, module: L.LightningModule, stage: str, original: Judgement, protected: Judgement
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        stage: str,
+        original: ClassPredictions,
+        protected: ClassPredictions,
     ) -> None:
         if len(original.target) < 3 or not trainer.is_global_zero:
             return
@@ -142,13 +149,13 @@ class PrivacyMetrics(L.Callback):
         log_figure(trainer, f"{stage}/tsne_emotion", tsne_figure(before, after, original.target[kept], names))
 
 
-def _gathered(judgement: Judgement, module: L.LightningModule) -> Judgement:
+def _gathered(judgement: ClassPredictions, module: L.LightningModule) -> ClassPredictions:
     """The verdicts of all processes; each judged its own share of the utterances."""
     if module.trainer.world_size == 1:
         return judgement
-    shares: list[Judgement | None] = [None] * module.trainer.world_size
+    shares: list[ClassPredictions | None] = [None] * module.trainer.world_size
     torch.distributed.all_gather_object(shares, judgement)
     columns = [
         np.concatenate([getattr(share, name) for share in shares]) for name in ("probability", "embedding", "target")
     ]
-    return Judgement(*columns)
+    return ClassPredictions(*columns)
