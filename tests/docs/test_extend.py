@@ -13,6 +13,7 @@ SECTIONS = re.split(r"^## ", (REPOSITORY / "docs/extend.md").read_text(), flags=
 LIMITS = {
     "fit": ["--trainer.limit_train_batches=2", "--run.loggers=[csv]"],
     "predict": ["--trainer.limit_predict_batches=1"],
+    "evaluate": ["--attackers", "ignorant", "--max-epochs", "1"],
 }
 """What a command is given beside its own words, so that the test is short."""
 
