@@ -68,7 +68,7 @@ class Clip:
     audio: str
     picture: str
     peak: str
-    louder: str
+    louder: float
 
 
 def main() -> None:
@@ -90,9 +90,11 @@ def main() -> None:
             }
             clips = [clip(title, waveform, original) for title, waveform in versions.items()]
             for one in clips:
-                print(f"{sentence.name:8} {one.title:26} peak {one.peak}, loudest 20 ms {one.louder}")
+                print(f"{sentence.name:8} {one.title:26} peak {one.peak}, loudest 20 ms {one.louder:+.1f} dB")
             rows.append((sentence, shlex.join(sentence.command(f"{sentence.name}.wav")), clips))
-    PAGE.write_text(Template(HTML, trim_blocks=True).render(rows=rows, model=MODEL, seed=SEED), encoding="utf-8")
+    loudest = f"{max(clips[-1].louder for _, _, clips in rows):+.1f} dB"
+    page = Template(HTML, trim_blocks=True).render(rows=rows, loudest=loudest, model=MODEL, seed=SEED)
+    PAGE.write_text(page, encoding="utf-8")
     print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.2f} MB")
 
 
@@ -107,16 +109,16 @@ def copy(waveform: Tensor, protector: psegan.Protector) -> Tensor:
 def clip(title: str, waveform: Tensor, original: Tensor) -> Clip:
     """A recording as FLAC, its log-mel as PNG, its peak and how much louder its loudest 20 ms are than the original's."""
     peak = 20 * float(waveform.abs().max().clamp(min=1e-5).log10())
-    louder = loudest(waveform) - loudest(original)
+    louder = power(waveform) - power(original)
     audio = io.BytesIO()
     soundfile.write(audio, waveform.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     log_mel = LogMel()(waveform.unsqueeze(0), torch.tensor([len(waveform)]))[0][0].numpy()
     picture = io.BytesIO()
     plt.imsave(picture, np.flipud(log_mel), cmap="magma", vmin=-10, vmax=2, format="png")
-    return Clip(title, inline(audio), inline(picture), f"{peak:.1f} dBFS", f"{louder:+.1f} dB")
+    return Clip(title, inline(audio), inline(picture), f"{peak:.1f} dBFS", louder)
 
 
-def loudest(waveform: Tensor) -> float:
+def power(waveform: Tensor) -> float:
     """Power of the loudest 20 ms, in dB."""
     return 10 * float(waveform.unfold(0, SAMPLE_RATE // 50, SAMPLE_RATE // 100).square().mean(1).max().log10())
 
@@ -148,8 +150,9 @@ small { color: #555; }
 <body>
 <h1>How psegan sounds</h1>
 <p class="warning"><b>Keep the volume down.</b> Protected speech is damaged: its spectrum is smeared, and a public
-speech recogniser misunderstands many of its words. Nothing in the training bounds the level. The protected versions
-on this page stay below the peaks of their originals, but on recordings of the corpora some places come out too loud.
+speech recogniser misunderstands many of its words. Nothing in the training bounds the level: the
+loudest 20 ms of a protected version on this page are up to {{ loudest }} against its original. A peak of 0.0 dBFS means
+that samples were cut off at full scale.
 Also, a synthesiser's voice is not what the weights learnt from, so that this page cannot say how well they work on
 people.</p>
 <p>The three sentences are spoken by <a href="https://github.com/espeak-ng/espeak-ng">espeak-ng</a>, a speech
@@ -170,7 +173,7 @@ scale.</p>
 <figcaption>{{ clip.title }}</figcaption>
 <img alt="log-mel spectrogram" src="data:image/png;base64,{{ clip.picture }}">
 <audio controls preload="metadata" src="data:audio/flac;base64,{{ clip.audio }}"></audio>
-<small>peak {{ clip.peak }}, loudest 20 ms {{ clip.louder }} against the original</small>
+<small>peak {{ clip.peak }}, loudest 20 ms {{ "%+.1f"|format(clip.louder) }} dB against the original</small>
 </figure>
 {% endfor %}
 </div>
