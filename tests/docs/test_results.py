@@ -32,8 +32,22 @@ def test_findings_show_what_the_command_printed(from_repository, run):
     assert _indented(summary_table(published(run))) in (RESULTS / "README.md").read_text()
 
 
-def test_the_headline_is_the_first_table(from_repository):
-    assert _indented(summary_table(published(RESULTS / "ravdess" / "paper"))) in Path("README.md").read_text()
+HEADLINE = (
+    ("emotion", "strongest", "uar"),
+    ("emotion", "ignorant", "uar"),
+    ("speaker", None, "accuracy"),
+    ("speaker", None, "eer"),
+)
+"""Attribute, attacker and metric of each column of the README's table."""
+
+
+def test_the_headline_shows_what_was_published(from_repository):
+    results = published(RESULTS / "ravdess" / "paper")
+    rows = re.findall(r"^\| `([\w-]+)`[^|]*((?:\| +[\d.]+ )+)\|$", Path("README.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) == 4
+    for system, cells in rows:
+        found = [results.select(system=system, attribute=a, attacker=b, metric=c)[0].value for a, b, c in HEADLINE]
+        assert [f"{100 * value:.1f}" for value in found] == cells.strip("| ").replace(" ", "").split("|"), system
 
 
 SECTIONS = {
