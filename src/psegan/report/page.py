@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Run:
+class PublishedRun:
     """A folder of results: ``name`` stands in messages and headings."""
 
     name: str
@@ -126,7 +127,7 @@ def read_page(folder: Path) -> Page:
     return Page(title, figures, [example for example in audio if example.clips], missing)
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
+def read_run(path: str | os.PathLike[str]) -> PublishedRun:
     """A run: the folder that holds ``results.json``, or that file.
 
     Raises:
@@ -141,7 +142,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise PseganError(
             f"{given}: holds no results.json; name a folder that 'psegan evaluate' or 'psegan reproduce' wrote"
         )
-    return Run(str(given), Results.from_json(file), read_page(folder))
+    return PublishedRun(str(given), Results.from_json(file), read_page(folder))
 
 
 def _data_uri(path: Path, kind: str) -> str:
@@ -190,9 +191,9 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        generator=GENERATOR, attackers=ATTACKERS, splits=SPLITS, setting_text=typeset.setting_text,
-        legend=typeset.LEGEND, seeds_legend=typeset.SEEDS, differences_legend=typeset.DIFFERENCES,
+        generator=GENERATOR, attackers=ATTACKERS, splits=SPLITS, html=typeset.html, differences_legend=typeset.DIFFERENCES
     )  # fmt: skip
+    environment.filters["next"] = next
     return environment.get_template("report.html.jinja")
 
 
@@ -206,7 +207,7 @@ def _images(page: Page) -> dict[str, dict[str, _Image]]:
     return {heading: images for heading, images in grouped.items() if images}
 
 
-def render_runs(runs: Sequence[Run], out: Path, title: str = "Speech attribute privacy") -> None:
+def render_runs(runs: Sequence[PublishedRun], out: Path, title: str = "Speech attribute privacy") -> None:
     """Write one HTML page of all runs that needs no network and no other file.
 
     The tables are merged; figures and recordings are embedded byte for byte, each run's under its name.
@@ -246,6 +247,7 @@ def render_runs(runs: Sequence[Run], out: Path, title: str = "Speech attribute p
         sections=found,
         runs=shown,
         present=present,
-        several_seeds=typeset.several_seeds(found),
+        legend=typeset.legend(found),
+        numbers=map(str, count()),
     )
     write_text(out, page)
