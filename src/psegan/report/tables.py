@@ -143,8 +143,8 @@ class Table:
         name, title, split, corpus: as ``Table 1``, ``accuracy``, ``paper``, ``ravdess``.
         part: which part of the folds this is, as ``1 of 6 folds``; empty where it is all of them.
         n: utterances that most scores rest on.
-        frame: cells by system and by (purpose, attacker or attribute, measure); NaN where nothing was measured. The
-            last line is ``chance``, where it has a meaning.
+        frame: a :class:`Cell` by system and by (purpose, attacker or attribute, measure); the last line is ``chance``,
+            where it has a meaning.
         controls: systems that are yardsticks.
     """
 
@@ -158,14 +158,20 @@ class Table:
     controls: list[str]
 
 
+class Setting(NamedTuple):
+    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance."""
+
+    text: str
+    leak: bool = False
+
+
 @dataclass
 class Section:
     """All that the report shows of one split.
 
     Attributes:
         split: its name.
-        settings: corpus → what its tables rest on, in a line.
-        leaks: corpora whose shuffled labels score away from chance.
+        settings: corpus → what its tables rest on.
         attackers: that occur, strongest first.
         tables: the article's, then ours, then ``Differences`` (paired, between systems), then ``Members`` (the single
             attackers), each of every corpus.
@@ -173,8 +179,7 @@ class Section:
     """
 
     split: str
-    settings: dict[str, str]
-    leaks: list[str]
+    settings: dict[str, Setting]
     attackers: list[str]
     tables: list[Table]
     several_seeds: bool
@@ -250,17 +255,15 @@ class _Split:
         self.merged, self.split = merged, split
         self.rows = merged.scores[merged.scores.split == split]
         self.corpora = list(self.rows.corpus.unique())
-        of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
-        self.tested = of_folds.fold.agg(frozenset)
         named = self.rows[self.rows.attribute == "emotion"].attacker.dropna().unique()
         self.attackers = _ordered((name for name in named if name != SHUFFLED and "/" not in name), ATTACKERS)
         # both are in every evaluation, and no system may have their names
         self.roles = {"original": "control", "copy-synthesis": "control"} | merged.roles
-        order = _ordered(self.rows.system.unique(), self.roles)
-        self.systems = sorted(
-            order, key=lambda system: self.roles.get(system) != "control"
-        )  # keeps the order otherwise
-        self.controls = [system for system in self.systems if self.roles.get(system) == "control"]
+        systems = _ordered(self.rows.system.unique(), self.roles)
+        self.controls = [system for system in systems if self.roles.get(system) == "control"]
+        self.systems = _ordered(systems, self.controls)
+        of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
+        self.tested = of_folds.fold.agg(frozenset)
         self.cells = self._cells()
 
     def _cells(self) -> pd.DataFrame:
@@ -273,18 +276,16 @@ class _Split:
         return cells
 
     def _chance(self, corpus: str, measure: Measure) -> float:
-        if measure.metric in ("accuracy", "uar"):
-            return self.merged.chance.get(corpus, {}).get(measure.attribute, np.nan)
-        return measure.chance
+        levels = self.merged.chance.get(corpus, {}) if measure.metric in ("accuracy", "uar") else {}
+        return levels.get(measure.attribute, measure.chance)
 
     def section(self) -> Section:
         """All that the report shows."""
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
-        columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
         pairs = self.cells[self.cells.other != ""]
         pairs = pairs.assign(marked=(pairs.low > 0) | (pairs.high < 0))
-        title = "paired differences between systems"
-        tables += self._tables("Differences", title, pairs, columns, pairs.line.unique(), chance=False)
+        columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
+        tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
         members = self.cells[
             self.cells.block.str.contains("/") & (self.cells.metric == "uar") & (self.cells.other == "")
         ]
@@ -293,19 +294,16 @@ class _Split:
         columns = [column for *_, column in sorted(found, key=lambda one: (names.index(one[0]), one[1]))]
         tables += self._tables("Members", "UAR of every single attacker", members, columns, self.systems)
         settings = {corpus: self._setting(corpus) for corpus in self.corpora}
-        leaks = [corpus for corpus in self.corpora if self._shuffled(corpus)[1] is False]
-        return Section(self.split, settings, leaks, self.attackers, tables, bool((self.cells.seeds > 1).any()))
+        return Section(self.split, settings, self.attackers, tables, bool((self.cells.seeds > 1).any()))
 
     def table(self, layout: Layout) -> list[Table]:
         """A layout's table of every corpus, without the columns in which nothing was measured."""
         title, systems = layout.title, self.systems
         if layout.name == ABLATIONS:
-            whole = {s: self.roles[s].partition("ablation of ")[2] for s in systems if s in self.roles}
-            whole = {system: of for system, of in whole.items() if of}
-            if not whole:
-                return []
-            title += ", ".join(dict.fromkeys(whole.values()))
-            systems = [system for system in systems if system in (*self.controls, *whole, *whole.values())]
+            whole = {name: self.roles.get(name, "").partition("ablation of ")[2] for name in systems}
+            ablated = dict.fromkeys(filter(None, whole.values()))
+            title += ", ".join(ablated)
+            systems = [name for name in systems if ablated and (whole[name] or name in (*self.controls, *ablated))]
         cells = self.cells[(self.cells.other == "") & self.cells.system.isin(systems)]
         return self._tables(layout.name, title, self._with_best(cells), self._columns(layout), systems)
 
@@ -328,93 +326,74 @@ class _Split:
         return cells.assign(marked=cells.index.isin(best[best].index))
 
     def _tables(
-        self,
-        name: str,
-        title: str,
-        cells: pd.DataFrame,
-        columns: Sequence[Any],
-        lines: Iterable[str],
-        chance: bool = True,
+        self, name: str, title: str, cells: pd.DataFrame, columns: Sequence[Any], lines: Iterable[str]
     ) -> list[Table]:
         cells = cells[cells.column.isin(columns)]
         measures = dict(zip(cells.column, cells.measure, strict=True))
         columns = [column for column in columns if column in measures]
         tables = []
-        for corpus in self.corpora:
-            own = cells[cells.corpus == corpus]
-            shown = [line for line in lines if line in set(own.line)]
-            if not shown:
-                continue
+        for corpus, own in cells.groupby("corpus", sort=False):
             n = mode(own.n)
             own = own.assign(cell=[_cell(row, n) for row in own.itertuples()])
+            shown = [line for line in lines if line in set(own.line)]
             frame = own.pivot(index="line", columns="column", values="cell").reindex(index=shown, columns=columns)
+            frame = frame.astype(object).where(frame.notna(), Cell("–"))
             levels = [self._chance(corpus, measures[column]) for column in columns]
-            if chance and not np.isnan(levels).all():
+            if name != "Differences" and not np.isnan(levels).all():
                 frame.loc["chance"] = [Cell(measures[c].format(x)) for c, x in zip(columns, levels, strict=True)]
             frame.columns = pd.MultiIndex.from_tuples(columns, names=[None, None, "system"])
-            frame.index.name = None
-            tables.append(Table(name, title, self.split, corpus, self._part(corpus), n, frame, self.controls))
+            folds = self._folds(corpus)
+            part = folds if " of " in folds else ""
+            tables.append(Table(name, title, self.split, corpus, part, n, frame.rename_axis(index=None), self.controls))
         return tables
 
     def _folds(self, corpus: str) -> str:
         """How many folds of how many were tested, from the system and seed of the fewest to that of the most."""
-        counts = self.tested[self.tested.index.get_level_values("corpus") == corpus].map(len)
-        if counts.empty:
+        counts = sorted(len(folds) for (of, *_), folds in self.tested.items() if of == corpus)
+        if not counts:
             return ""
-        least, most = int(counts.min()), int(counts.max())
+        least, most = counts[0], counts[-1]
         there_are = max(self.merged.folds.get((self.split, corpus), 0), most)
         several = f"{least} to {most}" if most > least else f"{least}"
         return f"{several}{f' of {there_are}' if least < there_are else ''} fold{'s' * (there_are > 1)}"
 
-    def _part(self, corpus: str) -> str:
-        """As :meth:`_folds`; empty where it was all of them, or nobody says how many there are."""
-        folds = self._folds(corpus)
-        return folds if " of " in folds else ""
-
-    def _setting(self, corpus: str) -> str:
+    def _setting(self, corpus: str) -> Setting:
         """What the tables of a corpus rest on: count, folds, intervals, seeds, chance, validity, shuffled labels."""
-        rows, chance = self.rows[self.rows.corpus == corpus], self.merged.chance.get(corpus)
-        own = self.cells[(self.cells.corpus == corpus) & (self.cells.other == "")]
-        counts = own[(own.metric == "uar") & own.block.isin(self.attackers)].n
+        rows, chance = self.rows[self.rows.corpus == corpus], self.merged.chance.get(corpus, {})
+        cells = self.cells[
+            (self.cells.corpus == corpus) & (self.cells.other == "") & (self.cells.attribute == "emotion")
+        ]
+        counts = cells[(cells.metric == "uar") & cells.block.isin(self.attackers)].n
         seeds = sorted(rows.run_seed.fillna(rows.seed).dropna().unique())
         units = self.merged.units.get((self.split, corpus))
-        levels = ", ".join(f"{name} {100 * level:.1f}" for name, level in (chance or {}).items())
+        levels = ", ".join(f"{name} {100 * level:.1f}" for name, level in chance.items())
         parts = [
             f"n = {mode(counts)} utterances" if len(counts) else "",
             self._folds(corpus),
             f"intervals over {units}" if units else "",
             f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "",
-            f"chance accuracy: {levels}" if chance else "chance accuracies were not recorded",
+            f"chance accuracy: {levels}" if levels else "chance accuracies were not recorded",
         ]
         text = "; ".join(filter(None, parts)) + "."
-        valid = own[(own.system == "original") & (own.metric == "accuracy")].drop_duplicates("block").set_index("block")
-        if self.attackers:
-            scores = [f"{a} {_cell(valid.loc[a]) if a in valid.index else 'not measured'}" for a in self.attackers]
+        original = {(row.block, row.metric): row for row in cells[cells.system == "original"].itertuples()}
+        valid = {name: original.get((name, "accuracy")) for name in self.attackers}
+        if valid:
+            scores = [f"{name} {_cell(row) if row else 'not measured'}" for name, row in valid.items()]
             text += f" Emotion accuracy of the attackers on original speech: {', '.join(scores)}."
-        row, at_chance = self._shuffled(corpus)
-        if row is not None:
-            text += f" Chance check, {SHUFFLED}: {row.measure.name} {_cell(row)}{_SHUFFLED_AT_CHANCE[at_chance]}."
-        return text
-
-    def _shuffled(self, corpus: str) -> tuple[Any, bool | None]:
-        """The score of the attacker with shuffled labels on original speech, and whether chance lies in its interval."""
-        own = self.cells[(self.cells.corpus == corpus) & (self.cells.system == "original")]
-        own = own[(own.block == SHUFFLED) & (own.other == "") & own.metric.isin(["uar", "accuracy"])]
-        if own.empty:
-            return None, None
-        row = own.sort_values("metric").iloc[-1]  # the UAR, if there is one
+        row = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
+        if row is None:
+            return Setting(text)
+        text += f" Chance check, {SHUFFLED}: {row.measure.name} {_cell(row)}"
         if pd.isna([row.low, row.chance]).any():
-            return row, None
+            return Setting(f"{text}.")
         # rounding alone must not raise the alarm where all permutations score alike
-        return row, bool(row.low - 1e-9 <= row.chance <= row.high + 1e-9)
-
-
-_SHUFFLED_AT_CHANCE = {
-    None: "",
-    True: ", at chance as it must be",
-    False: ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so as well: "
-    "raise the number of permutations)",
-}
+        if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
+            return Setting(f"{text}, at chance as it must be.")
+        return Setting(
+            f"{text}, NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so "
+            "as well: raise the number of permutations).",
+            leak=True,
+        )
 
 
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:

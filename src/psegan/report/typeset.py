@@ -58,7 +58,7 @@ def html(table: Table, name: str) -> str:
     facts = ", ".join(filter(None, (table.part, f"n = {table.n}")))
     return (
         Styler(table.frame, cell_ids=False, uuid=name, uuid_len=0)
-        .format(cell, na_rep='<span class="soft" title="not measured">–</span>')
+        .format(cell)
         .format_index(escape="html", axis=0)
         .format_index(escape="html", axis=1)
         .format_index("<span>{}</span>", axis=1, level=0)
@@ -77,7 +77,7 @@ def summary_table(results: Results) -> str:
     """Aligned plain text for the terminal: emotion UAR under every attacker and what is kept, without intervals."""
     blocks = ["Arrows show which way a score should go under protection. Percent, without intervals."]
     for table in summaries(results):
-        frame = table.frame.map(lambda cell: cell.text, na_action="ignore").fillna("–")
+        frame = table.frame.map(lambda cell: cell.text)
         heads = [(block, head.replace(" ", "")) for _, block, head in frame.columns]
         frame.columns = pd.MultiIndex.from_tuples(heads, names=["", "system"])
         # a space more between columns than pandas leaves
@@ -99,12 +99,12 @@ def markdown(found: Sequence[Section]) -> str:
     parts = [MARKDOWN_MARK, _markdown_escape(legend(found))]
     for section in found:
         parts.append(f"## Split {_markdown_escape(split_text(section.split))}")
-        parts += [_markdown_escape(f"{corpus}: {text}") for corpus, text in section.settings.items()]
+        parts += [_markdown_escape(f"{corpus}: {setting.text}") for corpus, setting in section.settings.items()]
         title = ""
         for table in section.tables:
             if title != (title := f"### {table.name}: {_markdown_escape(table.title)}"):
                 parts += [title, *([_markdown_escape(DIFFERENCES)] if table.name == "Differences" else [])]
-            frame = table.frame.map(_markdown_cell, na_action="ignore").fillna("–")
+            frame = table.frame.map(_markdown_cell)
             frame.columns = [_markdown_escape(f"{block}: {head}") for _, block, head in frame.columns]
             frame.index = frame.index.map(lambda line: "*chance*" if line == "chance" else _markdown_escape(line))
             frame.index.name = _markdown_escape(", ".join(filter(None, (table.corpus, table.part))))
@@ -133,7 +133,7 @@ def latex(found: Sequence[Section]) -> str:
     ]
     for section in found:
         heading = _latex_escape(f"Split {split_text(section.split)}.")
-        settings = _latex_escape(" ".join(f"{corpus}: {text}" for corpus, text in section.settings.items()))
+        settings = _latex_escape(" ".join(f"{corpus}: {setting.text}" for corpus, setting in section.settings.items()))
         parts.append(f"\\paragraph{{{heading}}} {settings}")
         parts += map(_latex_table, section.tables)
     return "\n\n".join(parts) + "\n"
@@ -169,7 +169,7 @@ def _latex_table(table: Table) -> str:
     label = re.sub(r"[^a-z0-9]+", "-", f"{table.name} {table.split} {table.corpus}".lower())
     frame = table.frame.droplevel(0, axis=1)
     tabular = (
-        frame.style.format(_latex_cell, na_rep="--")
+        frame.style.format(_latex_cell)
         .format_index(_latex_escape, axis=0)
         .format_index(_latex_escape, axis=1)
         .to_latex(hrules=True, multicol_align="c", column_format="l" + "r" * frame.shape[1])

@@ -221,15 +221,15 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "absent.png"}, []))], out)
     with pytest.raises(PseganError, match=r"a\.svg: the report shows \.png"):
         render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "a.svg"}, []))], out)
-    with pytest.raises(PseganError, match=r"a\.mp3: the report plays \.wav and \.flac"):
+    with pytest.raises(PseganError, match=r"a\.mp3: the report shows \.wav and \.flac"):
         render_runs(
             [PublishedRun("run", minimal(), Page("t", {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})]))], out
         )
     (tmp_path / "empty.png").touch()
-    with pytest.raises(PseganError, match=r"empty\.png: is empty"):
+    with pytest.raises(PseganError, match=r"empty\.png: is no \.png"):
         render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "empty.png"}, []))], out)
     (tmp_path / "text.png").write_text("no image at all, only text")
-    with pytest.raises(PseganError, match=r"text\.png: is not a PNG"):
+    with pytest.raises(PseganError, match=r"text\.png: is no \.png"):
         render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "text.png"}, []))], out)
     with pytest.raises(PseganError, match="no rows"):
         render_runs([PublishedRun("run", Results(), Page("t", {}, []))], out)
