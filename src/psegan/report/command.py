@@ -28,15 +28,8 @@ def main(arguments: argparse.Namespace) -> int:
     from psegan.report.results import merge
     from psegan.report.tables import sections
 
-    outputs = {
-        name: Path(path)
-        for name, path in (
-            ("page", arguments.output),
-            ("markdown", arguments.markdown),
-            ("latex", arguments.latex),
-        )
-        if path is not None
-    }
+    given = {"page": arguments.output, "markdown": arguments.markdown, "latex": arguments.latex}
+    outputs = {name: Path(path) for name, path in given.items() if path is not None}
     marks = {"page": report.GENERATOR, "markdown": typeset.MARKDOWN_MARK, "latex": typeset.LATEX_MARK}
     if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise PseganError("two outputs have the same name; give each its own")

@@ -64,7 +64,7 @@ class Row:
             elif _DTYPES[name] == "float":
                 right, wanted = isinstance(value, Real) and not math.isinf(value), "a finite number"
             else:
-                right, wanted = isinstance(value, Integral) and (name != "n" or value >= 0), "a whole number"
+                right, wanted = isinstance(value, Integral) and (name != "n" or int(value) >= 0), "a whole number"
             if not right or isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}, but must be {wanted}")
         if pd.isna(self.low) != pd.isna(self.high):
@@ -150,7 +150,7 @@ class Results:
 
     @classmethod
     def _parse(cls, content: Any) -> "Results":
-        header, rows = (content.get(key) if isinstance(content, dict) else None for key in ("header", "rows"))
+        header, rows = (content.get(key) for key in ("header", "rows")) if isinstance(content, dict) else (None, None)
         if not isinstance(header, dict) or not isinstance(rows, list):
             raise ValueError("is not a table of results with 'header' and 'rows'")
         if (found := header.get("schema", "none")) != SCHEMA:
@@ -212,7 +212,8 @@ def merge(runs: Mapping[str, Results]) -> MergedResults:
         PseganError: a run has no rows, two runs of one seed state different values of one score, or two runs state
             different chance levels.
     """
-    frames, stated = [], {}
+    frames: list[pd.DataFrame] = []
+    stated: dict[tuple[str, str], tuple[float, str]] = {}
     merged = MergedResults(pd.DataFrame())
     for name, results in runs.items():
         header, frame = results.header, results.frame

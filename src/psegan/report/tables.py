@@ -75,10 +75,9 @@ class Measure(NamedTuple):
         return f"{self.scale * value:{'+' if signed else ''}.{self.digits}f}".replace("-", "−")
 
 
-ACCURACY = Measure("emotion", "accuracy", "acc", "↓")
-UAR = Measure("emotion", "uar", "UAR", "↓")
-EMOTION = (
-    ACCURACY, UAR, Measure("emotion", "auc", "AUC", "↓", chance=0.5), Measure("emotion", "eer", "EER", "↑", chance=0.5),
+EMOTION = ACCURACY, UAR, _, EER, _ = (
+    Measure("emotion", "accuracy", "acc", "↓"), Measure("emotion", "uar", "UAR", "↓"),
+    Measure("emotion", "auc", "AUC", "↓", chance=0.5), Measure("emotion", "eer", "EER", "↑", chance=0.5),
     Measure("emotion", "residual", "residual", "↓", chance=0.0),
 )  # fmt: skip
 SPEAKER = (
@@ -108,8 +107,8 @@ class Layout(NamedTuple):
 ABLATIONS = "Table 3"
 LAYOUTS = (
     Layout("Table 1", "accuracy", [ACCURACY], [SPEAKER[0], *REST]),
-    Layout("Table 2", "equal error rates and detection cost", [EMOTION[3]], SPEAKER[1:]),
-    Layout(ABLATIONS, "ablations of ", [ACCURACY, EMOTION[3]], [*SPEAKER[:3], *REST]),
+    Layout("Table 2", "equal error rates and detection cost", [EER], SPEAKER[1:]),
+    Layout(ABLATIONS, "ablations of ", [ACCURACY, EER], [*SPEAKER[:3], *REST]),
     Layout("Table 4", "emotion by all metrics", EMOTION),
     Layout("Table 5", "what the signal lost", [], SIGNAL),
 )
@@ -234,18 +233,10 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
     means = runs[numbers].mean(skipna=False).assign(n=runs.n.sum(), folds=runs.fold.count())
     means.loc[runs.size() > 1, ["low", "high"]] = np.nan
     seeds = means.groupby(keys, sort=False)
-    found = (
-        seeds[numbers]
-        .mean(skipna=False)
-        .assign(
-            n=seeds.n.max(),
-            folds=seeds.folds.max(),
-            seeds=seeds.size(),
-            least=seeds.value.min(),
-            greatest=seeds.value.max(),
-        )
+    spread = seeds.agg(
+        n=("n", "max"), folds=("folds", "max"), seeds=("n", "size"), least=("value", "min"), greatest=("value", "max")
     )
-    return found.reset_index()
+    return seeds[numbers].mean(skipna=False).join(spread).reset_index()
 
 
 class _Split:
@@ -264,16 +255,13 @@ class _Split:
         self.systems = _ordered(systems, self.controls)
         of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
         self.tested = of_folds.fold.agg(frozenset)
-        self.cells = self._cells()
-
-    def _cells(self) -> pd.DataFrame:
-        """The pooled scores, with their measure, the headings of their columns, the label of their line, and chance."""
         cells = pooled(self.rows)
         cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
-        return cells
+        self.several_seeds = bool((cells.seeds > 1).any())
+        self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
 
     def _chance(self, corpus: str, measure: Measure) -> float:
         levels = self.merged.chance.get(corpus, {}) if measure.metric in ("accuracy", "uar") else {}
@@ -282,19 +270,16 @@ class _Split:
     def section(self) -> Section:
         """All that the report shows."""
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
-        pairs = self.cells[self.cells.other != ""]
-        pairs = pairs.assign(marked=(pairs.low > 0) | (pairs.high < 0))
+        pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
         columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
         tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
-        members = self.cells[
-            self.cells.block.str.contains("/") & (self.cells.metric == "uar") & (self.cells.other == "")
-        ]
+        members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
         names = sorted(members.block.unique(), key=lambda name: not name.startswith("informed/"))
         found = set(zip(members.block, members.member, members.column, strict=True))
         columns = [column for *_, column in sorted(found, key=lambda one: (names.index(one[0]), one[1]))]
         tables += self._tables("Members", "UAR of every single attacker", members, columns, self.systems)
         settings = {corpus: self._setting(corpus) for corpus in self.corpora}
-        return Section(self.split, settings, self.attackers, tables, bool((self.cells.seeds > 1).any()))
+        return Section(self.split, settings, self.attackers, tables, self.several_seeds)
 
     def table(self, layout: Layout) -> list[Table]:
         """A layout's table of every corpus, without the columns in which nothing was measured."""
@@ -304,7 +289,7 @@ class _Split:
             ablated = dict.fromkeys(filter(None, whole.values()))
             title += ", ".join(ablated)
             systems = [name for name in systems if ablated and (whole[name] or name in (*self.controls, *ablated))]
-        cells = self.cells[(self.cells.other == "") & self.cells.system.isin(systems)]
+        cells = self.scores[self.scores.system.isin(systems)]
         return self._tables(layout.name, title, self._with_best(cells), self._columns(layout), systems)
 
     def _columns(self, layout: Layout) -> list[tuple[str, str, str]]:
@@ -360,9 +345,7 @@ class _Split:
     def _setting(self, corpus: str) -> Setting:
         """What the tables of a corpus rest on: count, folds, intervals, seeds, chance, validity, shuffled labels."""
         rows, chance = self.rows[self.rows.corpus == corpus], self.merged.chance.get(corpus, {})
-        cells = self.cells[
-            (self.cells.corpus == corpus) & (self.cells.other == "") & (self.cells.attribute == "emotion")
-        ]
+        cells = self.scores[(self.scores.corpus == corpus) & (self.scores.attribute == "emotion")]
         counts = cells[(cells.metric == "uar") & cells.block.isin(self.attackers)].n
         seeds = sorted(rows.run_seed.fillna(rows.seed).dropna().unique())
         units = self.merged.units.get((self.split, corpus))
@@ -389,11 +372,10 @@ class _Split:
         # rounding alone must not raise the alarm where all permutations score alike
         if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
             return Setting(f"{text}, at chance as it must be.")
-        return Setting(
-            f"{text}, NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so "
-            "as well: raise the number of permutations).",
-            leak=True,
+        text += (
+            ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so as "
         )
+        return Setting(f"{text}well: raise the number of permutations).", leak=True)
 
 
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:

@@ -53,8 +53,8 @@ def html(table: Table, name: str) -> str:
     heads = list(table.frame.columns)
     border = [{"selector": "", "props": "border-left: 1px solid var(--line)"}]
     lead = [{"selector": ":not(.level0)", "props": "background: var(--lead)"}]
-    light = [{"selector": "", "props": "font-weight: 400"}]
-    soft = [{"selector": "", "props": "font-weight: 400; font-style: italic; color: var(--soft)"}]
+    lines = {name: [{"selector": "", "props": "font-weight: 400"}] for name in table.controls}
+    lines["chance"] = [{"selector": "", "props": "font-weight: 400; font-style: italic; color: var(--soft)"}]
     facts = ", ".join(filter(None, (table.part, f"n = {table.n}")))
     return (
         Styler(table.frame, cell_ids=False, uuid=name, uuid_len=0)
@@ -65,10 +65,7 @@ def html(table: Table, name: str) -> str:
         .set_caption(f'{escape(table.corpus)} <span class="soft">{escape(facts)}</span>')
         .set_table_styles({new: border for old, new in pairwise(heads) if new[:2] != old[:2]}, overwrite=False)
         .set_table_styles({head: lead for head in heads if head[1] == "strongest"}, overwrite=False)
-        .set_table_styles(
-            {line: light for line in table.frame.index if line in table.controls}, axis=1, overwrite=False
-        )
-        .set_table_styles({"chance": soft} if "chance" in table.frame.index else {}, axis=1, overwrite=False)
+        .set_table_styles({name: lines[name] for name in table.frame.index if name in lines}, axis=1, overwrite=False)
         .to_html()
     )
 
@@ -162,9 +159,8 @@ def _latex_cell(cell: Cell) -> str:
 
 def _latex_table(table: Table) -> str:
     part = ", ".join(filter(None, (table.part, f"n = {table.n}")))
-    note = {"Differences": DIFFERENCES, "Members": "With 95 % intervals."}.get(
-        table.name, "With 95 % intervals; bold: the best of the protecting systems."
-    )
+    best = "With 95 % intervals; bold: the best of the protecting systems."
+    note = {"Differences": DIFFERENCES, "Members": "With 95 % intervals."}.get(table.name, best)
     caption = f"{table.title[0].upper()}{table.title[1:]}, {table.corpus}, split {table.split} ({part}). {note}"
     label = re.sub(r"[^a-z0-9]+", "-", f"{table.name} {table.split} {table.corpus}".lower())
     frame = table.frame.droplevel(0, axis=1)
@@ -174,14 +170,11 @@ def _latex_table(table: Table) -> str:
         .format_index(_latex_escape, axis=1)
         .to_latex(hrules=True, multicol_align="c", column_format="l" + "r" * frame.shape[1])
     )
-    lines = [
-        r"\begin{table*}",
-        r"\centering",
-        f"\\caption{{{_latex_escape(caption)}}}",
-        f"\\label{{tab:{label}}}",
-        # narrower than the page as it is, wider ones are shrunk to fit
-        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-        tabular.strip() + "}",
-        r"\end{table*}",
-    ]
-    return "\n".join(lines)
+    return rf"""\begin{{table*}}
+\centering
+\caption{{{_latex_escape(caption)}}}
+\label{{tab:{label}}}
+% narrower than the page as it is, wider ones are shrunk to fit
+\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{%
+{tabular.strip()}}}
+\end{{table*}}"""
