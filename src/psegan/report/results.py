@@ -139,7 +139,11 @@ class Results:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls._parse(content)
+            header, rows = (content.get("header"), content.get("rows")) if isinstance(content, dict) else (None, None)
+            if not isinstance(header, dict) or not isinstance(rows, list):
+                raise ValueError("is not a table of results with 'header' and 'rows'")
+            _check_header(header)
+            return cls(header, [_row(number, row) for number, row in enumerate(rows, 1)])
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
         except json.JSONDecodeError as error:
@@ -148,31 +152,26 @@ class Results:
             problem = str(error)
         raise PseganError(f"{path}: {problem}; write it anew with 'psegan evaluate' or 'psegan reproduce'")
 
-    @classmethod
-    def _parse(cls, content: Any) -> "Results":
-        header, rows = (content.get(key) for key in ("header", "rows")) if isinstance(content, dict) else (None, None)
-        if not isinstance(header, dict) or not isinstance(rows, list):
-            raise ValueError("is not a table of results with 'header' and 'rows'")
-        if (found := header.get("schema", "none")) != SCHEMA:
-            raise ValueError(f"has schema {found}, but this version of psegan reads schema {SCHEMA}")
-        chance, roles = header.get("chance", {}), header.get("roles", {})
-        if not isinstance(chance, dict) or not all(map(_are_levels, chance.values())):
-            raise ValueError("header.chance is not corpus -> attribute -> a number from 0 to 1")
-        if not isinstance(roles, dict) or not all(isinstance(role, str) for role in roles.values()):
-            raise ValueError("header.roles is not system -> control, system or ablation of NAME")
-        parsed = []
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                raise ValueError(f"row {number}: is not a mapping")
-            if wrong := sorted(set(row) ^ set(COLUMNS)):
-                raise ValueError(
-                    f"row {number}: {'lacks' if wrong[0] in COLUMNS else 'has an unknown'} column {wrong[0]!r}"
-                )
-            try:
-                parsed.append(Row(**{**row, "value": math.nan if row["value"] is None else row["value"]}))
-            except ValueError as error:
-                raise ValueError(f"row {number}: {error}") from None
-        return cls(header, parsed)
+
+def _check_header(header: dict[str, Any]) -> None:
+    if (found := header.get("schema", "none")) != SCHEMA:
+        raise ValueError(f"has schema {found}, but this version of psegan reads schema {SCHEMA}")
+    chance, roles = header.get("chance", {}), header.get("roles", {})
+    if not isinstance(chance, dict) or not all(map(_are_levels, chance.values())):
+        raise ValueError("header.chance is not corpus -> attribute -> a number from 0 to 1")
+    if not isinstance(roles, dict) or not all(isinstance(role, str) for role in roles.values()):
+        raise ValueError("header.roles is not system -> control, system or ablation of NAME")
+
+
+def _row(number: int, columns: Any) -> Row:
+    if not isinstance(columns, dict):
+        raise ValueError(f"row {number}: is not a mapping")
+    for name in sorted(set(columns) ^ set(COLUMNS)):
+        raise ValueError(f"row {number}: {'lacks' if name in COLUMNS else 'has an unknown'} column {name!r}")
+    try:
+        return Row(**{**columns, "value": math.nan if columns["value"] is None else columns["value"]})
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
 
 
 def _are_levels(levels: Any) -> bool:
@@ -216,14 +215,12 @@ def merge(runs: Mapping[str, Results]) -> MergedResults:
     stated: dict[tuple[str, str], tuple[float, str]] = {}
     merged = MergedResults(pd.DataFrame())
     for name, results in runs.items():
-        header, frame = results.header, results.frame
+        header, frame, seed = results.header, results.frame, results.header.get("seed")
         if not results.rows:
             raise PseganError(f"{name}: results.json has no rows; leave the run out, or write it anew")
-        if not isinstance(header.get("seed"), int | None):
-            raise PseganError(
-                f"{name}: header.seed is {header['seed']!r}, but must be one whole number; write the run anew"
-            )
-        frames.append(frame.assign(run=name, run_seed=pd.Series(header.get("seed"), frame.index, dtype="Int64")))
+        if not isinstance(seed, int | None):
+            raise PseganError(f"{name}: header.seed is {seed!r}, but must be one whole number; write the run anew")
+        frames.append(frame.assign(run=name, run_seed=pd.Series(seed, frame.index, dtype="Int64")))
         for corpus, levels in header.get("chance", {}).items():
             for attribute, level in levels.items():
                 known, other = stated.setdefault((corpus, attribute), (level, name))
