@@ -61,6 +61,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
     found = {
         "evaluation": asdict(evaluation),
         "seed": evaluation.seed,
+        "roles": evaluation.roles,
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
         "utterances": {
             f"fold {fold}": {stage: len(corpus.split_utterances(stage)) for stage in ("train", "validation", "test")}

@@ -77,6 +77,7 @@ class Evaluation:
         folds: of the split; scores are pooled over them.
         systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protection.controls`), or a trained system's
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
+        ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.vocoders.load_vocoder`.
         attackers: architectures of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and
             ``informed``, and ``strongest`` is the best of all.
@@ -99,6 +100,7 @@ class Evaluation:
     data: dict[str, Any] = field(default_factory=dict)
     folds: list[int] = field(default_factory=lambda: [0])
     systems: dict[str, dict[str, Any] | str] = field(default_factory=dict)
+    ablations: dict[str, str] = field(default_factory=dict)
     vocoder: str | dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
     attackers: dict[str, Architecture]
     ladder: list[str] = field(default_factory=lambda: list(LADDER))
@@ -117,6 +119,16 @@ class Evaluation:
     def shuffled_architecture(self) -> str:
         """Who learns from shuffled labels."""
         return self.shuffled or next(iter(self.attackers))
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """System → ``control`` where it learnt from no speech, ``ablation of NAME``, or ``system``."""
+        return {
+            name: f"ablation of {self.ablations[name]}"
+            if name in self.ablations
+            else ("system" if is_trained(system) else "control")
+            for name, system in self.systems.items()
+        }
 
     @classmethod
     def read(cls, path: str, systems: dict[str, str] | None = None, ladder: list[str] | None = None) -> "Evaluation":

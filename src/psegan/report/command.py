@@ -26,16 +26,10 @@ def main(arguments: argparse.Namespace) -> int:
     from psegan.report import page as report
     from psegan.report import typeset
     from psegan.report.results import merge
+    from psegan.report.tables import sections
 
-    outputs = {
-        name: Path(path)
-        for name, path in (
-            ("page", arguments.output),
-            ("markdown", arguments.markdown),
-            ("latex", arguments.latex),
-        )
-        if path is not None
-    }
+    given = {"page": arguments.output, "markdown": arguments.markdown, "latex": arguments.latex}
+    outputs = {name: Path(path) for name, path in given.items() if path is not None}
     marks = {"page": report.GENERATOR, "markdown": typeset.MARKDOWN_MARK, "latex": typeset.LATEX_MARK}
     if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise PseganError("two outputs have the same name; give each its own")
@@ -44,13 +38,13 @@ def main(arguments: argparse.Namespace) -> int:
     # a run named twice, once by its folder and once by its file maybe, is one run
     named = {(path / "results.json" if path.is_dir() else path).resolve(): path for path in map(Path, arguments.runs)}
     runs = [report.read_run(path) for path in named.values()]
-    replications = merge({run.name: run.results for run in runs})
+    found = sections(merge({run.name: run.results for run in runs}))
     title = runs[0].page.title if len(runs) == 1 else "Speech attribute privacy"
     report.render_runs(runs, outputs["page"], title)
     if "markdown" in outputs:
-        write_text(outputs["markdown"], typeset.markdown(replications))
+        write_text(outputs["markdown"], typeset.markdown(found))
     if "latex" in outputs:
-        write_text(outputs["latex"], typeset.latex(replications))
+        write_text(outputs["latex"], typeset.latex(found))
     for path in outputs.values():
         print(path)
     return 0

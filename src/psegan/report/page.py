@@ -6,11 +6,12 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from psegan.common.errors import PseganError
 from psegan.common.files import write_json, write_text
@@ -21,7 +22,8 @@ from psegan.report.tables import ATTACKERS, SPLITS, sections
 GENERATOR = '<meta name="generator" content="psegan report">'
 """In every page, so that one can be told from a file of somebody's."""
 
-AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac"}
+_KINDS = {".png": ("image/png", b"\x89PNG"), ".wav": ("audio/wav", b"RIFF"), ".flac": ("audio/flac", b"fLaC")}
+"""Suffix of a file that the page embeds → its type, and how its content begins."""
 
 FIGURES = {
     "speech": "Figure 4: waveform and spectrogram",
@@ -33,13 +35,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class AudioExample:
-    """An utterance to listen to.
-
-    Attributes:
-        id: of the utterance.
-        label: text beside it, as "actor 07, sad".
-        clips: WAV or FLAC files by system, as ``{"original": ..., "psegan": ...}``.
-    """
+    """An utterance to listen to: its id, a label as ``speaker 07, sad``, and system → WAV or FLAC file."""
 
     id: str
     label: str
@@ -62,10 +58,17 @@ class Page:
     audio: Sequence[AudioExample] = ()
     missing: Sequence[str] = ()
 
+    def headed(self) -> dict[str, dict[str, Path]]:
+        """Heading → title → figure; the article's figures first, the rest under an empty heading."""
+        grouped: dict[str, dict[str, Path]] = {heading: {} for heading in (*FIGURES.values(), "")}
+        for title, path in self.figures.items():
+            grouped[FIGURES.get(path.stem.split("_")[0], "")][title] = path
+        return {heading: figures for heading, figures in grouped.items() if figures}
+
 
 @dataclass(frozen=True)
-class Run:
-    """A folder of results: ``name`` stands in messages and headings."""
+class PublishedRun:
+    """A folder of results; its ``name`` stands in messages and headings."""
 
     name: str
     results: Results
@@ -126,87 +129,46 @@ def read_page(folder: Path) -> Page:
     return Page(title, figures, [example for example in audio if example.clips], missing)
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
+def read_run(path: str | os.PathLike[str]) -> PublishedRun:
     """A run: the folder that holds ``results.json``, or that file.
 
     Raises:
         PseganError: there is none, or it cannot be read.
     """
     given = Path(path)
-    folder = given if given.is_dir() else given.parent
     file = given / "results.json" if given.is_dir() else given
-    if not given.exists():
-        raise PseganError(f"{given}: no such run; name a folder that 'psegan evaluate' or 'psegan reproduce' wrote")
     if not file.is_file():
-        raise PseganError(
-            f"{given}: holds no results.json; name a folder that 'psegan evaluate' or 'psegan reproduce' wrote"
-        )
-    return Run(str(given), Results.from_json(file), read_page(folder))
+        problem = "holds no results.json" if given.exists() else "no such run"
+        raise PseganError(f"{given}: {problem}; name a folder that 'psegan evaluate' or 'psegan reproduce' wrote")
+    return PublishedRun(str(given), Results.from_json(file), read_page(file.parent))
 
 
-def _data_uri(path: Path, kind: str) -> str:
+def _content(path: Path, *suffixes: str) -> bytes:
+    """The bytes of a figure or recording, which must be of a kind that browsers show."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise PseganError(f"{path}: the report shows {' and '.join(suffixes)} files here; convert it to such a file")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise PseganError(f"{path}: cannot be read ({error.strerror}); the report needs it, so write it anew") from None
-    if not content:
-        raise PseganError(f"{path}: is empty; the report needs it, so write it anew")
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    if not content.startswith(_KINDS[suffix][1]) or len(content) < 24:
+        raise PseganError(f"{path}: is no {suffix} file; the report needs it, so write it anew")
+    return content
 
 
-class _Image(NamedTuple):
-    uri: str
-    width: int
-    height: int
-
-    @property
-    def wide(self) -> bool:
-        """Two panels side by side would be too small to read in half the page."""
-        return self.width > 1.5 * self.height
-
-    @classmethod
-    def read(cls, path: Path) -> "_Image":
-        uri = _data_uri(path, "image/png")
-        start = path.read_bytes()[:24]
-        if not start.startswith(b"\x89PNG\r\n\x1a\n") or len(start) < 24:
-            raise PseganError(f"{path}: is not a PNG image; the report needs it, so write it anew")
-        return cls(uri, *struct.unpack(">II", start[16:24]))
+def _uri(path: Path, *suffixes: str) -> str:
+    content = base64.b64encode(_content(path, *suffixes)).decode("ascii")
+    return f"data:{_KINDS[path.suffix.lower()][0]};base64,{content}"
 
 
-def _audio_uri(path: Path) -> str:
-    kind = AUDIO_TYPES.get(path.suffix.lower())
-    if kind is None:
-        raise PseganError(f"{path}: the report plays {' and '.join(AUDIO_TYPES)} files; convert it to one of them")
-    return _data_uri(path, kind)
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of a PNG image in pixels, which its header holds."""
+    width, height = struct.unpack(">II", _content(path, ".png")[16:24])
+    return width, height
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names come from files, and a page must not run them
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        generator=GENERATOR, attackers=ATTACKERS, splits=SPLITS, setting_text=typeset.setting_text,
-        legend=typeset.LEGEND, seeds_legend=typeset.SEEDS, differences_legend=typeset.DIFFERENCES,
-    )  # fmt: skip
-    return environment.get_template("report.html.jinja")
-
-
-def _images(page: Page) -> dict[str, dict[str, _Image]]:
-    """Heading → title → image; the article's figures first, the rest under an empty heading."""
-    grouped: dict[str, dict[str, _Image]] = {heading: {} for heading in (*FIGURES.values(), "")}
-    for title, path in page.figures.items():
-        if Path(path).suffix.lower() != ".png":
-            raise PseganError(f"{path}: the report shows .png figures; write it as one of them")
-        grouped[FIGURES.get(Path(path).stem.split("_")[0], "")][title] = _Image.read(Path(path))
-    return {heading: images for heading, images in grouped.items() if images}
-
-
-def render_runs(runs: Sequence[Run], out: Path, title: str = "Speech attribute privacy") -> None:
+def render_runs(runs: Sequence[PublishedRun], out: Path, title: str = "Speech attribute privacy") -> None:
     """Write one HTML page of all runs that needs no network and no other file.
 
     The tables are merged; figures and recordings are embedded byte for byte, each run's under its name.
@@ -221,31 +183,28 @@ def render_runs(runs: Sequence[Run], out: Path, title: str = "Speech attribute p
             a format that browsers don't show.
     """
     found = sections(merge({run.name: run.results for run in runs}))
-    shown = [
-        {
-            "name": run.name,
-            "title": run.page.title,
-            "shortened": run.results.header.get("shortened"),
-            "missing": run.page.missing,
-            "figures": _images(run.page),
-            "examples": [
-                {
-                    "id": example.id,
-                    "label": example.label,
-                    "clips": {name: _audio_uri(Path(path)) for name, path in example.clips.items()},
-                }
-                for example in run.page.audio
-            ],
-            "header": json.dumps(run.results.header, indent=2, ensure_ascii=False, default=str),
-        }
-        for run in runs
-    ]
-    present = [name for section in found for name in section.attackers]
-    page = _template().render(
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # names come from files, and a page must not run them
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    numbers = count()  # tables need names of their own
+    environment.filters |= {
+        "html": lambda table: typeset.html(table, str(next(numbers))),
+        "json": partial(json.dumps, indent=2, ensure_ascii=False, default=str),
+        "size": _size,
+        "uri": _uri,
+    }
+    page = environment.get_template("report.html.jinja").render(
         title=title,
+        runs=runs,
         sections=found,
-        runs=shown,
-        present=present,
-        several_seeds=typeset.several_seeds(found),
+        attackers={name: text for name, text in ATTACKERS.items() if any(name in one.attackers for one in found)},
+        splits=SPLITS,
+        legend=typeset.legend(found),
+        differences_legend=typeset.DIFFERENCES,
+        generator=GENERATOR,
     )
     write_text(out, page)

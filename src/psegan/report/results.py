@@ -1,20 +1,25 @@
 """The tidy table that every figure and page is a view of: one row a score, as JSON and as CSV."""
 
-import csv
-import io
 import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from psegan.common.errors import PseganError
 from psegan.common.files import write_json, write_text
 
 SCHEMA = 1
 """Version of the file format, ``header.schema``; a change that older readers would misread raises it."""
+
+_DTYPES = {"value": "float", "low": "float", "high": "float", "fold": "Int64", "n": "Int64", "seed": "Int64"}
+_OPTIONAL = ("fold", "attacker", "low", "high", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,41 +56,36 @@ class Row:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("system", "corpus", "split", "attribute", "metric", "attacker"):
-            value = getattr(self, name)
-            if not (value is None and name == "attacker") and not (isinstance(value, str) and value.strip()):
-                raise ValueError(f"{name} is {value!r}, but must be a non-empty name")
-        for name in ("value", "low", "high"):  # numpy's numbers become Python's, which JSON knows
-            number = getattr(self, name)
-            if number is None and name != "value":
+        for name, value in vars(self).items():
+            if value is None and name in _OPTIONAL:
                 continue
-            if isinstance(number, bool | str) or not hasattr(number, "__float__") or math.isinf(number):
-                raise ValueError(f"{name} is {number!r}, but must be a finite number")
-            number = float(number)
-            object.__setattr__(self, name, None if name != "value" and math.isnan(number) else number)
-        if (self.low is None) != (self.high is None):
+            if name not in _DTYPES:
+                right, wanted = isinstance(value, str) and bool(value.strip()), "a non-empty name"
+            elif _DTYPES[name] == "float":
+                right, wanted = isinstance(value, Real) and not math.isinf(value), "a finite number"
+            else:
+                right, wanted = isinstance(value, Integral) and (name != "n" or int(value) >= 0), "a whole number"
+            if not right or isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}, but must be {wanted}")
+        if pd.isna(self.low) != pd.isna(self.high):
             raise ValueError("low and high belong together: give both or neither")
-        for name in ("n", "fold", "seed"):
-            count = getattr(self, name)
-            if count is None and name != "n":
-                continue
-            if isinstance(count, bool) or not hasattr(count, "__index__") or (name == "n" and count < 0):
-                raise ValueError(f"{name} is {count!r}, but must be a whole number")
-            object.__setattr__(self, name, int(count))
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
 """Columns of the table, in order."""
+NUMBERS = ["value", "low", "high", "n"]
 
 
-def _without_nan(value: Any) -> Any:
-    """The same value with NaN and infinities as None, since JSON has neither, and paths as text."""
+def _plain(value: Any) -> Any:
+    """The same value as JSON knows it: NaN and infinities become None, paths text, numpy's numbers Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -95,13 +95,21 @@ class Results:
 
     Attributes:
         header: plain values (text, numbers, lists, mappings): configuration, versions, commit, hashes of data and
-            weights. ``header["chance"][corpus][attribute]``, if there, is the chance level of an accuracy, shown by
-            the report. ``schema`` is set on writing.
+            weights. ``schema`` is set on writing. The report reads ``seed``, ``shortened``, and, where they are there:
+            ``chance`` (corpus → attribute → chance level of an accuracy), ``folds`` (corpus → how many the split has),
+            ``units`` (corpus → what intervals are over), and ``roles`` (system → ``control``, ``system`` or
+            ``ablation of NAME``).
         rows: one a score.
     """
 
     header: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows, one a line; what is missing is NaN or NA."""
+        frame = pd.DataFrame([vars(row) for row in self.rows], columns=list(COLUMNS))
+        return frame.astype({name: _DTYPES.get(name, "str") for name in COLUMNS})
 
     def select(self, **criteria: Any) -> list[Row]:
         """Rows whose columns equal the criteria, as ``select(system="psegan", metric="eer")``.
@@ -116,15 +124,11 @@ class Results:
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write ``{"header": {...}, "rows": [...]}`` atomically; NaN becomes null."""
         header = {**self.header, "schema": SCHEMA}
-        write_json(path, _without_nan({"header": header, "rows": [asdict(row) for row in self.rows]}))
+        write_json(path, _plain({"header": header, "rows": [vars(row) for row in self.rows]}))
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows atomically, one line a row below the names of the columns; what is missing stays empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_without_nan(asdict(row)) for row in self.rows)
-        write_text(path, text.getvalue())
+        write_text(path, self.frame.to_csv(index=False, lineterminator="\n"))
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> "Results":
@@ -133,116 +137,122 @@ class Results:
         Raises:
             PseganError: the file is missing, not such a table, of another schema, or a row is malformed.
         """
-        remedy = "write it anew with 'psegan evaluate' or 'psegan reproduce'"
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
+            header, rows = (content.get("header"), content.get("rows")) if isinstance(content, dict) else (None, None)
+            if not isinstance(header, dict) or not isinstance(rows, list):
+                raise ValueError("is not a table of results with 'header' and 'rows'")
+            _check_header(header)
+            return cls(header, [_row(number, row) for number, row in enumerate(rows, 1)])
         except OSError as error:
-            raise PseganError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+            problem = f"cannot be read ({error.strerror})"
+        except json.JSONDecodeError as error:
+            problem = f"is not JSON ({error})"
         except ValueError as error:
-            raise PseganError(f"{path}: is not JSON ({error}); {remedy}") from None
-        header = content.get("header") if isinstance(content, dict) else None
-        rows = content.get("rows") if isinstance(content, dict) else None
-        if not isinstance(header, dict) or not isinstance(rows, list):
-            raise PseganError(f"{path}: is not a table of results with 'header' and 'rows'; {remedy}")
-        if header.get("schema") != SCHEMA:
-            found = header.get("schema", "none")
-            raise PseganError(f"{path}: has schema {found}, but this version of psegan reads schema {SCHEMA}; {remedy}")
-        if not _has_chance_levels(header):
-            raise PseganError(f"{path}: header.chance is not corpus -> attribute -> a number from 0 to 1; {remedy}")
-        parsed = []
-        for number, row in enumerate(rows, 1):
-            try:
-                if not isinstance(row, dict):
-                    raise ValueError("is not a mapping")
-                if unknown := set(row) - set(COLUMNS):
-                    raise ValueError(f"has an unknown column {sorted(unknown)[0]!r}")
-                if missing := [name for name in COLUMNS if name not in row]:
-                    raise ValueError(f"lacks column {missing[0]!r}")
-                parsed.append(Row(**{**row, "value": math.nan if row["value"] is None else row["value"]}))
-            except ValueError as error:
-                raise PseganError(f"{path}: row {number}: {error}; {remedy}") from None
-        return cls(header, parsed)
+            problem = str(error)
+        raise PseganError(f"{path}: {problem}; write it anew with 'psegan evaluate' or 'psegan reproduce'")
 
 
-def _has_chance_levels(header: Mapping[str, Any]) -> bool:
-    corpora = header.get("chance", {})
-    return isinstance(corpora, dict) and all(
-        isinstance(levels, dict) and all(isinstance(x, int | float) and 0 <= x <= 1 for x in levels.values())
-        for levels in corpora.values()
-    )
+def _check_header(header: dict[str, Any]) -> None:
+    if (found := header.get("schema", "none")) != SCHEMA:
+        raise ValueError(f"has schema {found}, but this version of psegan reads schema {SCHEMA}")
+    chance, roles = header.get("chance", {}), header.get("roles", {})
+    if not isinstance(chance, dict) or not all(map(_are_levels, chance.values())):
+        raise ValueError("header.chance is not corpus -> attribute -> a number from 0 to 1")
+    if not isinstance(roles, dict) or not all(isinstance(role, str) for role in roles.values()):
+        raise ValueError("header.roles is not system -> control, system or ablation of NAME")
 
 
-def merge(runs: Mapping[str, Results]) -> dict[int | None, Results]:
+def _row(number: int, columns: Any) -> Row:
+    if not isinstance(columns, dict):
+        raise ValueError(f"row {number}: is not a mapping")
+    for name in sorted(set(columns) ^ set(COLUMNS)):
+        raise ValueError(f"row {number}: {'lacks' if name in COLUMNS else 'has an unknown'} column {name!r}")
+    try:
+        return Row(**{**columns, "value": math.nan if columns["value"] is None else columns["value"]})
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
+
+
+def _are_levels(levels: Any) -> bool:
+    return isinstance(levels, dict) and all(isinstance(x, int | float) and 0 <= x <= 1 for x in levels.values())
+
+
+@dataclass
+class MergedResults:
+    """The scores of several runs, and what their headers say of all of them.
+
+    Attributes:
+        scores: the columns of :class:`Row`, and ``run_seed``, the seed of the run's header. Rows that differ in it
+            alone repeat an experiment.
+        chance: corpus → attribute → chance level of an accuracy.
+        folds: (split, corpus) → how many folds the split has, where a run says so.
+        units: (split, corpus) → what intervals are over, where a run says so.
+        roles: system → ``control``, ``system`` or ``ablation of NAME``, as far as the runs say so.
+    """
+
+    scores: pd.DataFrame
+    chance: dict[str, dict[str, float]] = field(default_factory=dict)
+    folds: dict[tuple[str, str], int] = field(default_factory=dict)
+    units: dict[tuple[str, str], str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+
+
+def merge(runs: Mapping[str, Results]) -> MergedResults:
     """Join the results of several runs, keeping apart those whose seeds differ.
 
     Runs of one seed complement each other: other systems, other corpora. A score that two of them state alike is kept
-    once. Runs of another seed repeat the experiment, so their rows have the same names and other values.
+    once; another number of threads may change its last digits. Runs of another seed repeat the experiment.
 
     Args:
         runs: name → results; the name stands in messages.
-
-    Returns:
-        ``header["seed"]`` (none where a header states none) → the rows of all its runs, in order. Every header is
-        ``{"seed": ..., "chance": ..., "runs": {name: header}}`` with the chance levels of all runs.
 
     Raises:
         PseganError: a run has no rows, two runs of one seed state different values of one score, or two runs state
             different chance levels.
     """
-    merged: dict[int | None, Results] = {}
-    chance: dict[str, dict[str, float]] = {}
-    sources: dict[tuple[int | None, Row], tuple[str, Row]] = {}
+    frames: list[pd.DataFrame] = []
+    stated: dict[tuple[str, str], tuple[float, str]] = {}
+    merged = MergedResults(pd.DataFrame())
     for name, results in runs.items():
+        header, frame, seed = results.header, results.frame, results.header.get("seed")
         if not results.rows:
             raise PseganError(f"{name}: results.json has no rows; leave the run out, or write it anew")
-        _merge_chance(chance, name, results, sources=runs)
-        seed = results.header.get("seed")
         if not isinstance(seed, int | None):
             raise PseganError(f"{name}: header.seed is {seed!r}, but must be one whole number; write the run anew")
-        part = merged.setdefault(seed, Results({"seed": seed, "chance": chance, "runs": {}}))
-        part.header["runs"][name] = results.header
-        for row in results.rows:
-            key = seed, replace(row, value=0.0, low=None, high=None, n=0)
-            if key not in sources:
-                sources[key] = name, row
-                part.rows.append(row)
-            elif not _same(sources[key][1], row):
-                other, before = sources[key]
-                what = ", ".join(str(x) for x in (row.system, row.corpus, row.split, row.attacker) if x is not None)
-                raise PseganError(
-                    f"{other} and {name} differ in {row.attribute} {row.metric} of {what}: {_score(before)} and "
-                    f"{_score(row)}, with the same seed {seed}; leave one of them out"
-                )
+        frames.append(frame.assign(run=name, run_seed=pd.Series(seed, frame.index, dtype="Int64")))
+        for corpus, levels in header.get("chance", {}).items():
+            for attribute, level in levels.items():
+                known, other = stated.setdefault((corpus, attribute), (level, name))
+                if not math.isclose(known, level, abs_tol=1e-9):
+                    raise PseganError(
+                        f"{other} and {name} differ in the chance level of {attribute} on {corpus} ({known:g} and "
+                        f"{level:g}), so their classes differ and cannot be compared; report them apart"
+                    )
+                merged.chance.setdefault(corpus, {})[attribute] = known
+        tested = {(row.split, row.corpus) for row in results.rows}
+        for key, of_all in (("folds", merged.folds), ("units", merged.units)):
+            of_all |= {of: header[key][of[1]] for of in tested if of[1] in header.get(key, {})}
+        merged.roles |= header.get("roles", {})
+    merged.scores = _joined(pd.concat(frames, ignore_index=True))
     return merged
 
 
-def _merge_chance(
-    chance: dict[str, dict[str, float]], name: str, results: Results, sources: Mapping[str, Results]
-) -> None:
-    for corpus, levels in results.header.get("chance", {}).items():
-        for attribute, level in levels.items():
-            known = chance.setdefault(corpus, {}).setdefault(attribute, level)
-            if not math.isclose(known, level, abs_tol=1e-9):
-                other = next(
-                    run
-                    for run, read in sources.items()
-                    if read.header.get("chance", {}).get(corpus, {}).get(attribute) == known
-                )
-                raise PseganError(
-                    f"{other} and {name} differ in the chance level of {attribute} on {corpus} ({known:g} and "
-                    f"{level:g}), so their classes differ and cannot be compared; report them apart"
-                )
+def _joined(scores: pd.DataFrame) -> pd.DataFrame:
+    keys = ["run_seed", *(name for name in COLUMNS if name not in NUMBERS)]
+    first = scores.drop_duplicates(keys)
+    pairs = first.merge(scores, on=keys, suffixes=("", "_again"))
+    before, again = (pairs[[name + end for name in NUMBERS]].to_numpy(float) for end in ("", "_again"))
+    differ = ~np.isclose(before, again, rtol=1e-9, atol=1e-6, equal_nan=True).all(axis=1)
+    for row in pairs[differ].to_dict("records"):
+        what = ", ".join(str(row[key]) for key in ("system", "corpus", "split", "attacker") if not pd.isna(row[key]))
+        raise PseganError(
+            f"{row['run']} and {row['run_again']} differ in {row['attribute']} {row['metric']} of {what}: {_score(row)} and "
+            f"{_score(row, '_again')}, with the same seed {row['run_seed']}; leave one of them out"
+        )
+    return first.drop(columns="run").reset_index(drop=True)
 
 
-def _same(a: Row, b: Row) -> bool:
-    """Whether two rows state the same score; another number of threads may change its last digits."""
-    numbers = [(getattr(a, name), getattr(b, name)) for name in ("value", "low", "high")]
-    return a.n == b.n and all(
-        x is y or (x is not None and y is not None and (math.isclose(x, y, abs_tol=1e-6) or (x != x and y != y)))
-        for x, y in numbers
-    )
-
-
-def _score(row: Row) -> str:
-    interval = "" if row.low is None or row.high is None else f" [{row.low:.4g}, {row.high:.4g}]"
-    return f"{row.value:.4g}{interval} (n = {row.n})"
+def _score(row: Mapping[Any, Any], end: str = "") -> str:
+    value, low, high, n = (row[name + end] for name in NUMBERS)
+    return f"{value:.4g}{'' if pd.isna(low) else f' [{low:.4g}, {high:.4g}]'} (n = {n})"

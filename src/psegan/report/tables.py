@@ -1,18 +1,17 @@
 """What the tables of a report show: which scores, in which order, and which of them are best.
 
-How they look is the business of :mod:`psegan.report.typeset` and of the page.
+Every table is a pandas frame made from the tidy rows; :mod:`psegan.report.typeset` writes it in a format.
 """
 
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from statistics import fmean
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mode
+from typing import Any, NamedTuple
 
-from psegan.report.results import Results, Row
+import numpy as np
+import pandas as pd
+
+from psegan.report.results import MergedResults, Results, merge
 
 ATTACKERS = {
     "strongest": (
@@ -46,8 +45,8 @@ SPLITS = {
 }
 """Splits in the order of the report, and what each means."""
 
-CONTROLS = ("original", "identity", "copy-synthesis", "noise", "mcadams", "pitch")
-"""Systems that are yardsticks and never best; ``noise-10db`` is one of ``noise``."""
+HIDDEN, KEPT = "emotion, to be hidden", "to be kept"
+"""The uppermost headings of columns."""
 
 
 class Measure(NamedTuple):
@@ -55,272 +54,114 @@ class Measure(NamedTuple):
 
     Attributes:
         attribute, metric: as in :class:`~psegan.report.results.Row`.
-        label: above the column.
+        name: above the column.
         better: ``↓`` or ``↑``, the way it goes when the protection works.
         scale, digits: of the printed number; 100 and 1 for percent.
+        chance: the score of a guess; NaN where that means nothing or depends on the number of classes.
     """
 
     attribute: str
     metric: str
-    label: str
+    name: str
     better: str
     scale: float = 100
     digits: int = 1
+    chance: float = np.nan
 
     def format(self, value: float, signed: bool = False) -> str:
         """The number as printed, ``–`` for NaN; ``signed`` shows a plus, as a difference needs."""
-        if math.isnan(value):
+        if pd.isna(value):
             return "–"
-        text = f"{self.scale * value:{'+' if signed else ''}.{self.digits}f}"
-        return text.replace("-", "−")
-
-    def chance(self, levels: Mapping[str, float]) -> float | None:
-        """The score of a guess, given the chance levels of accuracies by attribute; none where that means nothing."""
-        if self.metric in ("accuracy", "uar"):
-            return levels.get(self.attribute)
-        return {"auc": 0.5, "eer": 0.5, "eer_protected": 0.5, "residual": 0.0}.get(self.metric)
+        return f"{self.scale * value:{'+' if signed else ''}.{self.digits}f}".replace("-", "−")
 
 
-ACCURACY = Measure("emotion", "accuracy", "acc", "↓")
-UAR = Measure("emotion", "uar", "UAR", "↓")
-AUC = Measure("emotion", "auc", "AUC", "↓")
-EER = Measure("emotion", "eer", "EER", "↑")
-RESIDUAL = Measure("emotion", "residual", "residual", "↓")
-SPEAKER = Measure("speaker", "accuracy", "acc", "↑")
-SPEAKER_EER = Measure("speaker", "eer", "EER", "↓")
-SPEAKER_EER_PROTECTED = Measure("speaker", "eer_protected", "EER p→p", "↓")
-MIN_DCF = Measure("speaker", "min_dcf", "minDCF", "↓", 1, 3)
-MIN_DCF_PROTECTED = Measure("speaker", "min_dcf_protected", "minDCF p→p", "↓", 1, 3)
-GENDER = Measure("gender", "accuracy", "acc", "↑")
-CONTENT = Measure("content", "accuracy", "acc", "↑")
-MCD = Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2)
-CONVERGENCE = Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3)
-LOG_STFT = Measure("speech", "log_stft", "log STFT", "↓", 1, 3)
-STOI = Measure("speech", "stoi", "STOI", "↑", 1, 3)
-PESQ = Measure("speech", "pesq", "PESQ", "↑", 1, 2)
-F0 = Measure("speech", "f0_correlation", "F0 corr.", "↑", 1, 3)
-VOICING = Measure("speech", "voicing_error", "voicing err.", "↓")
-WER = Measure("speech", "wer", "WER", "↓")
-
-_SIGNAL = (MCD, CONVERGENCE, LOG_STFT, STOI, PESQ, F0, VOICING, WER)
-_EMOTION = (ACCURACY, UAR, AUC, EER, RESIDUAL)
-_KEPT = (SPEAKER, SPEAKER_EER, SPEAKER_EER_PROTECTED, MIN_DCF, MIN_DCF_PROTECTED, GENDER, CONTENT, *_SIGNAL)
+EMOTION = ACCURACY, UAR, _, EER, _ = (
+    Measure("emotion", "accuracy", "acc", "↓"), Measure("emotion", "uar", "UAR", "↓"),
+    Measure("emotion", "auc", "AUC", "↓", chance=0.5), Measure("emotion", "eer", "EER", "↑", chance=0.5),
+    Measure("emotion", "residual", "residual", "↓", chance=0.0),
+)  # fmt: skip
+SPEAKER = (
+    Measure("speaker", "accuracy", "acc", "↑"), Measure("speaker", "eer", "EER", "↓", chance=0.5),
+    Measure("speaker", "eer_protected", "EER p→p", "↓", chance=0.5), Measure("speaker", "min_dcf", "minDCF", "↓", 1, 3),
+    Measure("speaker", "min_dcf_protected", "minDCF p→p", "↓", 1, 3),
+)  # fmt: skip
+REST = (Measure("gender", "accuracy", "acc", "↑"), Measure("content", "accuracy", "acc", "↑"))
+SIGNAL = (
+    Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2), Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3),
+    Measure("speech", "log_stft", "log STFT", "↓", 1, 3), Measure("speech", "stoi", "STOI", "↑", 1, 3),
+    Measure("speech", "pesq", "PESQ", "↑", 1, 2), Measure("speech", "f0_correlation", "F0 corr.", "↑", 1, 3),
+    Measure("speech", "voicing_error", "voicing err.", "↓"), Measure("speech", "wer", "WER", "↓"),
+)  # fmt: skip
+MEASURES = {(m.attribute, m.metric): m for m in (*EMOTION, *SPEAKER, *REST, *SIGNAL)}
 
 
 class Layout(NamedTuple):
-    """What a table is made of: emotion under every attacker, then what is to be kept.
-
-    Attributes:
-        name: ``Table 1``, ...; the first three are the article's.
-        title: what it shows.
-        emotion: repeated for every attacker.
-        kept: shown once.
-        ablations: only psegan, what was left out of it, and the controls.
-    """
+    """What a table is made of: ``emotion`` under every attacker, then what is ``kept``; the first three are the article's."""
 
     name: str
     title: str
-    emotion: tuple[Measure, ...]
-    kept: tuple[Measure, ...]
-    ablations: bool = False
+    emotion: Sequence[Measure] = ()
+    kept: Sequence[Measure] = ()
 
 
+ABLATIONS = "Table 3"
 LAYOUTS = (
-    Layout("Table 1", "accuracy", (ACCURACY,), (SPEAKER, GENDER, CONTENT)),
-    Layout(
-        "Table 2",
-        "equal error rates and detection cost",
-        (EER,),
-        (SPEAKER_EER, SPEAKER_EER_PROTECTED, MIN_DCF, MIN_DCF_PROTECTED),
-    ),
-    Layout(
-        "Table 3",
-        "ablations of psegan",
-        (ACCURACY, EER),
-        (SPEAKER, SPEAKER_EER, SPEAKER_EER_PROTECTED, GENDER, CONTENT),
-        ablations=True,
-    ),
-    Layout("Table 4", "emotion by all metrics", _EMOTION, ()),
-    Layout("Table 5", "what the signal lost", (), _SIGNAL),
+    Layout("Table 1", "accuracy", [ACCURACY], [SPEAKER[0], *REST]),
+    Layout("Table 2", "equal error rates and detection cost", [EER], SPEAKER[1:]),
+    Layout(ABLATIONS, "ablations of ", [ACCURACY, EER], [*SPEAKER[:3], *REST]),
+    Layout("Table 4", "emotion by all metrics", EMOTION),
+    Layout("Table 5", "what the signal lost", [], SIGNAL),
 )
-SUMMARY = Layout(
-    "Summary", "emotion UAR by attacker, and what is kept", (UAR,), (SPEAKER, SPEAKER_EER, GENDER, CONTENT)
-)
+SUMMARY = Layout("Summary", "emotion UAR by attacker, and what is kept", [UAR], [*SPEAKER[:2], *REST])
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column: a measure, and who measured.
-
-    Attributes:
-        measure: what.
-        attacker: none for what no attacker measures.
-        seed: of a single member of ``strongest``.
-    """
-
-    measure: Measure
-    attacker: str | None = None
-    seed: int | None = None
-
-    @property
-    def block(self) -> str:
-        """Heading over this and its neighbours: the attacker without its seed, or what is kept."""
-        return (self.attacker or self.measure.attribute).removesuffix(f"-{self.seed}")
-
-    @property
-    def label(self) -> str:
-        """Heading of the column."""
-        seed = "" if self.seed is None else f" seed {self.seed}"
-        return f"{self.measure.label}{seed} {self.measure.better}"
-
-
-@dataclass
 class Cell:
-    """A score as a table shows it, in the units of its row.
+    """A score as a table shows it.
 
     Attributes:
-        measure: how to print it.
-        value: the mean where it stands for several seeds or folds.
-        low, high: ends of its interval, or none; of several seeds the means of their ends.
-        n: utterances it rests on.
-        seeds: how many it is the mean of.
-        range: least and greatest value of the seeds, where there are several.
-        folds: how many folds it is the mean of; 0 where it is of pooled folds or there are none.
-        signed: it is a difference.
+        text, interval: the value and its 95 % interval as printed; the interval is empty where there is none.
+        notes: what else the reader must know, as ``one fold``.
         marked: best of its column or, for a difference, distinct from zero.
     """
 
-    measure: Measure
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    seeds: int = 1
-    range: tuple[float, float] | None = None
-    folds: int = 0
-    signed: bool = False
+    text: str
+    interval: str = ""
+    notes: tuple[str, ...] = ()
     marked: bool = False
 
-    @property
-    def text(self) -> str:
-        """The value as printed."""
-        return self.measure.format(self.value, self.signed)
-
-    @property
-    def interval(self) -> str:
-        """The interval as printed, or empty."""
-        if self.low is None or self.high is None:
-            return ""
-        dash = " to " if self.signed else "–"
-        return dash.join(self.measure.format(end, self.signed) for end in (self.low, self.high))
-
-    def notes(self, n: int | None = None) -> list[str]:
-        """What else the reader must know; the count only where it isn't the ``n`` that is stated for all."""
-        notes = []
-        if self.n != n:
-            notes.append(f"n = {self.n}")
-        if self.folds:
-            notes.append(f"mean of {self.folds} folds" if self.folds > 1 else "one fold")
-        if self.range is not None:
-            least, greatest = (self.measure.format(end, self.signed) for end in self.range)
-            notes.append(f"{self.seeds} seeds: {least} to {greatest}")
-        return notes
-
-
-@dataclass
-class Line:
-    """A row of a table: ``cells`` by column, none where nothing was measured."""
-
-    label: str
-    control: bool
-    cells: list[Cell | None]
-
-
-@dataclass
-class Group:
-    """The rows of one corpus.
-
-    Attributes:
-        corpus: its name.
-        lines: controls first.
-        chance: of each column, or none.
-        part: which part of the protocol this is ("1 of 6 folds"), empty where it is all of it.
-        n: the utterances that most cells rest on.
-    """
-
-    corpus: str
-    lines: list[Line]
-    chance: list[float | None]
-    part: str = ""
-    n: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        counts = Counter(cell.n for line in self.lines for cell in line.cells if cell is not None)
-        self.n = counts.most_common(1)[0][0] if counts else None
+    def __str__(self) -> str:
+        return f"{self.text} ({self.interval})" if self.interval else self.text
 
 
 @dataclass
 class Table:
-    """One table: all corpora of a split under one heading."""
+    """One table of one corpus and split.
+
+    Attributes:
+        name, title, split, corpus: as ``Table 1``, ``accuracy``, ``paper``, ``ravdess``.
+        part: which part of the folds this is, as ``1 of 6 folds``; empty where it is all of them.
+        n: utterances that most scores rest on.
+        frame: a :class:`Cell` by system and by (purpose, attacker or attribute, measure); the last line is ``chance``,
+            where it has a meaning.
+        controls: systems that are yardsticks.
+    """
 
     name: str
     title: str
     split: str
-    columns: list[Column]
-    groups: list[Group]
-
-    @property
-    def blocks(self) -> list[tuple[str, int]]:
-        """Headings over neighbouring columns, and how many each spans."""
-        return _runs(column.block for column in self.columns)
-
-    @property
-    def purposes(self) -> list[tuple[str, int]]:
-        """Headings over neighbouring blocks: what is to be hidden, what is to be kept."""
-        return _runs(
-            "emotion, to be hidden" if column.measure.attribute == "emotion" else "to be kept"
-            for column in self.columns
-        )
-
-    @property
-    def starts(self) -> list[bool]:
-        """Whether a block starts at each column."""
-        names = [column.block for column in self.columns]
-        return [i == 0 or name != names[i - 1] for i, name in enumerate(names)]
-
-
-@dataclass
-class Setting:
-    """What the tables of a corpus and split rest on.
-
-    Attributes:
-        corpus: its name.
-        n: utterances of most emotion scores.
-        seeds: of the runs.
-        folds: how many of how many there were ("1 of 6 folds"), empty where there are none.
-        units: what intervals are over, none where nobody says.
-        chance: chance levels of accuracies by attribute.
-        validity: attacker → its accuracy on original speech, none where nobody measured it.
-        shuffled: UAR (or accuracy) on original speech of the attacker whose labels were shuffled.
-    """
-
     corpus: str
-    n: int | None
-    seeds: list[int]
-    folds: str
-    units: str | None
-    chance: dict[str, float]
-    validity: dict[str, Cell | None]
-    shuffled: Cell | None
+    part: str
+    n: int
+    frame: pd.DataFrame
+    controls: list[str]
 
-    @property
-    def shuffled_at_chance(self) -> bool | None:
-        """Whether chance lies in the interval of the shuffled control; none where either isn't known."""
-        cell, level = self.shuffled, self.chance.get("emotion")
-        if cell is None or cell.low is None or cell.high is None or level is None:
-            return None
-        # rounding alone must not raise the alarm where all deals score alike
-        return cell.low - 1e-9 <= level <= cell.high + 1e-9
+
+class Setting(NamedTuple):
+    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance."""
+
+    text: str
+    leak: bool = False
 
 
 @dataclass
@@ -329,19 +170,18 @@ class Section:
 
     Attributes:
         split: its name.
-        settings: by corpus.
+        settings: corpus → what its tables rest on.
         attackers: that occur, strongest first.
-        tables: the article's, then ours.
-        members: scores of the single attackers, or none.
-        differences: paired differences between systems, or none.
+        tables: the article's, then ours, then ``Differences`` (paired, between systems), then ``Members`` (the single
+            attackers), each of every corpus.
+        several_seeds: whether a cell is the mean of several seeds.
     """
 
     split: str
-    settings: list[Setting]
+    settings: dict[str, Setting]
     attackers: list[str]
     tables: list[Table]
-    members: Table | None
-    differences: Table | None
+    several_seeds: bool
 
     @property
     def adaptive(self) -> bool:
@@ -349,281 +189,220 @@ class Section:
         return any(name in ADAPTIVE for name in self.attackers)
 
 
-def is_control(system: str) -> bool:
-    """Whether a system is a yardstick rather than a protection to be compared."""
-    return re.fullmatch(rf"({'|'.join(CONTROLS)})(-\d\w*)?", system) is not None
-
-
-def sections(replications: Mapping[int | None, Results]) -> list[Section]:
-    """Everything that a report shows, by split.
-
-    Args:
-        replications: seed → results, as :func:`psegan.report.results.merge` gives them. Where several seeds state
-            one score, a cell holds their mean.
-    """
-    found = dict.fromkeys(row.split for results in replications.values() for row in results.rows)
-    return [_section(_Scores(replications, split)) for split in _ordered(found, SPLITS)]
+def sections(merged: MergedResults) -> list[Section]:
+    """Everything that a report shows, by split."""
+    return [_Split(merged, split).section() for split in _ordered(merged.scores.split.unique(), SPLITS)]
 
 
 def summaries(results: Results) -> list[Table]:
-    """The table for the terminal, by split: emotion UAR under every attacker, and what is kept."""
-    replications: dict[int | None, Results] = {None: results}
-    found = dict.fromkeys(row.split for row in results.rows)
-    made = [_Scores(replications, split).table(SUMMARY) for split in _ordered(found, SPLITS)]
-    return [table for table in made if table is not None]
-
-
-def _section(scores: "_Scores") -> Section:
-    tables = [table for layout in LAYOUTS if (table := scores.table(layout)) is not None]
-    settings = [scores.setting(corpus) for corpus in scores.corpora]
-    return Section(scores.split, settings, scores.attackers, tables, scores.members(), scores.differences())
+    """The tables for the terminal, by split and corpus: emotion UAR under every attacker, and what is kept."""
+    merged = merge({"results": results}) if results.rows else MergedResults(results.frame)
+    splits = _ordered(merged.scores.split.unique(), SPLITS)
+    return [table for split in splits for table in _Split(merged, split).table(SUMMARY)]
 
 
 def _ordered(names: Iterable[str], first: Iterable[str]) -> list[str]:
     """``names``, those that ``first`` lists in its order before the others."""
-    names = list(names)
-    order = list(first)
+    names, order = list(names), list(first)
     return [name for name in order if name in names] + [name for name in names if name not in order]
 
 
-def _runs(labels: Iterable[str]) -> list[tuple[str, int]]:
-    return [(label, len(list(same))) for label, same in groupby(labels)]
+def pooled(scores: pd.DataFrame) -> pd.DataFrame:
+    """One line a score out of tidy rows.
+
+    Of the rows of one run, those over all folds and seeds count if there are any, else those over all folds, else the
+    mean of the folds, which has no interval, for the spread of folds is none. What no classifier of its own measured of
+    speaker, gender and content, the ``ignorant`` attacker's did, who learned from original speech as well.
+
+    Over seeds, values and ends of intervals are averaged. Seeds are scored on the same speakers, so their errors are
+    dependent; the standard deviation of a mean is at most the mean of the standard deviations, so such an interval is no
+    narrower than that of the mean. It speaks of other speakers; ``least`` and ``greatest`` speak of other trainings.
+    """
+    rows = scores.assign(seed=scores.seed.fillna(-1), run_seed=scores.run_seed.fillna(-1))
+    rows[["metric", "_", "other"]] = rows.metric.str.partition("-minus-")
+    rows = rows[pd.MultiIndex.from_frame(rows[["attribute", "metric"]]).isin(MEASURES)]
+    emotion, stand_in = rows.attribute == "emotion", rows.attacker == "ignorant"
+    rows["member"] = rows.seed.where(emotion & rows.attacker.str.contains("/", na=False), -1)
+    rows["block"] = rows.attacker.where(emotion, rows.attribute)
+    rows["rank"] = np.select([rows.fold.notna(), rows.seed >= 0], [2, 1], 0) + 3 * (~emotion & stand_in)
+    rows = rows[(emotion & rows.attacker.notna()) | (~emotion & (stand_in | rows.attacker.isna()))]
+    keys = ["corpus", "system", "other", "block", "attribute", "metric", "member"]
+    best = rows.groupby([*keys, "run_seed"])["rank"].transform("min")
+    runs = rows[rows["rank"] == best].groupby([*keys, "run_seed", "seed"], sort=False)
+    numbers = ["value", "low", "high"]
+    means = runs[numbers].mean(skipna=False).assign(n=runs.n.sum(), folds=runs.fold.count())
+    means.loc[runs.size() > 1, ["low", "high"]] = np.nan
+    seeds = means.groupby(keys, sort=False)
+    spread = seeds.agg(
+        n=("n", "max"), folds=("folds", "max"), seeds=("n", "size"), least=("value", "min"), greatest=("value", "max")
+    )
+    return seeds[numbers].mean(skipna=False).join(spread).reset_index()
 
 
-class _Scores:
-    """The rows of one split, by what they score."""
+class _Split:
+    """The scores of one split, and the tables that are made of them."""
 
-    def __init__(self, replications: Mapping[int | None, Results], split: str) -> None:
-        self.split = split
-        self.rows: dict[tuple[str, str, str | None, str, str], dict[int | None, list[Row]]] = {}
-        self.chance: dict[str, dict[str, float]] = {}
-        self.folds: dict[str, dict[tuple[int | None, str], set[int]]] = {}
-        self.of_folds: dict[str, int] = {}
-        self.units: dict[str, str] = {}
-        for seed, results in replications.items():
-            self.chance |= results.header.get("chance", {})
-            for header in (results.header, *results.header.get("runs", {}).values()):
-                if (header.get("evaluation") or {}).get("data", {}).get("split", split) == split:
-                    self.of_folds |= header.get("folds", {})
-                    self.units |= header.get("units", {})
-            for row in results.rows:
-                if row.split == split:
-                    key = row.corpus, row.system, row.attacker, row.attribute, row.metric
-                    self.rows.setdefault(key, {}).setdefault(seed, []).append(row)
-                    if row.fold is not None:
-                        self.folds.setdefault(row.corpus, {}).setdefault((seed, row.system), set()).add(row.fold)
-        self.corpora = list(dict.fromkeys(key[0] for key in self.rows))
-        named = dict.fromkeys(key[2] for key in self.rows if key[3] == "emotion" and key[2] is not None)
-        everyone = [name for name in named if name is not None]
-        self.attackers = _ordered((n for n in everyone if n != SHUFFLED and "/" not in n), ATTACKERS)
-        self.single = [name for name in everyone if "/" in name]
+    def __init__(self, merged: MergedResults, split: str) -> None:
+        self.merged, self.split = merged, split
+        self.rows = merged.scores[merged.scores.split == split]
+        self.corpora = list(self.rows.corpus.unique())
+        named = self.rows[self.rows.attribute == "emotion"].attacker.dropna().unique()
+        self.attackers = _ordered((name for name in named if name != SHUFFLED and "/" not in name), ATTACKERS)
+        # both are in every evaluation, and no system may have their names
+        self.roles = {"original": "control", "copy-synthesis": "control"} | merged.roles
+        systems = _ordered(self.rows.system.unique(), self.roles)
+        self.controls = [system for system in systems if self.roles.get(system) == "control"]
+        self.systems = _ordered(systems, self.controls)
+        of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
+        self.tested = of_folds.fold.agg(frozenset)
+        cells = pooled(self.rows)
+        cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, strict=True)]
+        cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
+        cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
+        cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
+        self.several_seeds = bool((cells.seeds > 1).any())
+        self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
 
-    def systems(self, corpus: str) -> list[str]:
-        """Of a corpus: original and copy-synthesis, other controls, what protects."""
-        found = list(dict.fromkeys(key[1] for key in self.rows if key[0] == corpus))
-        return sorted(
-            found,
-            key=lambda name: (
-                CONTROLS.index(name) if name in ("original", "identity", "copy-synthesis") else 9,
-                not is_control(name),
-                found.index(name),
-            ),
-        )
+    def _chance(self, corpus: str, measure: Measure) -> float:
+        levels = self.merged.chance.get(corpus, {}) if measure.metric in ("accuracy", "uar") else {}
+        return levels.get(measure.attribute, measure.chance)
 
-    def cell(self, corpus: str, system: str, column: Column, metric: str | None = None) -> Cell | None:
-        """One cell; ``metric`` where it isn't the measure's own."""
-        measure = column.measure
-        rest = measure.attribute, metric or measure.metric
-        found = self.rows.get((corpus, system, column.attacker, *rest))
-        if found is None and column.attacker is None:
-            # classifiers of speaker, gender and content learned from original speech, as that attacker did
-            found = self.rows.get((corpus, system, "ignorant", *rest))
-        estimates = []
-        for rows in (found or {}).values():
-            chosen = [row for row in rows if column.seed is None or row.seed == column.seed]
-            estimates += _estimates(chosen, measure)
-        return _mean(estimates, signed=metric is not None)
+    def section(self) -> Section:
+        """All that the report shows."""
+        tables = [table for layout in LAYOUTS for table in self.table(layout)]
+        pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
+        columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
+        tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
+        members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
+        names = sorted(members.block.unique(), key=lambda name: not name.startswith("informed/"))
+        found = set(zip(members.block, members.member, members.column, strict=True))
+        columns = [column for *_, column in sorted(found, key=lambda one: (names.index(one[0]), one[1]))]
+        tables += self._tables("Members", "UAR of every single attacker", members, columns, self.systems)
+        settings = {corpus: self._setting(corpus) for corpus in self.corpora}
+        return Section(self.split, settings, self.attackers, tables, self.several_seeds)
 
-    def table(self, layout: Layout) -> Table | None:
-        """A table of the layout, without the columns in which nothing was measured; none if that leaves none."""
-        columns = [Column(measure, attacker) for attacker in self.attackers for measure in layout.emotion]
-        columns += [Column(measure) for measure in layout.kept]
+    def table(self, layout: Layout) -> list[Table]:
+        """A layout's table of every corpus, without the columns in which nothing was measured."""
+        title, systems = layout.title, self.systems
+        if layout.name == ABLATIONS:
+            whole = {name: self.roles.get(name, "").partition("ablation of ")[2] for name in systems}
+            ablated = dict.fromkeys(filter(None, whole.values()))
+            title += ", ".join(ablated)
+            systems = [name for name in systems if ablated and (whole[name] or name in (*self.controls, *ablated))]
+        cells = self.scores[self.scores.system.isin(systems)]
+        return self._tables(layout.name, title, self._with_best(cells), self._columns(layout), systems)
 
-        def shown(system: str) -> bool:
-            return not layout.ablations or is_control(system) or system == "psegan" or system.startswith("psegan-")
+    def _columns(self, layout: Layout) -> list[tuple[str, str, str]]:
+        emotion = [_column(measure, attacker) for attacker in self.attackers for measure in layout.emotion]
+        return emotion + [_column(measure, measure.attribute) for measure in layout.kept]
 
-        if layout.ablations and not any(key[1].startswith("psegan-") for key in self.rows):
-            return None
-        lines = {
-            corpus: [
-                Line(system, is_control(system), [self.cell(corpus, system, column) for column in columns])
-                for system in self.systems(corpus)
-                if shown(system)
-            ]
-            for corpus in self.corpora
-        }
-        table = self._assemble(layout.name, layout.title, columns, lines)
-        if table is not None:
-            for group in table.groups:
-                # the best of several is best on the same test speech only
-                if len(set(map(frozenset, self.folds.get(group.corpus, {}).values()))) <= 1:
-                    _mark_best(table.columns, group)
-        return table
+    def _with_best(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """The cells, those ``marked`` that print as the best of their column among several protecting systems.
 
-    def members(self) -> Table | None:
-        """UAR of every single attacker under every seed."""
-        columns = []
-        for name in sorted(self.single, key=lambda name: not name.startswith("informed/")):
-            found = [key for key in self.rows if key[2] == name and key[3:] == ("emotion", "uar")]
-            seeds = {row.seed for key in found for rows in self.rows[key].values() for row in rows}
-            columns += [Column(UAR, name, seed) for seed in sorted(seeds, key=lambda seed: (seed is not None, seed))]
-        lines = {
-            corpus: [
-                Line(system, is_control(system), [self.cell(corpus, system, column) for column in columns])
-                for system in self.systems(corpus)
-            ]
-            for corpus in self.corpora
-        }
-        return self._assemble("Members", "UAR of every single attacker", columns, lines)
+        An emotion score beyond chance is no better than chance: whoever is wrong more often than by guessing knows
+        something. Systems of which different folds were tested are not compared.
+        """
+        several = self.tested.groupby("corpus").nunique()
+        apart = cells.corpus.isin(several[several > 1].index) | cells.system.isin(self.controls)
+        compared = cells[cells.value.notna() & ~apart]
+        ranks = [_rank(*key) for key in zip(compared.measure, compared.value, compared.chance, strict=True)]
+        of_column = compared.assign(rank=ranks).groupby(["corpus", "column"])["rank"]
+        best = (ranks == of_column.transform("max")) & (of_column.transform("size") > 1)
+        return cells.assign(marked=cells.index.isin(best[best].index))
 
-    def differences(self) -> Table | None:
-        """Paired differences, a line for each pair of systems; marked where the interval leaves out zero."""
-        columns = [Column(measure, attacker) for attacker in self.attackers for measure in _EMOTION]
-        columns += [Column(measure) for measure in _KEPT]
-        pairs = dict.fromkeys(
-            (key[0], key[1], key[4].partition("-minus-")[2]) for key in self.rows if "-minus-" in key[4]
-        )
-        lines: dict[str, list[Line]] = {corpus: [] for corpus in self.corpora}
-        for corpus, system, other in pairs:
-            cells = [self.cell(corpus, system, c, f"{c.measure.metric}-minus-{other}") for c in columns]
-            for cell in cells:
-                if cell is not None and cell.low is not None and cell.high is not None:
-                    cell.marked = cell.low > 0 or cell.high < 0
-            lines[corpus].append(Line(f"{system} − {other}", is_control(system), cells))
-        table = self._assemble("Differences", "paired differences between systems", columns, lines)
-        if table is not None:
-            for group in table.groups:
-                group.chance = [None] * len(table.columns)
-        return table
+    def _tables(
+        self, name: str, title: str, cells: pd.DataFrame, columns: Sequence[Any], lines: Iterable[str]
+    ) -> list[Table]:
+        cells = cells[cells.column.isin(columns)]
+        measures = dict(zip(cells.column, cells.measure, strict=True))
+        columns = [column for column in columns if column in measures]
+        tables = []
+        for corpus, own in cells.groupby("corpus", sort=False):
+            n = mode(own.n)
+            own = own.assign(cell=[_cell(row, n) for row in own.itertuples()])
+            shown = [line for line in lines if line in set(own.line)]
+            frame = own.pivot(index="line", columns="column", values="cell").reindex(index=shown, columns=columns)
+            frame = frame.astype(object).where(frame.notna(), Cell("–"))
+            levels = [self._chance(corpus, measures[column]) for column in columns]
+            if name != "Differences" and not np.isnan(levels).all():
+                frame.loc["chance"] = [Cell(measures[c].format(x)) for c, x in zip(columns, levels, strict=True)]
+            frame.columns = pd.MultiIndex.from_tuples(columns, names=[None, None, "system"])
+            folds = self._folds(corpus)
+            part = folds if " of " in folds else ""
+            tables.append(Table(name, title, self.split, corpus, part, n, frame.rename_axis(index=None), self.controls))
+        return tables
 
-    def part(self, corpus: str) -> str:
-        """As :meth:`done`; empty where it was all of them, or nobody says how many there are."""
-        done = self.done(corpus)
-        return done if " of " in done else ""
-
-    def done(self, corpus: str) -> str:
-        """How many folds of how many were done, from the system and seed of the fewest to that of the most."""
-        counts = sorted({len(folds) for folds in self.folds.get(corpus, {}).values()})
+    def _folds(self, corpus: str) -> str:
+        """How many folds of how many were tested, from the system and seed of the fewest to that of the most."""
+        counts = sorted(len(folds) for (of, *_), folds in self.tested.items() if of == corpus)
         if not counts:
             return ""
-        there_are = max(self.of_folds.get(corpus, 0), counts[-1])
         least, most = counts[0], counts[-1]
+        there_are = max(self.merged.folds.get((self.split, corpus), 0), most)
         several = f"{least} to {most}" if most > least else f"{least}"
         return f"{several}{f' of {there_are}' if least < there_are else ''} fold{'s' * (there_are > 1)}"
 
-    def setting(self, corpus: str) -> Setting:
-        """What the tables of a corpus rest on."""
-        validity = {name: self.cell(corpus, "original", Column(ACCURACY, name)) for name in self.attackers}
-        shuffled = [self.cell(corpus, "original", Column(measure, SHUFFLED)) for measure in (UAR, ACCURACY)]
-        rows = {seed: r for key, found in self.rows.items() if key[0] == corpus for seed, r in found.items()}
-        # a run that names no seed in its header names it in its rows
-        seeds = {row.seed if seed is None else seed for seed, found in rows.items() for row in found}
-        counts = Counter(
-            cell.n
-            for system in self.systems(corpus)
-            for name in self.attackers
-            if (cell := self.cell(corpus, system, Column(UAR, name))) is not None
-        )
-        return Setting(
-            corpus,
-            counts.most_common(1)[0][0] if counts else None,
-            sorted(seed for seed in seeds if seed is not None),
-            self.done(corpus),
-            self.units.get(corpus),
-            self.chance.get(corpus, {}),
-            validity,
-            next((cell for cell in shuffled if cell is not None), None),
-        )
-
-    def _assemble(
-        self, name: str, title: str, columns: Sequence[Column], lines: Mapping[str, list[Line]]
-    ) -> Table | None:
-        kept = [
-            i for i in range(len(columns)) if any(line.cells[i] for of_corpus in lines.values() for line in of_corpus)
+    def _setting(self, corpus: str) -> Setting:
+        """What the tables of a corpus rest on: count, folds, intervals, seeds, chance, validity, shuffled labels."""
+        rows, chance = self.rows[self.rows.corpus == corpus], self.merged.chance.get(corpus, {})
+        cells = self.scores[(self.scores.corpus == corpus) & (self.scores.attribute == "emotion")]
+        counts = cells[(cells.metric == "uar") & cells.block.isin(self.attackers)].n
+        seeds = sorted(rows.run_seed.fillna(rows.seed).dropna().unique())
+        units = self.merged.units.get((self.split, corpus))
+        levels = ", ".join(f"{name} {100 * level:.1f}" for name, level in chance.items())
+        parts = [
+            f"n = {mode(counts)} utterances" if len(counts) else "",
+            self._folds(corpus),
+            f"intervals over {units}" if units else "",
+            f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "",
+            f"chance accuracy: {levels}" if levels else "chance accuracies were not recorded",
         ]
-        groups = []
-        for corpus, of_corpus in lines.items():
-            for line in of_corpus:
-                line.cells = [line.cells[i] for i in kept]
-            measured = [line for line in of_corpus if any(line.cells)]
-            if measured:
-                levels = self.chance.get(corpus, {})
-                chance = [columns[i].measure.chance(levels) for i in kept]
-                groups.append(Group(corpus, measured, chance, self.part(corpus)))
-        return Table(name, title, self.split, [columns[i] for i in kept], groups) if kept else None
+        text = "; ".join(filter(None, parts)) + "."
+        original = {(row.block, row.metric): row for row in cells[cells.system == "original"].itertuples()}
+        valid = {name: original.get((name, "accuracy")) for name in self.attackers}
+        if valid:
+            scores = [f"{name} {_cell(row) if row else 'not measured'}" for name, row in valid.items()]
+            text += f" Emotion accuracy of the attackers on original speech: {', '.join(scores)}."
+        row = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
+        if row is None:
+            return Setting(text)
+        text += f" Chance check, {SHUFFLED}: {row.measure.name} {_cell(row)}"
+        if pd.isna([row.low, row.chance]).any():
+            return Setting(f"{text}.")
+        # rounding alone must not raise the alarm where all permutations score alike
+        if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
+            return Setting(f"{text}, at chance as it must be.")
+        text += (
+            ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so as "
+        )
+        return Setting(f"{text}well: raise the number of permutations).", leak=True)
 
 
-def _estimates(rows: Sequence[Row], measure: Measure) -> list[Cell]:
-    """What one run says of one score: the row over all folds and seeds if there is one, else one cell for each seed.
-
-    The plain mean of several folds has no interval: their spread is not one.
-    """
-    pooled = [row for row in rows if row.fold is None and row.seed is None]
-    pooled = pooled or [row for row in rows if row.fold is None] or list(rows)
-    cells = []
-    for seed in dict.fromkeys(row.seed for row in pooled):
-        own = [row for row in pooled if row.seed == seed]
-        folds = 0 if own[0].fold is None else len(own)
-        interval = (own[0].low, own[0].high) if len(own) == 1 else (None, None)
-        cells.append(Cell(measure, fmean(r.value for r in own), *interval, sum(r.n for r in own), folds=folds))
-    return cells
+def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:
+    """The three headings of a column; ``seed`` is that of a single attacker, or negative."""
+    of_seed = f" seed {seed}" if seed >= 0 else ""
+    purpose = HIDDEN if measure.attribute == "emotion" else KEPT
+    return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}"
 
 
-def _mean(estimates: Sequence[Cell], signed: bool) -> Cell | None:
-    """One cell for all seeds.
-
-    Its interval has the mean of their ends. Seeds are judged on the same speakers, so their errors are dependent; the
-    standard deviation of a mean is at most the mean of the standard deviations, so this is no narrower than the
-    interval of the mean would be. It speaks of other speakers. How much the seeds differ, their range says.
-    """
-    if not estimates:
-        return None
-    first = estimates[0]
-    lows = [cell.low for cell in estimates if cell.low is not None]
-    highs = [cell.high for cell in estimates if cell.high is not None]
-    values = [cell.value for cell in estimates]
-    complete = len(lows) == len(estimates)
-    return Cell(
-        first.measure,
-        fmean(values),
-        fmean(lows) if complete else None,
-        fmean(highs) if complete else None,
-        max(cell.n for cell in estimates),  # seeds score the same utterances again
-        seeds=len(estimates),
-        range=(min(values), max(values)) if len(estimates) > 1 else None,
-        folds=max(cell.folds for cell in estimates),
-        signed=signed,
-    )
+def _rank(measure: Measure, value: float, chance: float) -> float:
+    sign = 1 if measure.better == "↑" else -1
+    if measure.attribute == "emotion" and not np.isnan(chance):
+        value = sign * min(sign * value, sign * chance)
+    return sign * round(measure.scale * value, measure.digits)
 
 
-def _mark_best(columns: Sequence[Column], group: Group) -> None:
-    """Mark the best protecting system of each column, and all that print alike; one alone is not best of anything.
+def _cell(row: Any, n: int | None = None) -> Cell:
+    """A pooled score as printed; its count is noted only where it isn't the ``n`` that is stated for all."""
+    signed = row.other != ""
 
-    An emotion score beyond chance is no better than chance: whoever is wrong more often than by guessing knows something.
-    """
-    for i, column in enumerate(columns):
-        measure, level = column.measure, group.chance[i]
-        rank: Callable[[float], float] = float if measure.better == "↑" else float.__neg__
-        scored = []
-        for line in group.lines:
-            cell = line.cells[i]
-            if cell is None or line.control or math.isnan(cell.value):
-                continue
-            value = cell.value
-            if measure.attribute == "emotion" and level is not None:
-                value = min(value, level) if measure.better == "↑" else max(value, level)
-            scored.append((rank(round(measure.scale * value, measure.digits)), cell))
-        if len(scored) > 1:
-            best = max(score for score, _ in scored)
-            for score, cell in scored:
-                cell.marked = score == best
+    def between(low: float, high: float, word: str) -> str:
+        return f"{row.measure.format(low, signed)}{word}{row.measure.format(high, signed)}"
+
+    notes = [f"n = {row.n}"] if row.n != n else []
+    if row.folds:
+        notes.append(f"mean of {row.folds} folds" if row.folds > 1 else "one fold")
+    if row.seeds > 1:
+        notes.append(f"{row.seeds} seeds: {between(row.least, row.greatest, ' to ')}")
+    interval = "" if pd.isna(row.low) else between(row.low, row.high, " to " if signed else "–")
+    return Cell(row.measure.format(row.value, signed), interval, tuple(notes), bool(getattr(row, "marked", False)))

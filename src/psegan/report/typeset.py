@@ -1,10 +1,15 @@
-"""The tables of a report as plain text, Markdown and LaTeX."""
+"""The tables of a report as HTML, Markdown, LaTeX and plain text, all styled by pandas."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pandas as pd
+from markupsafe import escape
+from pandas.io.formats.style import Styler
 
 from psegan.report.results import Results
-from psegan.report.tables import SHUFFLED, SPLITS, Cell, Column, Group, Section, Setting, Table, sections, summaries
+from psegan.report.tables import ADAPTIVE, SPLITS, Cell, Section, Table, summaries
 
 MARKDOWN_MARK = "<!-- made by psegan report -->"
 LATEX_MARK = "% made by psegan report"
@@ -28,120 +33,80 @@ DIFFERENCES = (
 )
 
 
-def setting_text(setting: Setting) -> str:
-    """What the tables of a corpus rest on, in a line: count, folds, intervals, seeds, chance, validity, shuffled labels."""
-    parts = [] if setting.n is None else [f"n = {setting.n} utterances"]
-    if setting.folds:
-        parts.append(setting.folds)
-    if setting.units:
-        parts.append(f"intervals over {setting.units}")
-    if setting.seeds:
-        parts.append(f"seed{'s' * (len(setting.seeds) > 1)} {', '.join(map(str, setting.seeds))}")
-    if setting.chance:
-        levels = ", ".join(f"{name} {100 * level:.1f}" for name, level in setting.chance.items())
-        parts.append(f"chance accuracy: {levels}")
-    else:
-        parts.append("chance accuracies were not recorded")
-    text = "; ".join(parts) + "."
-    if setting.validity:
-        scores = ", ".join(f"{name} {_validity(cell)}" for name, cell in setting.validity.items())
-        text += f" Emotion accuracy of the attackers on original speech: {scores}."
-    if (cell := setting.shuffled) is not None:
-        interval = f" ({cell.interval})" if cell.interval else ""
-        verdict = {
-            None: "",
-            True: ", at chance as it must be",
-            False: ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so "
-            "as well: deal more often, shuffles)",
-        }
-        text += f" Chance check, {SHUFFLED}: {cell.measure.label} {cell.text}{interval}"
-        text += f"{verdict[setting.shuffled_at_chance]}."
-    return text
-
-
-def _validity(cell: Cell | None) -> str:
-    if cell is None:
-        return "not measured"
-    return cell.text + (f" ({cell.interval})" if cell.interval else "")
-
-
 def split_text(split: str) -> str:
     """A split's name with what it means."""
     return f"{split} ({SPLITS[split]})" if split in SPLITS else split
+
+
+def legend(found: Sequence[Section]) -> str:
+    """How to read the tables; seeds are explained only where there are several."""
+    return f"{LEGEND} {SEEDS}" if any(section.several_seeds for section in found) else LEGEND
+
+
+def html(table: Table, name: str) -> str:
+    """A ``<table>`` with its own rules of style; ``name`` tells it from others on the page."""
+
+    def cell(cell: Cell) -> str:
+        text = f"<b>{cell.text}</b>" if cell.marked else cell.text
+        return text + "".join(f"<small>{note}</small>" for note in (cell.interval, *cell.notes) if note)
+
+    heads = list(table.frame.columns)
+    border = [{"selector": "", "props": "border-left: 1px solid var(--line)"}]
+    lead = [{"selector": ":not(.level0)", "props": "background: var(--lead)"}]
+    lines = {name: [{"selector": "", "props": "font-weight: 400"}] for name in table.controls}
+    lines["chance"] = [{"selector": "", "props": "font-weight: 400; font-style: italic; color: var(--soft)"}]
+    facts = ", ".join(filter(None, (table.part, f"n = {table.n}")))
+    return (
+        Styler(table.frame, cell_ids=False, uuid=name, uuid_len=0)
+        .format(cell)
+        .format_index(escape="html", axis=0)
+        .format_index(escape="html", axis=1)
+        .format_index("<span>{}</span>", axis=1, level=0)
+        .set_caption(f'{escape(table.corpus)} <span class="soft">{escape(facts)}</span>')
+        .set_table_styles({new: border for old, new in pairwise(heads) if new[:2] != old[:2]}, overwrite=False)
+        .set_table_styles({head: lead for head in heads if head[1] == "strongest"}, overwrite=False)
+        .set_table_styles({name: lines[name] for name in table.frame.index if name in lines}, axis=1, overwrite=False)
+        .to_html()
+    )
 
 
 def summary_table(results: Results) -> str:
     """Aligned plain text for the terminal: emotion UAR under every attacker and what is kept, without intervals."""
     blocks = ["Arrows show which way a score should go under protection. Percent, without intervals."]
     for table in summaries(results):
-        heads = [["", ""], *([column.block, column.label.replace(" ", "")] for column in table.columns)]
-        heads[0][1] = "system"
-        for group in table.groups:
-            lines = [[line.label, *("–" if c is None else c.text for c in line.cells)] for line in group.lines]
-            lines.append(["chance", *_chance(table.columns, group)])
-            widths = [max(map(len, (*head, *(line[i] for line in lines)))) for i, head in enumerate(heads)]
-            text = [
-                "  ".join([line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))])
-                for line in [[head[0] for head in heads], [head[1] for head in heads], *lines]
-            ]
-            text.insert(2, "-" * len(text[0]))
-            text.insert(-1, "-" * len(text[0]))
-            part = f" ({group.part})" if group.part else ""
-            title = f"{group.corpus}, split {table.split}{part}, emotion by attacker"
-            if not any(column.attacker in ("strongest", "informed") for column in table.columns):
-                text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
-            blocks.append("\n".join([title, *(line.rstrip() for line in text)]))
+        frame = table.frame.map(lambda cell: cell.text)
+        heads = [(block, head.replace(" ", "")) for _, block, head in frame.columns]
+        frame.columns = pd.MultiIndex.from_tuples(heads, names=["", "system"])
+        # a space more between columns than pandas leaves
+        widths = [max(map(len, (*head, *frame[head]))) + 1 for head in heads]
+        text = [line.rstrip() for line in frame.to_string(sparsify=False, col_space=widths).splitlines()]
+        rule = "-" * max(map(len, text))
+        text.insert(2, rule)
+        if "chance" in frame.index:
+            text.insert(-1, rule)
+        part = f" ({table.part})" if table.part else ""
+        if not set(ADAPTIVE) & set(table.frame.columns.get_level_values(1)):
+            text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
+        blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}, emotion by attacker", *text]))
     return "\n\n".join(blocks) if len(blocks) > 1 else "no scores"
 
 
-def _chance(columns: Sequence[Column], group: Group) -> list[str]:
-    return [
-        "–" if level is None else column.measure.format(level)
-        for column, level in zip(columns, group.chance, strict=True)
-    ]
-
-
-def _all_tables(section: Section) -> list[Table]:
-    return [*section.tables, *(table for table in (section.differences, section.members) if table is not None)]
-
-
-def several_seeds(found: Sequence[Section]) -> bool:
-    """Whether a score is the mean of several seeds, so that a reader needs :data:`SEEDS`."""
-    return any(
-        cell is not None and cell.range is not None
-        for section in found
-        for table in _all_tables(section)
-        for group in table.groups
-        for line in group.lines
-        for cell in line.cells
-    )
-
-
-def markdown(replications: Mapping[int | None, Results]) -> str:
+def markdown(found: Sequence[Section]) -> str:
     """All tables as GitHub-flavoured Markdown, one table for each corpus."""
-    found = sections(replications)
-    parts = [MARKDOWN_MARK, _markdown_escape(LEGEND)]
-    if several_seeds(found):
-        parts.append(_markdown_escape(SEEDS))
+    parts = [MARKDOWN_MARK, _markdown_escape(legend(found))]
     for section in found:
         parts.append(f"## Split {_markdown_escape(split_text(section.split))}")
-        parts += [f"{_markdown_escape(s.corpus)}: {_markdown_escape(setting_text(s))}" for s in section.settings]
-        for table in _all_tables(section):
-            parts.append(f"### {table.name}: {table.title}")
-            if table.name == "Differences":
-                parts.append(_markdown_escape(DIFFERENCES))
-            for group in table.groups:
-                heads = [f"{column.block}: {column.label}" for column in table.columns]
-                corner = ", ".join(filter(None, (group.corpus, group.part)))
-                lines = [[corner, *heads]]
-                rows = ["| " + " | ".join(map(_markdown_escape, line)) + " |" for line in lines]
-                rows.append("|---|" + "---:|" * len(heads))
-                for line in group.lines:
-                    cells = (_markdown_cell(cell, group.n) for cell in line.cells)
-                    rows.append("| " + " | ".join([_markdown_escape(line.label), *cells]) + " |")
-                if any(level is not None for level in group.chance):
-                    rows.append("| *chance* | " + " | ".join(_chance(table.columns, group)) + " |")
-                parts.append("\n".join(rows))
+        parts += [_markdown_escape(f"{corpus}: {setting.text}") for corpus, setting in section.settings.items()]
+        title = ""
+        for table in section.tables:
+            if title != (title := f"### {table.name}: {_markdown_escape(table.title)}"):
+                parts += [title, *([_markdown_escape(DIFFERENCES)] if table.name == "Differences" else [])]
+            frame = table.frame.map(_markdown_cell)
+            frame.columns = [_markdown_escape(f"{block}: {head}") for _, block, head in frame.columns]
+            frame.index = frame.index.map(lambda line: "*chance*" if line == "chance" else _markdown_escape(line))
+            frame.index.name = _markdown_escape(", ".join(filter(None, (table.corpus, table.part))))
+            alignment = ["left", *["right"] * frame.shape[1]]
+            parts.append(frame.to_markdown(tablefmt="pipe", disable_numparse=True, colalign=alignment))
     return "\n\n".join(parts) + "\n"
 
 
@@ -149,97 +114,67 @@ def _markdown_escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
 
 
-def _markdown_cell(cell: Cell | None, n: int | None) -> str:
-    if cell is None:
-        return "–"
+def _markdown_cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.marked else cell.text
-    if cell.interval:
-        text += f" ({cell.interval})"
-    return text + "".join(f"; {note}" for note in cell.notes(n))
+    return "; ".join([f"{text} ({cell.interval})" if cell.interval else text, *cell.notes])
 
 
-def latex(replications: Mapping[int | None, Results]) -> str:
+def latex(found: Sequence[Section]) -> str:
     """All tables as LaTeX floats below a paragraph that says how to read them.
 
     The document needs ``booktabs`` and ``graphicx``; LaTeX numbers the tables itself.
     """
-    found = sections(replications)
-    parts = [f"{LATEX_MARK}; needs \\usepackage{{booktabs,graphicx}}\n{_LATEX_CELL}"]
-    legend = f"{LEGEND} {SEEDS}" if several_seeds(found) else LEGEND
-    parts.append(f"\\paragraph{{How to read the tables.}} {_latex_escape(legend)}")
+    parts = [
+        f"{LATEX_MARK}; needs \\usepackage{{booktabs,graphicx}}\n{_LATEX_CELL}",
+        f"\\paragraph{{How to read the tables.}} {_latex_escape(legend(found))}",
+    ]
     for section in found:
-        settings = [f"{setting.corpus}: {setting_text(setting)}" for setting in section.settings]
-        heading = f"Split {split_text(section.split)}."
-        parts.append(f"\\paragraph{{{_latex_escape(heading)}}} {_latex_escape(' '.join(settings))}")
-        parts += [_latex_table(section, table) for table in _all_tables(section)]
+        heading = _latex_escape(f"Split {split_text(section.split)}.")
+        settings = _latex_escape(" ".join(f"{corpus}: {setting.text}" for corpus, setting in section.settings.items()))
+        parts.append(f"\\paragraph{{{heading}}} {settings}")
+        parts += map(_latex_table, section.tables)
     return "\n\n".join(parts) + "\n"
 
 
 # a score above its interval, level with the row's label
 _LATEX_CELL = r"\providecommand{\psegancell}[1]{\begin{tabular}[t]{@{}r@{}}#1\end{tabular}}"
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "–": "--", "−": "$-$",
     "[": "{[}", "]": "{]}", "*": "{*}",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def _latex_escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(_LATEX)
 
 
-def _latex_cell(cell: Cell | None, n: int | None) -> str:
-    if cell is None:
-        return "--"
+def _latex_cell(cell: Cell) -> str:
     text = _latex_escape(cell.text)
     text = f"\\textbf{{{text}}}" if cell.marked else text
-    small = [note for note in (cell.interval, *cell.notes(n)) if note]
-    below = "".join(f"\\\\{{\\scriptsize {_latex_escape(note)}}}" for note in small)
-    return f"\\psegancell{{{text}{below}}}" if below else text
+    below = [f"\\\\{{\\scriptsize {_latex_escape(note)}}}" for note in (cell.interval, *cell.notes) if note]
+    return f"\\psegancell{{{text}{''.join(below)}}}" if below else text
 
 
-def _latex_table(section: Section, table: Table) -> str:
-    width = len(table.columns) + 1
-    caption = f"{table.title[0].upper()}{table.title[1:]}, split {section.split}. "
-    if table.name == "Differences":
-        caption += DIFFERENCES
-    elif table.name == "Members":
-        caption += "With 95 % intervals."
-    else:
-        caption += "With 95 % intervals; bold: the best of the protecting systems."
-    label = re.sub(r"[^a-z0-9]+", "-", f"{table.name} {section.split}".lower())
-    rules, start = [], 2
-    for _, span in table.blocks:
-        rules.append(f"\\cmidrule(lr){{{start}-{start + span - 1}}}")
-        start += span
-    blocks = [f"\\multicolumn{{{span}}}{{c}}{{{_latex_escape(name)}}}" for name, span in table.blocks]
-    body = []
-    for group in table.groups:
-        notes = ", ".join(filter(None, (group.part, "" if group.n is None else f"$n = {group.n}$")))
-        name = f"\\emph{{{_latex_escape(group.corpus)}}}" + (f" ({notes})" if notes else "")
-        body.append(f"\\midrule\n\\multicolumn{{{width}}}{{l}}{{{name}}} \\\\")
-        for line in group.lines:
-            cells = [_latex_escape(line.label), *(_latex_cell(cell, group.n) for cell in line.cells)]
-            body.append(" & ".join(cells) + r" \\")
-        if any(level is not None for level in group.chance):
-            cells = ["\\emph{chance}", *(_latex_escape(text) for text in _chance(table.columns, group))]
-            body.append(" & ".join(cells) + r" \\")
-    lines = [
-        r"\begin{table*}",
-        r"\centering",
-        f"\\caption{{{_latex_escape(caption)}}}",
-        f"\\label{{tab:{label}}}",
-        # narrower than the page as it is, wider ones are shrunk to fit
-        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-        f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-        r"\toprule",
-        " & ".join(["", *blocks]) + r" \\",
-        "".join(rules),
-        " & ".join(["system", *(_latex_escape(column.label) for column in table.columns)]) + r" \\",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table*}",
-    ]
-    return "\n".join(lines)
+def _latex_table(table: Table) -> str:
+    part = ", ".join(filter(None, (table.part, f"n = {table.n}")))
+    best = "With 95 % intervals; bold: the best of the protecting systems."
+    note = {"Differences": DIFFERENCES, "Members": "With 95 % intervals."}.get(table.name, best)
+    caption = f"{table.title[0].upper()}{table.title[1:]}, {table.corpus}, split {table.split} ({part}). {note}"
+    label = re.sub(r"[^a-z0-9]+", "-", f"{table.name} {table.split} {table.corpus}".lower())
+    frame = table.frame.droplevel(0, axis=1)
+    tabular = (
+        frame.style.format(_latex_cell)
+        .format_index(_latex_escape, axis=0)
+        .format_index(_latex_escape, axis=1)
+        .to_latex(hrules=True, multicol_align="c", column_format="l" + "r" * frame.shape[1])
+    )
+    return rf"""\begin{{table*}}
+\centering
+\caption{{{_latex_escape(caption)}}}
+\label{{tab:{label}}}
+% narrower than the page as it is, wider ones are shrunk to fit
+\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{%
+{tabular.strip()}}}
+\end{{table*}}"""

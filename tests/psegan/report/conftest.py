@@ -76,7 +76,9 @@ def invented_results(seed: int = 0) -> Results:
         corpus: {"emotion": 1 / k, "speaker": 1 / speakers, "gender": 0.5, "content": 0.5 if k == 8 else 0.1}
         for corpus, (k, speakers, _, _) in CORPORA.items()
     }
-    return Results({"seed": seed, "chance": chance, "commit": "abc</pre>def"}, list(_rows(seed)))
+    roles = dict.fromkeys(SYSTEMS, "system") | dict.fromkeys(list(SYSTEMS)[:6], "control")
+    roles |= dict.fromkeys(("psegan-no-sm", "psegan-no-grn"), "ablation of psegan")
+    return Results({"seed": seed, "chance": chance, "roles": roles, "commit": "abc</pre>def"}, list(_rows(seed)))
 
 
 def write_run(

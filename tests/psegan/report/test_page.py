@@ -15,13 +15,13 @@ from psegan.report.page import (
     GENERATOR,
     AudioExample,
     Page,
-    Run,
+    PublishedRun,
     read_page,
     read_run,
     render_runs,
     write_page,
 )
-from psegan.report.results import Results, Row
+from psegan.report.results import Results, Row, merge
 from psegan.report.tables import sections
 
 Writer = Callable[[Path, Results], Path]
@@ -46,16 +46,15 @@ def minimal() -> Results:
 
 
 def test_every_cell_is_there(page: str, invented: Callable[[int], Results]) -> None:
-    shown = set(re.findall(r"<td class=\"[^\"]*\">(.*?)</td>", page))
-    for section in sections({0: invented(0)}):
-        for table in (*section.tables, section.members, section.differences):
-            assert table is not None
-            assert f'aria-label="{table.name}, {table.title}, split {section.split}"' in page
-            for cell in (cell for group in table.groups for line in group.lines for cell in line.cells):
-                assert cell is not None
-                value = f"<b>{cell.text}</b>" if cell.marked else cell.text
-                assert f"{value}<small>{cell.interval}</small>" in shown
-    assert all(f'<th scope="row">{system}</th>' in page for system in ("original", "psegan", "psegan-no-sm"))
+    shown = set(re.findall(r"<td class=\"[^\"]*\" *>(.*?)</td>", page))
+    for table in (t for section in sections(merge({"run": invented(0)})) for t in section.tables):
+        assert f'aria-label="{table.name}, {table.title}, {table.corpus}, split {table.split}"' in page
+        for cell in table.frame.to_numpy().ravel():
+            value = f"<b>{cell.text}</b>" if cell.marked else cell.text
+            assert (f"{value}<small>{cell.interval}</small>" if cell.interval else value) in shown
+    assert all(
+        re.search(rf'<th class="row_heading[^>]*>{s}</th>', page) for s in ("original", "psegan", "psegan-no-sm")
+    )
 
 
 def test_page_says_what_the_numbers_are_worth(page: str) -> None:
@@ -68,7 +67,7 @@ def test_page_says_what_the_numbers_are_worth(page: str) -> None:
 
 
 def test_page_warns_where_no_attacker_heard_protected_speech(tmp_path: Path) -> None:
-    render_runs([Run("run", minimal(), Page("t", {}, []))], tmp_path / "report.html")
+    render_runs([PublishedRun("run", minimal(), Page("t", {}, []))], tmp_path / "report.html")
     assert "No attacker here heard protected speech" in (tmp_path / "report.html").read_text()
 
 
@@ -81,16 +80,16 @@ def test_page_says_which_part_of_the_folds_a_table_is(tmp_path: Path) -> None:
         "attacker": "informed",
     }
     rows = [Row(system=name, value=0.3, n=9, fold=0, **common) for name in ("psegan", "psegan-no-sm")]
-    render_runs([Run("run", Results({"folds": {"c": 6}}, rows), Page("t", {}, []))], tmp_path / "report.html")
+    render_runs([PublishedRun("run", Results({"folds": {"c": 6}}, rows), Page("t", {}, []))], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert text.count("<table") == text.count('<span class="soft">1 of 6 folds</span>') > 0
+    assert text.count("<table") == text.count('<span class="soft">1 of 6 folds, n = 9</span>') > 0
 
 
 def test_scores_that_no_table_shows_leave_none(tmp_path: Path) -> None:
     row = Row(system="psegan", corpus="c", split="s", attribute="speech", metric="warmth", value=0.3, n=9)
-    render_runs([Run("run", Results({}, [row]), Page("t", {}, []))], tmp_path / "report.html")
+    render_runs([PublishedRun("run", Results({}, [row]), Page("t", {}, []))], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert "No scores." in text and "<table>" not in text
+    assert "No scores." in text and "<table" not in text
 
 
 class _Sources(HTMLParser):
@@ -143,7 +142,7 @@ def test_several_runs_stand_on_one_page(
     assert "Evaluation &lt;run&gt;" in text and "Evaluation &lt;other&gt;" in text
     assert f"<b>{other}</b>: no training was longer than 1 epoch(s)." in text
     assert "2 seeds: " in text and "Where several seeds ran" in text
-    assert text.count('aria-label="Table 1,') == 2  # merged: one a split
+    assert text.count('aria-label="Table 1,') == 4  # merged: one a split and corpus
 
 
 def test_a_page_survives_the_move_of_its_folder(run: Path, tmp_path: Path) -> None:
@@ -219,17 +218,19 @@ def test_results_of_another_schema_are_named(run: Path, tmp_path: Path) -> None:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     with pytest.raises(PseganError, match=r"absent\.png: cannot be read"):
-        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "absent.png"}, []))], out)
+        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "absent.png"}, []))], out)
     with pytest.raises(PseganError, match=r"a\.svg: the report shows \.png"):
-        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "a.svg"}, []))], out)
-    with pytest.raises(PseganError, match=r"a\.mp3: the report plays \.wav and \.flac"):
-        render_runs([Run("run", minimal(), Page("t", {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})]))], out)
+        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "a.svg"}, []))], out)
+    with pytest.raises(PseganError, match=r"a\.mp3: the report shows \.wav and \.flac"):
+        render_runs(
+            [PublishedRun("run", minimal(), Page("t", {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})]))], out
+        )
     (tmp_path / "empty.png").touch()
-    with pytest.raises(PseganError, match=r"empty\.png: is empty"):
-        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "empty.png"}, []))], out)
+    with pytest.raises(PseganError, match=r"empty\.png: is no \.png"):
+        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "empty.png"}, []))], out)
     (tmp_path / "text.png").write_text("no image at all, only text")
-    with pytest.raises(PseganError, match=r"text\.png: is not a PNG"):
-        render_runs([Run("run", minimal(), Page("t", {"a": tmp_path / "text.png"}, []))], out)
+    with pytest.raises(PseganError, match=r"text\.png: is no \.png"):
+        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "text.png"}, []))], out)
     with pytest.raises(PseganError, match="no rows"):
-        render_runs([Run("run", Results(), Page("t", {}, []))], out)
+        render_runs([PublishedRun("run", Results(), Page("t", {}, []))], out)
     assert not out.exists()

@@ -71,15 +71,13 @@ def requests(browser: webdriver.Chrome, page: str) -> list[str]:
 def _table(browser: webdriver.Chrome, name: str, split: str) -> dict[str, dict[str, list[str]]]:
     """Corpus -> system -> the lines of text in each cell of a table, all as shown."""
     script = """
-      const region = document.querySelector(`[aria-label^="${arguments[0]},"][aria-label$="${arguments[1]}"]`);
+      const regions = document.querySelectorAll(`[aria-label^="${arguments[0]},"][aria-label$="${arguments[1]}"]`);
       const texts = row => [...row.cells].map(cell => cell.innerText);
-      return [...region.querySelectorAll('tbody')].map(body => [...body.rows].map(texts));
+      const tables = [...regions].map(region => region.querySelector('table'));
+      return tables.map(table => [table.caption.innerText.split(' ')[0], [...table.tBodies[0].rows].map(texts)]);
     """
-    found: dict[str, dict[str, list[str]]] = {}
-    for body in browser.execute_script(script, name, split):
-        corpus = body[0][0].split()[0]
-        found[corpus] = {row[0]: row[1:] for row in body[1:]}
-    return found
+    found = browser.execute_script(script, name, split)
+    return {corpus: {row[0]: row[1:] for row in rows} for corpus, rows in found}
 
 
 def test_console_is_silent(browser: webdriver.Chrome, page: str) -> None:

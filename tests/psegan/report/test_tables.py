@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from psegan.report.results import Results, Row
-from psegan.report.tables import Cell, Group, Section, Table, is_control, sections, summaries
+from psegan.report.results import Results, Row, merge
+from psegan.report.tables import Cell, Section, Table, sections, summaries
 
 
 def row(system: str = "psegan", attacker: str | None = "strongest", metric: str = "uar", **changes: Any) -> Row:
@@ -17,41 +17,60 @@ def row(system: str = "psegan", attacker: str | None = "strongest", metric: str 
 
 
 def made(*rows: Row, **header: Any) -> Section:
-    (section,) = sections({0: Results({"chance": {"ravdess": {"emotion": 0.125}}, **header}, list(rows))})
+    results = Results({"seed": 0, "chance": {"ravdess": {"emotion": 0.125}}, **header}, list(rows))
+    (section,) = sections(merge({"run": results}))
     return section
 
 
-def table(section: Section, name: str) -> Table:
-    return next(table for table in section.tables if table.name == name)
+def of(results: Results, *more: Results) -> list[Section]:
+    return sections(merge({str(number): one for number, one in enumerate((results, *more))}))
 
 
-def cell(group: Group, label: str, column: int = 0) -> Cell:
-    found = next(line for line in group.lines if line.label == label).cells[column]
-    assert found is not None
+def named(section: Section, name: str) -> list[Table]:
+    return [table for table in section.tables if table.name == name]
+
+
+def table(section: Section, name: str = "Table 4") -> Table:
+    return named(section, name)[0]
+
+
+def labels(table: Table) -> list[str]:
+    return [line for line in table.frame.index if line != "chance"]
+
+
+def heads(table: Table) -> list[tuple[str, str]]:
+    return [(block, head) for _, block, head in table.frame.columns]
+
+
+def cell(table: Table, label: str = "psegan", column: int = 0) -> Cell:
+    found = table.frame.loc[label].iloc[column]
+    assert isinstance(found, Cell)
     return found
 
 
 def marked(section: Section, name: str = "Table 4", column: int = 0) -> list[str]:
-    (group,) = table(section, name).groups
-    return [line.label for line in group.lines if (found := line.cells[column]) is not None and found.marked]
+    cells = table(section, name).frame.iloc[:, column]
+    return [line for line, cell in cells.items() if cell.marked]
 
 
 def test_article_s_tables_and_ours(invented: Callable[[int], Results]) -> None:
-    disjoint, paper = sections({0: invented(0)})
+    disjoint, paper = of(invented(0))
     assert (disjoint.split, paper.split) == ("speaker-disjoint", "paper")
-    assert [t.name for t in paper.tables] == [f"Table {i}" for i in range(1, 6)]
-    one, two, three, four, five = paper.tables
+    names = [*(f"Table {i}" for i in range(1, 6)), "Differences", "Members"]
+    assert [(t.name, t.corpus) for t in paper.tables] == [(name, c) for name in names for c in ("ravdess", "emodb")]
+    one, two, three, four, five, *_ = paper.tables[::2]
     emotion = ["strongest", "informed", "vocoder-aware", "ignorant"]
-    assert [c.block for c in one.columns] == [*emotion, "speaker", "gender", "content"]
-    assert {c.measure.metric for c in one.columns} == {"accuracy"}
-    assert [c.measure.metric for c in two.columns] == [
-        *["eer"] * 5, "eer_protected", "min_dcf", "min_dcf_protected",
-    ]  # fmt: skip
+    assert heads(one) == [
+        *((name, "acc ↓") for name in emotion),
+        *((a, "acc ↑") for a in ("speaker", "gender", "content")),
+    ]
+    assert [purpose for purpose, *_ in one.frame.columns] == ["emotion, to be hidden"] * 4 + ["to be kept"] * 3
+    assert [head for _, head in heads(two)] == [*["EER ↑"] * 4, "EER ↓", "EER p→p ↓", "minDCF ↓", "minDCF p→p ↓"]
     controls = ["original", "copy-synthesis", "noise-20db", "noise-10db", "mcadams", "pitch"]
-    assert [line.label for line in three.groups[0].lines] == [*controls, "psegan", "psegan-no-sm", "psegan-no-grn"]
-    assert four.blocks == [(name, 5) for name in emotion]
-    assert [c.measure.metric for c in five.columns] == ["mcd", "stoi"]  # nobody measured a WER
-    assert [group.corpus for group in one.groups] == ["ravdess", "emodb"]
+    assert labels(three) == [*controls, "psegan", "psegan-no-sm", "psegan-no-grn"]
+    assert three.title == "ablations of psegan"
+    assert [block for block, _ in heads(four)] == [name for name in emotion for _ in range(5)]
+    assert [head for _, head in heads(five)] == ["MCD (dB) ↓", "STOI ↑"]  # nobody measured a WER
 
 
 def test_no_table_of_ablations_without_ablations() -> None:
@@ -60,21 +79,30 @@ def test_no_table_of_ablations_without_ablations() -> None:
 
 
 def test_speaker_accuracy_is_left_out_where_speakers_are_disjoint(invented: Callable[[int], Results]) -> None:
-    disjoint = sections({0: invented(0)})[0]
-    assert "speaker" not in [c.block for c in disjoint.tables[0].columns]
+    assert "speaker" not in [block for block, _ in heads(of(invented(0))[0].tables[0])]
 
 
 def test_controls_come_first_and_unmeasured_cells_are_empty() -> None:
-    section = made(
-        row("psegan"), row("noise-5db"), row("copy-synthesis", "ignorant"), row("original"), row("gengan")
-    )  # fmt: skip
-    (group,) = table(section, "Table 4").groups
-    assert [line.label for line in group.lines] == ["original", "copy-synthesis", "noise-5db", "psegan", "gengan"]
-    assert [found is None for found in group.lines[1].cells] == [True, False]
+    rows = [row("psegan"), row("noise-5db"), row("copy-synthesis", "ignorant"), row("original"), row("gengan")]
+    shown = table(made(*rows, roles={"noise-5db": "control"}))
+    assert labels(shown) == ["original", "copy-synthesis", "noise-5db", "psegan", "gengan"]
+    assert [cell.text for cell in shown.frame.loc["copy-synthesis"]] == ["–", "25.0"]
+
+
+def test_without_roles_only_original_and_copy_synthesis_are_controls() -> None:
+    section = made(row("noise-5db", value=0.2), row("psegan", value=0.3), row("original", value=0.1))
+    assert labels(table(section)) == ["original", "noise-5db", "psegan"]
+    assert marked(section) == ["noise-5db"]
 
 
 def test_best_is_marked_among_protecting_systems_only() -> None:
-    section = made(row("original", value=0.01), row("noise-5db", value=0.02), row("a", value=0.4), row("b", value=0.3))
+    section = made(
+        row("original", value=0.01),
+        row("noise-5db", value=0.02),
+        row("a", value=0.4),
+        row("b", value=0.3),
+        roles={"noise-5db": "control"},
+    )
     assert marked(section) == ["b"]
     assert marked(made(row("original", value=0.9), row("a", value=0.4))) == []  # one alone is best of nothing
 
@@ -105,67 +133,65 @@ def test_each_measure_knows_which_way_is_better(attribute: str, metric: str, bes
         row(name, attacker, metric, attribute=attribute, value=value)
         for name, value in {"low": 0.65 if metric == "auc" else 0.2, "high": 0.7 if metric == "auc" else 0.4}.items()
     ]
-    assert [line.label for line in made(*rows).tables[0].groups[0].lines] == ["low", "high"]
-    assert marked(made(*rows), made(*rows).tables[0].name) == [best]
+    section = made(*rows)
+    assert labels(section.tables[0]) == ["low", "high"]
+    assert marked(section, section.tables[0].name) == [best]
 
 
 def test_nan_is_never_best() -> None:
     section = made(row("a", value=float("nan")), row("b", value=0.3), row("c", value=0.4))
     assert marked(section) == ["b"]
-    assert cell(table(section, "Table 4").groups[0], "a").text == "–"
+    assert cell(table(section), "a").text == "–"
 
 
 def test_pooled_rows_go_before_folds_and_seeds() -> None:
     pooled = row(value=0.4, low=0.3, high=0.5, n=1440)
     folds = [row(value=0.1, n=240, fold=fold) for fold in range(6)]
     seeds = [row(value=0.9, seed=seed) for seed in (0, 1)]
-    shown = cell(table(made(*folds, pooled, *seeds), "Table 4").groups[0], "psegan")
-    assert (shown.text, shown.interval, shown.n, shown.seeds, shown.folds) == ("40.0", "30.0–50.0", 1440, 1, 0)
+    found = table(made(*folds, pooled, *seeds))
+    assert found.n == 1440 and cell(found) == Cell("40.0", "30.0–50.0")
 
 
 def test_folds_alone_are_averaged_without_an_interval_and_said_to_be() -> None:
     rows = [row(value=value, low=0.0, high=1.0, n=240, fold=fold) for fold, value in enumerate((0.2, 0.3, 0.7))]
-    shown = cell(table(made(*rows), "Table 4").groups[0], "psegan")
-    assert (shown.text, shown.interval, shown.notes(720)) == ("40.0", "", ["mean of 3 folds"])
-    single = cell(table(made(rows[0]), "Table 4").groups[0], "psegan")
-    assert (single.interval, single.notes()) == ("0.0–100.0", ["n = 240", "one fold"])
+    assert cell(table(made(*rows))) == Cell("40.0", "", ("mean of 3 folds",)) and table(made(*rows)).n == 720
+    other = [row("gengan", value=0.2, n=250), row("pcmelgan", value=0.3, n=250)]
+    assert cell(table(made(rows[0], *other))) == Cell("20.0", "0.0–100.0", ("n = 240", "one fold"), marked=True)
 
 
 def test_seeds_are_averaged_with_their_range_and_the_mean_of_their_ends() -> None:
-    replications = {
-        seed: Results({}, [row(value=value, low=value - 0.1, high=value + 0.2)])
+    runs = [
+        Results({"seed": seed}, [row(value=value, low=value - 0.1, high=value + 0.2)])
         for seed, value in {1: 0.2, 2: 0.4, 3: 0.6}.items()
-    }
-    (section,) = sections(replications)
-    shown = cell(table(section, "Table 4").groups[0], "psegan")
-    assert (shown.text, shown.interval) == ("40.0", "30.0–60.0")
-    assert shown.notes(120) == ["3 seeds: 20.0 to 60.0"]
-    assert section.settings[0].seeds == [1, 2, 3]
-    replications[3] = Results({}, [row(value=0.6)])
-    shown = cell(table(sections(replications)[0], "Table 4").groups[0], "psegan")
-    assert (shown.text, shown.interval) == ("40.0", "")  # one has no interval, so the mean has none
+    ]
+    (section,) = of(*runs)
+    assert cell(table(section)) == Cell("40.0", "30.0–60.0", ("3 seeds: 20.0 to 60.0",))
+    assert "; seeds 1, 2, 3; " in section.settings["ravdess"].text and section.several_seeds
+    (section,) = of(*runs[:2], Results({"seed": 3}, [row(value=0.6)]))
+    assert cell(table(section)).interval == ""  # one has no interval, so the mean has none
 
 
 def test_unequal_folds_are_said_and_nothing_is_best() -> None:
-    def of(system: str, folds: range, value: float) -> list[Row]:
+    def tested(system: str, folds: range, value: float) -> list[Row]:
         return [row(system, value=value, fold=fold) for fold in folds]
 
     header = {"folds": {"ravdess": 6}}
 
     def both(first: range, second: range) -> Section:
-        return made(*of("a", first, 0.3), *of("b", second, 0.4), **header)
+        return made(*tested("a", first, 0.3), *tested("b", second, 0.4), **header)
 
     for first, second, part in (
         (range(6), range(2), "2 to 6 of 6 folds"),
         (range(1), range(1, 2), "1 of 6 folds"),  # other speakers are tested
     ):
         section = both(first, second)
-        assert {group.part for table in section.tables for group in table.groups} == {part}
-        assert section.settings[0].folds == part and marked(section) == []
+        assert {table.part for table in section.tables} == {part}
+        assert f"; {part}; " in section.settings["ravdess"].text and marked(section) == []
     assert marked(both(range(2), range(2))) == ["a"]
-    assert both(range(6), range(6)).settings[0].folds == "6 folds"
-    replications = {seed: Results(header, of("a", folds, 0.3)) for seed, folds in ((0, range(6)), (1, range(2)))}
-    assert sections(replications)[0].settings[0].folds == "2 to 6 of 6 folds"
+    assert "; 6 folds; " in both(range(6), range(6)).settings["ravdess"].text
+    assert {table.part for table in both(range(6), range(6)).tables} == {""}
+    (section,) = of(*(Results({"seed": s, **header}, tested("a", n, 0.3)) for s, n in ((0, range(6)), (1, range(2)))))
+    assert "; 2 to 6 of 6 folds; " in section.settings["ravdess"].text
 
 
 def test_members_stand_apart_from_the_headline() -> None:
@@ -174,14 +200,13 @@ def test_members_stand_apart_from_the_headline() -> None:
         for (kind, seed), value in {("cnn", 0): 0.1, ("cnn", 1): 0.2, ("svm", 0): 0.3}.items()
     ]
     section = made(row(attacker="ignorant/svm", value=0.4), *members, row(value=0.5))
-    assert section.attackers == ["strongest"] and section.members is not None
-    heads = [(column.block, column.label) for column in section.members.columns]
-    assert heads == [
+    assert section.attackers == ["strongest"]
+    shown = table(section, "Members")
+    assert heads(shown) == [
         ("informed/cnn", "UAR seed 0 ↓"), ("informed/cnn", "UAR seed 1 ↓"), ("informed/svm", "UAR seed 0 ↓"),
         ("ignorant/svm", "UAR ↓"),
     ]  # fmt: skip
-    (group,) = section.members.groups
-    assert [cell(group, "psegan", i).text for i in range(4)] == ["10.0", "20.0", "30.0", "40.0"]
+    assert [cell(shown, "psegan", i).text for i in range(4)] == ["10.0", "20.0", "30.0", "40.0"]
 
 
 def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
@@ -191,14 +216,12 @@ def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
         row(metric="uar-minus-gengan", value=0.01, low=-0.1, high=0.12),
         row(attacker=None, attribute="speaker", metric="eer-minus-original", value=0.03, low=0.01, high=0.05),
     )
-    assert section.differences is not None
-    (group,) = section.differences.groups
-    assert [line.label for line in group.lines] == ["psegan − original", "psegan − gengan"]
-    first, second = cell(group, "psegan − original"), cell(group, "psegan − gengan")
-    assert (first.text, first.interval, first.marked) == ("−50.0", "−60.0 to −40.0", True)
-    assert (second.text, second.interval, second.marked) == ("+1.0", "−10.0 to +12.0", False)
-    assert cell(group, "psegan − original", 1).text == "+3.0"
-    assert [line.label for line in table(section, "Table 4").groups[0].lines] == ["psegan"]
+    shown = table(section, "Differences")
+    assert list(shown.frame.index) == ["psegan − original", "psegan − gengan"]  # and no line of chance
+    assert cell(shown, "psegan − original") == Cell("−50.0", "−60.0 to −40.0", marked=True)
+    assert cell(shown, "psegan − gengan") == Cell("+1.0", "−10.0 to +12.0")
+    assert cell(shown, "psegan − original", 1).text == "+3.0"
+    assert labels(table(section)) == ["psegan"]
 
 
 def test_setting_holds_validity_and_the_chance_check() -> None:
@@ -207,22 +230,25 @@ def test_setting_holds_validity_and_the_chance_check() -> None:
 
     valid = row("original", "informed", "accuracy", value=0.92)
     section = made(valid, row(), shuffled(0.1, 0.15))
-    (setting,) = section.settings
     assert section.attackers == ["strongest", "informed"]
-    assert setting.validity["strongest"] is None
-    assert setting.validity["informed"] is not None and setting.validity["informed"].text == "92.0"
-    assert setting.shuffled_at_chance is True
-    a_constant_answer = 0.12500000000000003  # in all deals alike, and rounded
-    assert made(valid, shuffled(a_constant_answer, a_constant_answer)).settings[0].shuffled_at_chance is True
-    assert made(valid, shuffled(0.2, 0.3)).settings[0].shuffled_at_chance is False
-    assert made(valid).settings[0].shuffled_at_chance is None
+    text = section.settings["ravdess"].text
+    assert "accuracy of the attackers on original speech: strongest not measured, informed 92.0." in text
+    assert (
+        text.endswith("shuffled-labels: UAR 12.5 (10.0–15.0), at chance as it must be.")
+        and not section.settings["ravdess"].leak
+    )
+    a_constant_answer = 0.12500000000000003  # in all permutations alike, and rounded
+    assert made(valid, shuffled(a_constant_answer, a_constant_answer)).settings["ravdess"].leak is False
+    leaking = made(valid, shuffled(0.2, 0.3))
+    assert leaking.settings["ravdess"].leak and "25.0 (20.0–30.0), NOT at chance" in leaking.settings["ravdess"].text
+    assert not made(valid).settings["ravdess"].leak and "Chance check" not in made(valid).settings["ravdess"].text
 
 
 def test_what_an_ignorant_attacker_measured_of_the_rest_stands_in() -> None:
     gender: dict[str, Any] = {"attribute": "gender", "metric": "accuracy"}
-    assert made(row(attacker="ignorant", value=0.8, **gender)).tables[0].groups[0].lines[0].cells[0] is not None
+    assert cell(made(row(attacker="ignorant", value=0.8, **gender)).tables[0]).text == "80.0"
     both = made(row(attacker="ignorant", value=0.8, **gender), row(attacker=None, value=0.7, **gender))
-    assert cell(both.tables[0].groups[0], "psegan").text == "70.0"
+    assert cell(both.tables[0]).text == "70.0"
 
 
 def test_only_informed_attackers_are_adaptive() -> None:
@@ -230,9 +256,11 @@ def test_only_informed_attackers_are_adaptive() -> None:
     assert made(row(attacker="ignorant"), row(attacker="informed")).adaptive
 
 
-@pytest.mark.parametrize("name", ["original", "identity", "copy-synthesis", "noise", "noise-10db", "mcadams", "pitch"])
-def test_controls_are_known_by_name(name: str) -> None:
-    assert is_control(name) and not is_control("noisegan") and not is_control("psegan-no-sm")
+def test_ablations_are_those_that_the_header_names() -> None:
+    rows = [row(name, metric="accuracy") for name in ("original", "gengan", "mine", "mine-without", "other-without")]
+    roles = {"gengan": "system", "mine": "system", "mine-without": "ablation of mine"}
+    shown = table(made(*rows, roles=roles), "Table 3")
+    assert shown.title == "ablations of mine" and labels(shown) == ["original", "mine", "mine-without"]
 
 
 def test_units() -> None:
@@ -241,13 +269,13 @@ def test_units() -> None:
         row(attacker=None, attribute="speech", metric="mcd", value=5.678),
         row(attacker=None, attribute="speech", metric="stoi", value=0.87654),
     ]
-    shown = [cell(t.groups[0], "psegan", i).text for t in made(*rows).tables for i in range(len(t.columns))]
+    shown = [cell(t, "psegan", i).text for t in made(*rows).tables for i in range(t.frame.shape[1])]
     assert shown == ["0.432", "5.68", "0.877"]
 
 
 def test_summary_has_a_column_for_each_attacker(invented: Callable[[int], Results]) -> None:
-    paper = summaries(invented(0))[1]
-    assert [(c.block, c.measure.metric) for c in paper.columns] == [
-        ("strongest", "uar"), ("informed", "uar"), ("vocoder-aware", "uar"), ("ignorant", "uar"),
-        ("speaker", "accuracy"), ("speaker", "eer"), ("gender", "accuracy"), ("content", "accuracy"),
+    _, _, paper, _ = summaries(invented(0))
+    assert heads(paper) == [
+        ("strongest", "UAR ↓"), ("informed", "UAR ↓"), ("vocoder-aware", "UAR ↓"), ("ignorant", "UAR ↓"),
+        ("speaker", "acc ↑"), ("speaker", "EER ↓"), ("gender", "acc ↑"), ("content", "acc ↑"),
     ]  # fmt: skip

@@ -5,11 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from psegan.report.results import Results, Row
-from psegan.report.tables import sections
-from psegan.report.typeset import latex, markdown, summary_table
+from psegan.report.results import Results, Row, merge
+from psegan.report.tables import Section, sections
+from psegan.report.typeset import html, latex, markdown, summary_table
 
 ODD = r"a_b & 50% #1 $x$ {y} ~^\ |p| *z* <i>[1]"
+
+
+def shown(results: Results, *more: Results) -> list[Section]:
+    return sections(merge({str(number): one for number, one in enumerate((results, *more))}))
 
 
 def odd() -> Results:
@@ -19,28 +23,25 @@ def odd() -> Results:
 
 
 def test_markdown_has_every_cell_and_marks_the_best(invented: Callable[[int], Results]) -> None:
-    text = markdown({0: invented(0)})
-    for section in sections({0: invented(0)}):
-        for table in section.tables:
-            for group in table.groups:
-                for line in group.lines:
-                    cells = [
-                        "–" if c is None else f"{'**' * c.marked}{c.text}{'**' * c.marked} ({c.interval})"
-                        for c in line.cells
-                    ]
-                    assert "| " + " | ".join([line.label, *cells]) + " |" in text
+    found = shown(invented(0))
+    text = markdown(found)
+    lines = [re.sub(r" *\| *", "|", line) for line in text.splitlines()]
+    for table in (table for section in found for table in section.tables):
+        for label, *line in table.frame.drop(index="chance", errors="ignore").itertuples():
+            cells = [f"{'**' * c.marked}{c.text}{'**' * c.marked} ({c.interval})" for c in line]
+            assert "|" + "|".join([label, *cells]) + "|" in lines
     assert text.count("**") > 20
     assert "speakers shared" in text and "shuffled-labels: UAR" in text and "at chance as it must be" in text
 
 
 def test_markdown_tables_are_rectangular(invented: Callable[[int], Results]) -> None:
     for results in (invented(0), odd()):
-        for block in re.findall(r"(?:^\|.*\n)+", markdown({0: results}), re.MULTILINE):
+        for block in re.findall(r"(?:^\|.*\n)+", markdown(shown(results)), re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
 def test_markdown_escapes_names() -> None:
-    assert r"| a\_b & 50% \#1 $x$ {y} \~^\\ \|p\| \*z\* \<i\>\[1\] |" in markdown({0: odd()})
+    assert r"| a\_b & 50% \#1 $x$ {y} \~^\\ \|p\| \*z\* \<i\>\[1\] |" in markdown(shown(odd()))
 
 
 @pytest.mark.parametrize(("done", "mark"), [([0], True), ([0, 1], True), ([0, 1, 2], False)])
@@ -55,24 +56,31 @@ def test_every_table_says_which_part_of_the_folds_it_is(done: list[int], mark: b
         ]
         for fold in (None, *done)
     ]
-    results = {0: Results({"folds": {"emodb": 3}}, rows)}
-    (section,) = sections(results)
+    results = Results({"folds": {"emodb": 3}, "roles": {"psegan-no-sm": "ablation of psegan"}}, rows)
+    found = shown(results)
     part = f"{len(done)} of 3 folds"
-    assert len(section.tables) >= 4 and section.differences is not None and section.members is not None
-    expected = mark * (len(section.tables) + 2)
-    assert markdown(results).count(f"| emodb, {part} |") == expected
-    assert latex(results).count(rf"\emph{{emodb}} ({part}, $n = 12$)") == expected
-    assert (f"emodb, split speaker-disjoint ({part}), emotion by attacker" in summary_table(results[0])) is mark
+    names = [table.name for table in found[0].tables]
+    assert names == ["Table 1", "Table 2", "Table 3", "Table 4", "Differences", "Members"]
+    assert len(re.findall(rf"^\| emodb, {part} +\|", markdown(found), re.MULTILINE)) == mark * len(names)
+    assert latex(found).count(f"emodb, split speaker-disjoint ({part}, n = 12). ") == mark * len(names)
+    assert html(found[0].tables[0], "t").count(f'<caption>emodb <span class="soft">{part}, n = 12</span>') == mark
+    assert (f"emodb, split speaker-disjoint ({part}), emotion by attacker" in summary_table(results)) is mark
 
 
 def test_it_is_said_what_intervals_are_over() -> None:
-    assert "n = 12 utterances; intervals over 24 speakers; " in markdown({0: odd()})
+    assert "n = 12 utterances; intervals over 24 speakers; " in markdown(shown(odd()))
+
+
+def test_html_escapes_names_and_marks_the_best() -> None:
+    text = html(shown(odd())[0].tables[0], "t")
+    assert ">a_b &amp; 50% #1 $x$ {y} ~^\\ |p| *z* &lt;i&gt;[1]</th>" in text and "<i>" not in text
+    assert "<b>25.0</b><small>20.0–30.0</small>" in text
 
 
 def test_latex_rows_have_as_many_cells_as_columns(invented: Callable[[int], Results]) -> None:
     for results in (invented(0), odd()):
-        tables = re.findall(r"\\begin\{tabular\}\{l(r+)\}\n(.*?)\\end\{tabular\}", latex({0: results}), re.DOTALL)
-        assert len(tables) == len(re.findall(r"\\begin\{table\*\}", latex({0: results}))) > 0
+        tables = re.findall(r"\\begin\{tabular\}\{l(r+)\}\n(.*?)\\end\{tabular\}", latex(shown(results)), re.DOTALL)
+        assert len(tables) == len(re.findall(r"\\begin\{table\*\}", latex(shown(results)))) > 0
         for columns, body in tables:
             rows = [line for line in body.splitlines() if line.endswith(r"\\")]
             assert len(rows) > 4
@@ -90,16 +98,16 @@ def test_latex_escapes_names_and_marks_the_best(invented: Callable[[int], Result
         r"\textbar{}p\textbar{} {*}z{*} \textless{}i\textgreater{}{[}1{]} & "
         r"\psegancell{\textbf{25.0}\\{\scriptsize 20.0--30.0}}"
     )
-    assert escaped in latex({0: odd()})
-    text = latex({0: invented(0)})
+    assert escaped in latex(shown(odd()))
+    text = latex(shown(invented(0)))
     assert not re.search(r"[^\x00-\x7f]", text)  # no symbol that an old LaTeX wouldn't know
-    assert len(re.findall(r"\\label\{(.*?)\}", text)) == len(set(re.findall(r"\\label\{(.*?)\}", text))) == 14
+    assert len(re.findall(r"\\label\{(.*?)\}", text)) == len(set(re.findall(r"\\label\{(.*?)\}", text))) == 28
 
 
 def test_seeds_are_explained_only_where_there_are_several(invented: Callable[[int], Results]) -> None:
     for view in (markdown, latex):
-        assert "Where several seeds ran" not in view({0: invented(0)})
-        assert "Where several seeds ran" in view({0: invented(0), 1: invented(1)})
+        assert "Where several seeds ran" not in view(shown(invented(0)))
+        assert "Where several seeds ran" in view(shown(invented(0), invented(1)))
 
 
 def test_summary_is_aligned(invented: Callable[[int], Results]) -> None:
