@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psegan.models.vocoder import Verdict
+from psegan.models.waveform_discriminator import DiscriminatorOutput
 from psegan.speech.masking import mask_like, masked_mean
 
 STFT_RESOLUTIONS = (512, 1024, 2048)
@@ -95,22 +95,22 @@ def multi_resolution_stft(
     return torch.stack(convergence).mean(), torch.stack(log_distance).mean()
 
 
-def hinge_real(verdicts: Sequence[Verdict]) -> Tensor:
+def hinge_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean hinge loss of discriminators on real waveforms, a scalar (Lim and Ye, 2017)."""
-    return torch.stack([F.relu(1 - verdict.score.float()).mean() for verdict in verdicts]).mean()
+    return torch.stack([F.relu(1 - output.score.float()).mean() for output in outputs]).mean()
 
 
-def hinge_fake(verdicts: Sequence[Verdict]) -> Tensor:
+def hinge_fake(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean hinge loss of discriminators on generated waveforms, a scalar."""
-    return torch.stack([F.relu(1 + verdict.score.float()).mean() for verdict in verdicts]).mean()
+    return torch.stack([F.relu(1 + output.score.float()).mean() for output in outputs]).mean()
 
 
-def be_taken_for_real(verdicts: Sequence[Verdict]) -> Tensor:
+def be_taken_for_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
     """Minus the mean score of generated waveforms, a scalar."""
-    return -torch.stack([verdict.score.float().mean() for verdict in verdicts]).mean()
+    return -torch.stack([output.score.float().mean() for output in outputs]).mean()
 
 
-def feature_matching(generated: Sequence[Verdict], original: Sequence[Verdict]) -> Tensor:
+def feature_matching(generated: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean absolute difference of discriminators' features, mean over layers and discriminators, a scalar (MelGAN)."""
     pairs = [
         (ours.float() - theirs.detach().float()).abs().mean()

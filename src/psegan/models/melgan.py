@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from psegan.common.errors import PseganError
-from psegan.models.vocoder import Convolutions, Verdict, Vocoder
+from psegan.models.vocoder import Vocoder
+from psegan.models.waveform_discriminator import ConvolutionalDiscriminator, DiscriminatorOutput
 from psegan.speech.audio import HOP, N_MELS
 from psegan.speech.masking import mask_like
 
@@ -93,7 +94,7 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-class ScaleDiscriminator(Convolutions):
+class ScaleDiscriminator(ConvolutionalDiscriminator):
     """Strided, grouped convolutions over samples: ``(B, 1, T)`` → scores and features.
 
     Args:
@@ -123,12 +124,12 @@ class MultiScaleDiscriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(ScaleDiscriminator(width) for _ in range(scales))
 
-    def forward(self, waveform: Tensor) -> list[Verdict]:
-        """``(B, T)`` → a verdict of each."""
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """``(B, T)`` → the output of each."""
         x = waveform.unsqueeze(1)
-        verdicts = []
+        outputs = []
         for index, discriminator in enumerate(self.scales):
             if index:
                 x = F.avg_pool1d(x, 4, 2, 1, count_include_pad=False)
-            verdicts.append(discriminator(x))
-        return verdicts
+            outputs.append(discriminator(x))
+        return outputs

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from psegan.models.vocoder import Convolutions, Verdict
+from psegan.models.waveform_discriminator import ConvolutionalDiscriminator, DiscriminatorOutput
 from psegan.speech.masking import pad_to_multiple
 
 SLOPE = 0.1
 """Of the leaky ReLUs."""
 
 
-class PeriodDiscriminator(Convolutions):
+class PeriodDiscriminator(ConvolutionalDiscriminator):
     """Looks at every ``period``-th sample, as periodic speech should be looked at.
 
     Args:
@@ -27,12 +27,12 @@ class PeriodDiscriminator(Convolutions):
         super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.period = period
 
-    def forward(self, waveform: Tensor) -> Verdict:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """``(B, T)`` → scores and features."""
         return super().forward(pad_to_multiple(waveform, self.period).unflatten(1, (-1, self.period)).unsqueeze(1))
 
 
-class ResolutionDiscriminator(Convolutions):
+class ResolutionDiscriminator(ConvolutionalDiscriminator):
     """Looks at a compressed magnitude spectrogram.
 
     Args:
@@ -51,7 +51,7 @@ class ResolutionDiscriminator(Convolutions):
         super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
-    def forward(self, waveform: Tensor) -> Verdict:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """``(B, T)`` → scores and features."""
         n_fft = len(self.window)
         with torch.autocast(waveform.device.type, enabled=False):
@@ -86,6 +86,6 @@ class SpectralDiscriminator(nn.Module):
             ]
         )
 
-    def forward(self, waveform: Tensor) -> list[Verdict]:
-        """``(B, T)`` → a verdict of each."""
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """``(B, T)`` → the output of each."""
         return [member(waveform) for member in self.members]

@@ -1,12 +1,8 @@
 """Vocoders: log-mel in, waveform out. The interface, and Griffin-Lim behind it."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 from torchaudio import functional as AF
 
 from psegan.speech.audio import HOP, LogMel
@@ -25,42 +21,6 @@ class Vocoder(nn.Module):
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """See the class."""
         raise NotImplementedError
-
-
-class Verdict(NamedTuple):
-    """What a discriminator of waveforms says.
-
-    Attributes:
-        score: any shape; high for real speech.
-        features: what its layers saw, for feature matching.
-    """
-
-    score: Tensor
-    features: list[Tensor]
-
-
-class Convolutions(nn.Module):
-    """A discriminator's row of convolutions, each with weight norm and a leaky ReLU, and the verdict after them.
-
-    Args:
-        layers: in their order.
-        verdict: from the last layer's channels to one.
-        slope: of the leaky ReLUs.
-    """
-
-    def __init__(self, layers: Iterable[nn.Module], verdict: nn.Module, slope: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
-        self.verdict = weight_norm(verdict)
-        self.slope = slope
-
-    def forward(self, x: Tensor) -> Verdict:
-        """What the first layer takes → scores and features."""
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), self.slope)
-            features.append(x)
-        return Verdict(self.verdict(x), features)
 
 
 class GriffinLim(Vocoder):

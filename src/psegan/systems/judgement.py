@@ -55,7 +55,7 @@ class Judge:
         """Judge scaled log-mels ``(B, 80, N)`` with frames ``(B,)`` whose true classes are ``target (B,)``."""
         with torch.autocast(mel.device.type, enabled=False):  # the verdict must not depend on training's precision
             embedding = self.classifier.embed(mel.float(), lengths)
-            probability = self.classifier.verdict(embedding).softmax(-1)
+            probability = self.classifier.classify(embedding).softmax(-1)
         self._parts.append((probability.cpu(), embedding.cpu(), target.cpu()))
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ from psegan.training.callbacks import (
     SpeechSamples,
 )
 from psegan.training.checkpointing import AtomicCheckpointIO
-from psegan.training.loggers import Run, finish_wandb
+from psegan.training.loggers import RunSettings, finish_wandb
 from psegan.weights import read_checkpoint
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -101,7 +101,7 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys that Lightning doesn't have, and what follows from what."""
-        parser.add_class_arguments(Run, "run")
+        parser.add_class_arguments(RunSettings, "run")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -165,7 +165,7 @@ class TrainingCLI(LightningCLI):
                     f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last"
                 )
             # what is said of a trained run lies beside it, and never over what training wrote
-            config.run.wandb_id = config.run.wandb_id or Run(config.run.dir).identify()
+            config.run.wandb_id = config.run.wandb_id or RunSettings(config.run.dir).identify()
             config.run.dir = config.trainer.default_root_dir = str(run / str(self.subcommand))
         epochs, rhythm = config.trainer.max_epochs, config.trainer.check_val_every_n_epoch
         if epochs is not None and rhythm is not None and 0 < epochs < rhythm:

@@ -21,7 +21,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, write_text
 from psegan.plots import save_figure
 
-WATCHED = {
+SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
     "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
 }  # fmt: skip
@@ -29,7 +29,7 @@ WATCHED = {
 
 
 @dataclass
-class Run:
+class RunSettings:
     """Where a run lives and who is told of it.
 
     Attributes:
@@ -120,7 +120,7 @@ def define_metrics(logger: WandbLogger) -> None:
     define("epoch", hidden=True)
     for stage in ("val", "test"):
         define(f"{stage}/*", step_metric="epoch", step_sync=True)
-        for name, best in WATCHED.items():
+        for name, best in SUMMARIES.items():
             define(f"{stage}/{name}", step_metric="epoch", step_sync=True, summary=f"last,{best}")
 
 

@@ -16,7 +16,7 @@ from psegan.losses import (
     multi_resolution_stft,
     spectral_convergence,
 )
-from psegan.models.vocoder import Verdict
+from psegan.models.waveform_discriminator import DiscriminatorOutput
 from psegan.systems.vocoder import VocoderGAN, load_trained
 from psegan.training import command as training
 from psegan.weights import Shipped, build, read_checkpoint
@@ -128,9 +128,9 @@ def test_nothing_is_clipped_by_the_random_gain():
     waveform = torch.rand(2, 4_000) - 0.5
     labels = {name: torch.zeros(2, dtype=torch.long) for name in ("emotion", "speaker", "gender", "content")}
     batch = SpeechBatch(waveform, torch.tensor([4_000, 4_000]), **labels, id=("a", "b"))
-    context = system.prepare(batch, torch.Generator())
-    assert context.real.abs().amax(1) == pytest.approx([1, 1], abs=1e-5)
-    assert context.fake.shape == context.real.shape
+    prepared = system.prepare(batch, torch.Generator())
+    assert prepared.real.abs().amax(1) == pytest.approx([1, 1], abs=1e-5)
+    assert prepared.fake.shape == prepared.real.shape
 
 
 def test_distances_of_equal_and_of_louder_speech():
@@ -146,11 +146,11 @@ def test_distances_of_equal_and_of_louder_speech():
 
 
 def test_hinge_losses_and_feature_matching():
-    sure = [Verdict(torch.tensor([2.0, 2.0]), [torch.ones(2)]), Verdict(torch.tensor([0.0]), [torch.zeros(1)])]
+    sure = [DiscriminatorOutput(torch.tensor([2.0, 2.0]), [torch.ones(2)]), DiscriminatorOutput(torch.tensor([0.0]), [torch.zeros(1)])]
     assert float(hinge_real(sure)) == pytest.approx(0.5)
     assert float(hinge_fake(sure)) == pytest.approx((3 + 1) / 2)
     assert float(be_taken_for_real(sure)) == pytest.approx(-1)
-    other = [Verdict(torch.zeros(2), [torch.zeros(2)]), Verdict(torch.zeros(1), [torch.zeros(1)])]
+    other = [DiscriminatorOutput(torch.zeros(2), [torch.zeros(2)]), DiscriminatorOutput(torch.zeros(1), [torch.zeros(1)])]
     assert float(feature_matching(sure, other)) == pytest.approx(0.5)
 
 
