@@ -25,7 +25,7 @@ def pcgan_distortion(generated: Tensor, original: Tensor, lengths: Tensor, epsil
 
 
 def fake_loss(logits: Tensor) -> Tensor:
-    """Cross-entropy of ``(B, K+1)`` logits with the last class, "fake", a scalar."""
+    """Cross-entropy of ``(B, K+1)`` logits with the last class, which is "fake"; a scalar."""
     return F.cross_entropy(logits, torch.full_like(logits[:, 0], logits.shape[1] - 1, dtype=torch.long))
 
 
@@ -42,8 +42,7 @@ def squared_distortion(generated: Tensor, original: Tensor, lengths: Tensor) -> 
 def three_deviations(mel: Tensor, lengths: Tensor) -> Tensor:
     """Three standard deviations of each spectrogram ``(B, F, N)`` over its valid part, ``(B, 1, 1)``.
 
-    The public GenGAN and PCMelGAN code divides each spectrogram by it, so that their weights of the distortion are for
-    spectrograms in this unit.
+    The public GenGAN and PCMelGAN code divides each spectrogram by it, and chooses the weight of the distortion for that.
     """
     mask = mask_like(lengths, mel)
     count = lengths.view(-1, 1, 1) * mel.shape[1]
@@ -58,7 +57,7 @@ def ambiguity(logits: Tensor, n_emotions: int) -> Tensor:
 
 
 def certainty(logits: Tensor) -> Tensor:
-    """``log K`` minus the entropy of the verdicts in ``(B, K)`` logits, a scalar: 0 where all classes are as likely."""
+    """``log K`` minus the entropy of the classes in ``(B, K)`` logits, a scalar: 0 if all classes are equally likely."""
     log_probability = logits.float().log_softmax(-1)
     entropy = -(log_probability.exp() * log_probability).sum(-1)
     return (math.log(logits.shape[-1]) - entropy).mean()
@@ -106,7 +105,7 @@ def hinge_fake(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
 
 
 def be_taken_for_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Minus the mean score of generated waveforms, a scalar."""
+    """The generator's hinge loss: minus the mean score of generated waveforms, a scalar (Lim and Ye, 2017)."""
     return -torch.stack([output.score.float().mean() for output in outputs]).mean()
 
 

@@ -1,4 +1,4 @@
-"""MelGAN: transposed convolutions from frames to samples, judged at three rates (Kumar et al., NeurIPS 2019)."""
+"""MelGAN: transposed convolutions from frames to samples, and discriminators at three rates (Kumar et al., NeurIPS 2019)."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ class ResidualLayer(nn.Module):
 class MelGAN(Vocoder):
     """The article's vocoder, in the mel convention of this project.
 
-    Edges and padding are zeros where the paper reflects, so that an utterance sounds the same in a padded batch.
+    Edges are padded with zeros where the paper reflects, so that an utterance gives the same waveform in a padded batch.
 
     Args:
         ratios: upsampling of each stage; their product is the hop, 256.
@@ -67,7 +67,6 @@ class MelGAN(Vocoder):
         self.context = self._context()
 
     def _context(self) -> int:
-        """Frames on either side that a sample depends on."""
         reach, step = 3.0, 1.0  # in frames, and frames a position
         for ratio in self.ratios:
             reach += step
@@ -76,7 +75,6 @@ class MelGAN(Vocoder):
         return int(reach + 3 * step) + 1
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`psegan.models.vocoder.Vocoder`."""
         padded = bool((lengths < log_mel.shape[-1]).any())  # masks cost a quarter of the time
         mask = mask_like(lengths, log_mel) if padded else None
         x = _masked(self.embed(_masked(log_mel, mask)), mask)

@@ -14,7 +14,7 @@ SLOPE = 0.1
 
 
 class PeriodDiscriminator(ConvolutionalDiscriminator):
-    """Looks at every ``period``-th sample, as periodic speech should be looked at.
+    """Convolutions along every ``period``-th sample (HiFi-GAN).
 
     Args:
         period: samples.
@@ -33,7 +33,7 @@ class PeriodDiscriminator(ConvolutionalDiscriminator):
 
 
 class ResolutionDiscriminator(ConvolutionalDiscriminator):
-    """Looks at a compressed magnitude spectrogram.
+    """Convolutions on a compressed magnitude spectrogram (UnivNet).
 
     Args:
         n_fft: samples of its window; the hop is a quarter.
@@ -58,13 +58,13 @@ class ResolutionDiscriminator(ConvolutionalDiscriminator):
             spectrum = torch.stft(
                 waveform.float(), n_fft, n_fft // 4, window=self.window, pad_mode="constant", return_complex=True
             )
-            # a power law has a finite gradient at silence where the epsilon is, and an ear's loudness
+            # the power law approximates loudness, and the epsilon keeps its gradient finite in silence
             magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-6).pow(0.15)
         return super().forward(magnitude.unsqueeze(1))
 
 
 class SpectralDiscriminator(nn.Module):
-    """Period and resolution discriminators together, in sizes that a processor can train.
+    """Period and resolution discriminators together, small enough to be trained on a CPU.
 
     Args:
         periods: samples, primes, one discriminator each.

@@ -1,4 +1,4 @@
-"""Vocoders: log-mel in, waveform out. The interface, and Griffin-Lim behind it."""
+"""The interface of vocoders, from log-mel to waveform, and Griffin-Lim."""
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,13 @@ from psegan.speech.masking import mask_like
 class Vocoder(nn.Module):
     """The interface: ``log_mel (B, 80, N)`` and frames ``(B,)`` → waveform ``(B, N · 256)`` at 16 kHz, zero in padding.
 
-    A padded utterance gives the same waveform as alone.
+    An utterance gives the same waveform alone and in a padded batch.
     """
 
     context: int | None = None
-    """Frames on either side that a sample depends on; None if the whole utterance is one piece."""
+    """Frames on either side that a sample depends on; None if it depends on the whole utterance."""
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         raise NotImplementedError
 
 
@@ -30,7 +29,7 @@ class GriffinLim(Vocoder):
     Every utterance is inverted at its true length, so a padded one gives the same result as alone.
 
     Args:
-        n_iter: iterations; 32 is where copies stop getting audibly better.
+        n_iter: iterations; more than 32 make no audible difference.
     """
 
     window: Tensor
@@ -45,7 +44,6 @@ class GriffinLim(Vocoder):
 
     @torch.no_grad()
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`Vocoder`."""
         magnitude = (self.inverse_bank @ log_mel.float().exp()).clamp(min=1e-8)
         waveform = log_mel.new_zeros(len(log_mel), log_mel.shape[-1] * HOP, dtype=torch.float32)
         for row, utterance, frames in zip(waveform, magnitude, lengths.tolist(), strict=True):

@@ -19,6 +19,7 @@ from psegan.models.conversion import Conversion, Draws
 from psegan.models.discriminator import ClassifierDiscriminator
 from psegan.speech.batch import SpeechBatch, TensorRecord
 from psegan.speech.masking import MaskedBatchNorm2d
+from psegan.systems.base import check_argument
 from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem
 from psegan.weights import read_checkpoint
@@ -75,18 +76,15 @@ class AdversarialSystem(GANSystem):
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
         self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
-        if not 0 <= discriminator_warmup < 1:
-            raise PseganError(
-                f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
-            )
+        share = "is a share of the epochs: 0 to below 1"
+        check_argument(0 <= discriminator_warmup < 1, "discriminator_warmup", discriminator_warmup, share)
+        check_argument(fake_weight >= 0, "fake_weight", fake_weight, "is a weight: 0 or above")
         if discriminator_warmup and discriminator_checkpoint is not None:
             raise PseganError(
                 "model.init_args: discriminators that begin with a classifier (discriminator_checkpoint) know emotion; "
                 "set discriminator_warmup to 0"
             )
         self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
-        if fake_weight < 0:
-            raise PseganError(f"model.init_args.fake_weight is {fake_weight}, but is a weight: 0 or above")
         self.fake_weight = fake_weight
         self._planned_warmup: int | None = None
 
@@ -171,7 +169,6 @@ class AdversarialSystem(GANSystem):
         checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class."""
         super().on_load_checkpoint(checkpoint)
         self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
 

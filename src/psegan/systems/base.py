@@ -122,6 +122,12 @@ class System(L.LightningModule):
                 )
 
 
+def check_argument(valid: bool, name: str, value: object, wanted: str) -> None:
+    """Raise :class:`PseganError` unless the value of a constructor's argument is ``valid``; ``wanted`` says what it is."""
+    if not valid:
+        raise PseganError(f"model.init_args.{name} is {value!r}, but {wanted}")
+
+
 def check_system(checkpoint: dict[str, Any], expected: str, path: str = "the checkpoint") -> None:
     """Raise :class:`PseganError` unless ``checkpoint`` holds the system named ``expected``."""
     found = checkpoint.get("psegan", {}).get("system", "something that is not psegan's")

@@ -54,6 +54,7 @@ class GANSystem(System):
         super().__init__(n_classes, seed)
         self.automatic_optimization = False
         self.gradient_clip = gradient_clip
+        self._phase = ""  # that steps now
         self._gradient_norms: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -70,7 +71,10 @@ class GANSystem(System):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimiser a phase."""
-        return [phase.optimizer(self._parameters_of(phase)) for phase in self.phases()]
+        return [
+            phase.optimizer([p for name in phase.networks for p in self.get_submodule(name).parameters()])
+            for phase in self.phases()
+        ]
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """One step of every active phase."""
@@ -82,6 +86,7 @@ class GANSystem(System):
         for phase, optimizer in zip(self.phases(), optimizers, strict=True):
             if phase.name not in active:
                 continue
+            self._phase = phase.name
             with self.toggled_optimizer(optimizer):
                 losses = phase.loss(prepared)
                 optimizer.zero_grad()
@@ -92,15 +97,8 @@ class GANSystem(System):
         self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip; Lightning calls this once gradients are unscaled."""
+        """Clip the gradients; Lightning calls this when they are unscaled."""
         if self.gradient_clip is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            self._gradient_norms[f"train/{self._phase_of(optimizer)}/gradient_norm"] = norm
-
-    def _parameters_of(self, phase: Phase) -> list[nn.Parameter]:
-        return [p for name in phase.networks for p in self.get_submodule(name).parameters()]
-
-    def _phase_of(self, optimizer: Optimizer) -> str:
-        first = optimizer.param_groups[0]["params"][0]
-        return next(phase.name for phase in self.phases() if self._parameters_of(phase)[0] is first)
+            self._gradient_norms[f"train/{self._phase}/gradient_norm"] = norm

@@ -75,7 +75,6 @@ class GenGAN(AdversarialSystem):
 
     @property
     def conversion(self) -> ToAmbiguity:
-        """See the base class."""
         return ToAmbiguity(self.generator)
 
     def generator_loss(self, batch: GenGANBatch) -> dict[str, Tensor]:

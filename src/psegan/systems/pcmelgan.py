@@ -9,13 +9,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.common.errors import PseganError
 from psegan.losses import certainty, pcgan_distortion, three_deviations
 from psegan.models.conversion import FilterThenEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
+from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
 
 
@@ -81,8 +81,7 @@ class PCMelGAN(AdversarialSystem):
         **kwargs: Any,
     ) -> None:
         super().__init__(n_classes, **kwargs)
-        if filter_goal not in ("entropy", "other"):
-            raise PseganError(f"model.init_args.filter_goal is {filter_goal!r}, but must be entropy or other")
+        check_argument(filter_goal in ("entropy", "other"), "filter_goal", filter_goal, "must be entropy or other")
         self.filter, self.generator = filter(), generator(self.n_emotions)
         self.filter_discriminator = filter_discriminator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -117,7 +116,6 @@ class PCMelGAN(AdversarialSystem):
 
     @property
     def conversion(self) -> FilterThenEmotion:
-        """See the base class."""
         return FilterThenEmotion(self.filter, self.generator, self.n_emotions)
 
     def filter_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:

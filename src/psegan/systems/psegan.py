@@ -18,7 +18,7 @@ from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
-from psegan.systems.base import load_checkpoint
+from psegan.systems.base import check_argument, load_checkpoint
 from psegan.systems.gan import Phase
 from psegan.weights import is_shipped, load_part, read_about
 
@@ -84,11 +84,10 @@ class PSEGAN(AdversarialSystem):
         **kwargs: Any,
     ) -> None:
         super().__init__(n_classes, **kwargs)
-        if target != UNIFORM and target not in self.emotions:
-            raise PseganError(
-                f"model.init_args.target is {target!r}, but must be {UNIFORM} or an emotion of the corpus "
-                f"({', '.join(self.emotions) or 'whose names are not known'})"
-            )
+        known = ", ".join(self.emotions) or "whose names are not known"
+        wanted = f"must be {UNIFORM} or an emotion of the corpus ({known})"
+        check_argument(target in (UNIFORM, *self.emotions), "target", target, wanted)
+        check_argument(distortion_form in ("l1", "pcgan"), "distortion_form", distortion_form, "must be l1 or pcgan")
         self.target = target
         self.generator = generator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -100,8 +99,6 @@ class PSEGAN(AdversarialSystem):
         self.distortion_form, self.distortion_budget = distortion_form, distortion_budget
         self.distortion_weight, self.adversarial_weight = distortion_weight, adversarial_weight
         self.speaker_weight = speaker_weight
-        if distortion_form not in ("l1", "pcgan"):
-            raise PseganError(f"model.init_args.distortion_form is {distortion_form!r}, but must be l1 or pcgan")
         self._speaker_matcher_is_trained = not speaker_weight
 
     def phases(self) -> tuple[Phase, ...]:
@@ -122,7 +119,6 @@ class PSEGAN(AdversarialSystem):
 
     @property
     def conversion(self) -> ToEmotion:
-        """See the base class."""
         target = None if self.target == UNIFORM else self.emotions.index(self.target)
         return ToEmotion(self.generator, self.n_emotions, target)
 

@@ -26,7 +26,7 @@ from psegan.models.vocoder import Vocoder
 from psegan.models.vocos import Vocos
 from psegan.speech.batch import SpeechBatch
 from psegan.speech.masking import mask_like
-from psegan.systems.base import load_checkpoint
+from psegan.systems.base import check_argument, load_checkpoint
 from psegan.systems.gan import GANSystem, Phase
 from psegan.weights import folded_state
 
@@ -57,7 +57,8 @@ class VocoderGAN(GANSystem):
     Args:
         n_classes: number of classes of each attribute, unused; the command line fills it in.
         vocoder: makes the vocoder.
-        discriminator: makes the discriminators: waveform ``(B, T)`` → a :class:`~psegan.models.waveform_discriminator.DiscriminatorOutput` each.
+        discriminator: makes the discriminators, a module from waveforms ``(B, T)`` to a list with a
+            :class:`~psegan.models.waveform_discriminator.DiscriminatorOutput` of each.
         vocoder_optimizer, discriminator_optimizer: MelGAN's are Adam, 1e-4, betas (0.5, 0.9).
         mel_weight: of the distance of log-mels.
         stft_weight: of the multi-resolution STFT distance.
@@ -69,7 +70,7 @@ class VocoderGAN(GANSystem):
         average: decay of the exponential moving average of the weights; the averaged weights are evaluated and kept.
         vocoder_checkpoint: name, folder or checkpoint of a vocoder of the same sizes whose weights training begins with
             (:func:`psegan.vocoders.load_vocoder`); None begins with random weights.
-        emotions, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`; emotions play no part.
+        gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
         PseganError: a number is out of its range.
@@ -91,23 +92,16 @@ class VocoderGAN(GANSystem):
         gain: tuple[float, float] = (-12.0, 3.0),
         average: float = 0.999,
         vocoder_checkpoint: str | None = None,
-        emotions: tuple[str, ...] = (),
         gradient_clip: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
-        if not 0 <= average < 1:
-            raise PseganError(f"model.init_args.average is {average}, but is a decay: 0 to below 1")
-        if not 0 < final_learning_rate <= 1:
-            raise PseganError(
-                f"model.init_args.final_learning_rate is {final_learning_rate}, but is a share: above 0, up to 1"
-            )
-        if not 0 <= spectral_share < 1:
-            raise PseganError(
-                f"model.init_args.spectral_share is {spectral_share}, but is a share of the epochs: 0 to below 1"
-            )
-        if not gain[0] <= gain[1]:
-            raise PseganError(f"model.init_args.gain is {list(gain)}, but is a range in dB: [low, high]")
+        share = "is a share of the epochs: 0 to below 1"
+        check_argument(0 <= spectral_share < 1, "spectral_share", spectral_share, share)
+        check_argument(0 <= average < 1, "average", average, "is a decay: 0 to below 1")
+        is_share = 0 < final_learning_rate <= 1
+        check_argument(is_share, "final_learning_rate", final_learning_rate, "is a share: above 0, up to 1")
+        check_argument(gain[0] <= gain[1], "gain", list(gain), "is a range in dB: [low, high]")
         self.vocoder, self.discriminator = vocoder(), discriminator()
         self.averaged = AveragedModel(self.vocoder, multi_avg_fn=get_ema_multi_avg_fn(average)).requires_grad_(False)
         self.vocoder_optimizer, self.discriminator_optimizer = vocoder_optimizer, discriminator_optimizer
@@ -150,7 +144,6 @@ class VocoderGAN(GANSystem):
         )
 
     def active_phases(self) -> tuple[str, ...]:
-        """See the base class."""
         return ("vocoder",) if self.spectral_only else super().active_phases()
 
     def on_train_epoch_start(self) -> None:
