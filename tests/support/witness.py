@@ -12,21 +12,20 @@ from psegan.common.random import seeded
 class Witness(L.Callback):
     """Write ``rank<i>.pt``: ids of the training batches, first noise, weights before and after, losses, collectives.
 
-    ``collectives`` are the calls of torch.distributed during training batches; DDP's own run below it, in C++.
+    ``collectives`` are the calls of torch.distributed in training steps and between them; DDP's own run below it, in C++.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.ids: list[str] = []
         self.losses: list[dict[str, torch.Tensor]] = []
-        self.collectives: list[str] = []
-        self.in_batch = False
+        self.collectives: dict[str, list[str]] = {"in steps": [], "between steps": []}
+        self.place = "between steps"
         for name in ("all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier"):
             setattr(torch.distributed, name, partial(self._call, name, getattr(torch.distributed, name)))
 
     def _call(self, name, function, *args, **kwargs):
-        if self.in_batch:
-            self.collectives.append(name)
+        self.collectives[self.place].append(name)
         return function(*args, **kwargs)
 
     def on_train_start(self, trainer, pl_module):
@@ -35,10 +34,10 @@ class Witness(L.Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.ids += batch.id
-        self.in_batch = True
+        self.place = "in steps"
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.in_batch = False
+        self.place = "between steps"
         self.losses.append({name: value for name, value in trainer.callback_metrics.items() if "train/" in name})
 
     def on_train_end(self, trainer, pl_module):

@@ -132,7 +132,7 @@ class VocoderGAN(GANSystem):
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Refuse: a vocoder protects nothing."""
         raise PseganError(
-            "psegan predict protects speech, which a vocoder doesn't; hear its copies with psegan evaluate "
+            "psegan predict protects speech, which a vocoder does not; compare its copies with psegan evaluate "
             "(experiments/evaluate/ravdess_vocoders.yaml)"
         )
 

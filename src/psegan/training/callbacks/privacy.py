@@ -63,7 +63,7 @@ class PrivacyMetrics(L.Callback):
             classifier = load_classifier(path, attribute)
             if not classifier.reads_spectrograms:
                 raise PseganError(
-                    f"{path} reads waveforms, but training is judged on spectrograms; give another classifier"
+                    f"{path} reads waveforms, but privacy metrics need one that reads spectrograms; give another classifier"
                 )
             known, needed = classifier.n_classes[attribute], pl_module.n_classes[attribute]
             if known != needed:
