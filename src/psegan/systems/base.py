@@ -80,6 +80,20 @@ class System(L.LightningModule):
         """Count the batch."""
         self.batches_seen += 1
 
+    def on_validation_start(self) -> None:
+        """Share the batch statistics, so that all processes validate the same networks."""
+        self._share_buffers()
+
+    def on_train_epoch_end(self) -> None:
+        """Share the batch statistics, so that no process has some that are missing in the checkpoint."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Give all processes the buffers of rank zero; DDP does not do so under manual optimisation."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the system's name and its count of batches, and drop hyperparameters that ``weights_only`` cannot load.
 

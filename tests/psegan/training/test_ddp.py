@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.compare import same
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -56,9 +58,7 @@ def test_two_processes_train_one_system(one, two):
     assert seen[0]["ids"] and seen[1]["ids"]
     assert not set(seen[0]["ids"][:24]) & set(seen[1]["ids"][:24]), "each process has its own share of an epoch"
     assert not torch.equal(seen[0]["noise"], seen[1]["noise"]), "and its own noise"
-    for name, value in seen[0]["state"].items():
-        if "running" not in name and "num_batches" not in name:  # batch statistics are each process's own
-            assert torch.equal(value, seen[1]["state"][name]), name
+    same(*(process["state"] for process in seen), "weights and batch statistics")
     assert not torch.equal(seen[0]["before"], seen[0]["state"]["generator.unet.output.weight"]), "nothing was learnt"
     # every utterance of the validation set is classified once, by one process or the other
     name = "val/emotion_accuracy_original"
@@ -92,10 +92,8 @@ def test_a_continued_run_of_two_processes_ends_where_an_uninterrupted_one_does(t
     first, second = expected["callbacks"]["ExactResume"]["processes"]
     assert not torch.equal(first["torch"], second["torch"]), "dropout is each process's own"
     for key in ("state_dict", "optimizer_states", "psegan", "epoch", "global_step"):
-        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=0, msg=key)
-    states = (content["callbacks"]["ExactResume"]["processes"] for content in (expected, found))
-    for rank, (before, after) in enumerate(zip(*states, strict=True)):
-        assert torch.equal(before["torch"], after["torch"])
-        assert before["python"] == after["python"] and before["numpy"] == after["numpy"]
-        torch.testing.assert_close(again[rank]["state"], seen[rank]["state"], rtol=0, atol=0)
-        torch.testing.assert_close(again[rank]["losses"], seen[rank]["losses"][6:], rtol=0, atol=0)
+        same(expected[key], found[key], key)
+    same(*(content["callbacks"]["ExactResume"] for content in (expected, found)), "random states")
+    for rank in (0, 1):
+        same(seen[rank]["state"], again[rank]["state"], f"rank {rank}")
+        same(seen[rank]["losses"][6:], again[rank]["losses"], f"losses of rank {rank}")
