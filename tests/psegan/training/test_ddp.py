@@ -80,7 +80,7 @@ def test_two_processes_lose_what_one_does_on_the_same_batches(one, two):
 def test_no_process_waits_for_another_to_log_a_step(two):
     for process in two[1]:
         assert process["collectives"]["in steps"] == []
-        assert "all_reduce" in process["collectives"]["between steps"], "validation is averaged over both"
+        assert "all_reduce" in process["collectives"]["between steps"], "the count sees none at all"
 
 
 def test_a_continued_run_of_two_processes_ends_where_an_uninterrupted_one_does(two, fit):
