@@ -58,16 +58,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Callab
     return checkpoint
 
 
-@pytest.fixture
-def psegan_arguments(trained: Callable[[str], str], tiny: list[str], tmp_path: Path) -> list[str]:
-    """A short training of PSEGAN on the tiny corpus, judged and logged nowhere, into ``tmp_path / "run"``."""
+@pytest.fixture(scope="session")
+def psegan_options(trained: Callable[[str], str], tiny: list[str]) -> list[str]:
+    """A short training of PSEGAN on the tiny corpus, without privacy metrics and loggers."""
     return [
         "fit", "--config", "experiments/psegan.yaml", *tiny, "--data.init_args.batch_size=8",
         f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
         "--model.init_args.discriminator_warmup=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
         "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-        "--run.loggers=[]", f"--run.dir={tmp_path / 'run'}",
+        "--run.loggers=[]",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def psegan_arguments(psegan_options: list[str], tmp_path: Path) -> list[str]:
+    """The same into ``tmp_path / "run"``."""
+    return [*psegan_options, f"--run.dir={tmp_path / 'run'}"]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psegan.models.vocoder import Verdict
+from psegan.models.waveform_discriminator import DiscriminatorOutput
 from psegan.speech.masking import mask_like, masked_mean
 
 STFT_RESOLUTIONS = (512, 1024, 2048)
@@ -25,7 +25,7 @@ def pcgan_distortion(generated: Tensor, original: Tensor, lengths: Tensor, epsil
 
 
 def fake_loss(logits: Tensor) -> Tensor:
-    """Cross-entropy of ``(B, K+1)`` logits with the last class, "fake", a scalar."""
+    """Cross-entropy of ``(B, K+1)`` logits with the last class, which is "fake"; a scalar."""
     return F.cross_entropy(logits, torch.full_like(logits[:, 0], logits.shape[1] - 1, dtype=torch.long))
 
 
@@ -42,8 +42,7 @@ def squared_distortion(generated: Tensor, original: Tensor, lengths: Tensor) -> 
 def three_deviations(mel: Tensor, lengths: Tensor) -> Tensor:
     """Three standard deviations of each spectrogram ``(B, F, N)`` over its valid part, ``(B, 1, 1)``.
 
-    The public GenGAN and PCMelGAN code divides each spectrogram by it, so that their weights of the distortion are for
-    spectrograms in this unit.
+    The public GenGAN and PCMelGAN code divides each spectrogram by it, and chooses the weight of the distortion for that.
     """
     mask = mask_like(lengths, mel)
     count = lengths.view(-1, 1, 1) * mel.shape[1]
@@ -58,7 +57,7 @@ def ambiguity(logits: Tensor, n_emotions: int) -> Tensor:
 
 
 def certainty(logits: Tensor) -> Tensor:
-    """``log K`` minus the entropy of the verdicts in ``(B, K)`` logits, a scalar: 0 where all classes are as likely."""
+    """``log K`` minus the entropy of the classes in ``(B, K)`` logits, a scalar: 0 if all classes are equally likely."""
     log_probability = logits.float().log_softmax(-1)
     entropy = -(log_probability.exp() * log_probability).sum(-1)
     return (math.log(logits.shape[-1]) - entropy).mean()
@@ -95,22 +94,22 @@ def multi_resolution_stft(
     return torch.stack(convergence).mean(), torch.stack(log_distance).mean()
 
 
-def hinge_real(verdicts: Sequence[Verdict]) -> Tensor:
+def hinge_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean hinge loss of discriminators on real waveforms, a scalar (Lim and Ye, 2017)."""
-    return torch.stack([F.relu(1 - verdict.score.float()).mean() for verdict in verdicts]).mean()
+    return torch.stack([F.relu(1 - output.score.float()).mean() for output in outputs]).mean()
 
 
-def hinge_fake(verdicts: Sequence[Verdict]) -> Tensor:
+def hinge_fake(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean hinge loss of discriminators on generated waveforms, a scalar."""
-    return torch.stack([F.relu(1 + verdict.score.float()).mean() for verdict in verdicts]).mean()
+    return torch.stack([F.relu(1 + output.score.float()).mean() for output in outputs]).mean()
 
 
-def be_taken_for_real(verdicts: Sequence[Verdict]) -> Tensor:
-    """Minus the mean score of generated waveforms, a scalar."""
-    return -torch.stack([verdict.score.float().mean() for verdict in verdicts]).mean()
+def be_taken_for_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
+    """The generator's hinge loss: minus the mean score of generated waveforms, a scalar (Lim and Ye, 2017)."""
+    return -torch.stack([output.score.float().mean() for output in outputs]).mean()
 
 
-def feature_matching(generated: Sequence[Verdict], original: Sequence[Verdict]) -> Tensor:
+def feature_matching(generated: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean absolute difference of discriminators' features, mean over layers and discriminators, a scalar (MelGAN)."""
     pairs = [
         (ours.float() - theirs.detach().float()).abs().mean()

@@ -1,4 +1,4 @@
-"""Random changes to training spectrograms that leave their label alone."""
+"""Random changes to training spectrograms that keep their label."""
 
 import math
 
@@ -34,7 +34,7 @@ class SpectrogramAugmentation(nn.Module):
         max_tempo: largest relative change of the duration, either way.
         max_pitch: largest shift of all frequencies, in semitones, either way.
         max_gain: largest change of the level, in dB, either way.
-        n_masks: masks along each axis.
+        n_masks: number of masks along each axis.
         max_masked_bands: widest band that one mask hides, in mel bands.
         max_masked_fraction: longest stretch of time that one mask hides, as a fraction of the utterance.
     """
@@ -113,10 +113,10 @@ def mixed(x: Tensor, lengths: Tensor, alpha: float, random: torch.Generator) -> 
         random: where weights and partners are drawn from.
 
     Returns:
-        Mixture ``(B, C, N)``; its frames ``(B,)``, those of the longer one; partners ``(B,)``; and the weight of the
-        utterance itself ``(B,)``, the partner's being the rest to 1.
+        The mixture ``(B, C, N)``; its frames ``(B,)``, those of the longer utterance; the partners' indices ``(B,)``; and
+        the weights of the utterances themselves ``(B,)``, at least 0.5; a partner's weight is 1 minus that.
     """
-    # Beta as the ratio of gamma draws would need a sampler with a generator, which torch has for Dirichlet alone
+    # Dirichlet of two parts is Beta, and the only one of the two that torch samples with a generator
     parts = torch._sample_dirichlet(torch.full((len(x), 2), alpha), random)
     weight = parts.amax(1).to(x.device)
     partner = torch.randperm(len(x), generator=random).to(x.device)

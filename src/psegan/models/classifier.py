@@ -1,4 +1,4 @@
-"""Encoders that turn a spectrogram into one vector: the body of classifiers, attackers and the speaker matcher."""
+"""Encoders from a spectrogram to one vector, for classifiers, attackers and the speaker matcher."""
 
 from collections.abc import Iterable, Sequence
 
@@ -54,7 +54,7 @@ class SpeechEncoder(nn.Module):
 
     Args:
         embedding_dim: size of the vector it returns.
-        widths: channels of its stages; every stage halves both axes but the first.
+        widths: channels of the stages; each but the first halves both axes.
         n_bands: rows of the spectrogram.
     """
 
@@ -85,7 +85,7 @@ class SpeechEncoder(nn.Module):
 
 
 class EncoderEnsemble(nn.Module):
-    """Several encoders as one, whose cosine is the mean of theirs.
+    """Several encoders as one; the cosine of two of its embeddings is the mean of the encoders' cosines.
 
     Args:
         encoders: one or more.
@@ -96,5 +96,5 @@ class EncoderEnsemble(nn.Module):
         self.encoders = nn.ModuleList(encoders)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """``(B, n_bands, N)`` and frames ``(B,)`` → their embeddings in a row, each of length 1."""
+        """``(B, n_bands, N)`` and frames ``(B,)`` → the encoders' embeddings concatenated, each of norm 1."""
         return torch.cat([F.normalize(encoder(mel, lengths).float(), dim=-1) for encoder in self.encoders], -1)

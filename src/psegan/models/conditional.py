@@ -1,4 +1,4 @@
-"""A U-Net that is told a class and given noise: what PSEGAN and both networks of PCMelGAN are."""
+"""A U-Net with a class and noise as its condition: the generator of PSEGAN and both networks of PCMelGAN."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from psegan.speech.audio import N_MELS
 
 
 class ConditionalUNet(nn.Module):
-    """Maps a spectrogram, perhaps a class, and noise to a spectrogram.
+    """Maps a spectrogram, a class (unless there are none) and noise to a spectrogram.
 
-    The class is a 16-dim label embedding projected to one bottleneck map (public GenGAN and PCMelGAN code), the noise
-    is projected to another; both are constant over time, so that any length is possible.
+    A 16-dim embedding of the class is projected to one map at the bottleneck, as in the public GenGAN and PCMelGAN code,
+    and the noise to another. Both maps are constant over time, so that utterances may have any length.
 
     Args:
-        n_labels: number of classes; 0 is a network that is told none.
+        n_labels: number of classes; 0 makes a network without a class.
         noise_dim: size of the noise vector; 0 is a network without noise.
         bottleneck: see :class:`psegan.models.unet.UNet`.
-        residual: predict what to add to the input rather than the output itself. The last convolution then starts at
-            zero, so that training begins from the identity and spends its steps on what has to change.
+        residual: predict the difference from the input instead of the output. The last convolution then starts at zero,
+            so that an untrained network returns its input.
         smooth: see :class:`psegan.models.unet.UNet`.
         widths: channels of the U-Net's levels.
         embedding_dim: size of the label embedding.
@@ -54,7 +54,7 @@ class ConditionalUNet(nn.Module):
         Args:
             mel: ``(B, 80, N)`` log-mel scaled to [0, 1].
             lengths: ``(B,)`` frames.
-            target: ``(B,)`` classes; None for a network that is told none.
+            target: ``(B,)`` classes; None for a network without a class.
             noise: ``(B, noise_dim)``.
 
         Returns:

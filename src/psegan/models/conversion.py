@@ -1,4 +1,4 @@
-"""What a trained system does to speech: draw, then turn a spectrogram into another. All that is left of it after training."""
+"""The conversion of spectrograms that a system trains; protection needs it alone, without the system."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from psegan.models.gengan import GenGANGenerator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 
 Draws = dict[str, Tensor]
-"""What was drawn for each utterance, first axis B; ``target``, where there is one, is its emotion's index."""
+"""Random draws of a batch, first axis B; ``target``, if there is one, is the index of the target emotion."""
 
 
 class Conversion(nn.Module):
@@ -27,12 +27,12 @@ class Conversion(nn.Module):
 
 
 class ToEmotion(Conversion):
-    """PSEGAN's: to an emotion that is drawn uniformly from all, the true one included, or to a fixed one.
+    """PSEGAN's conversion to a drawn emotion, uniform over all including the true one, or to a fixed emotion.
 
     Args:
         generator: spectrogram, frames, target and noise → spectrogram.
-        n_emotions: that targets are drawn from.
-        target: index of the fixed one.
+        n_emotions: number of emotions that targets are drawn from.
+        target: index of the fixed emotion; None draws.
     """
 
     def __init__(self, generator: ConditionalUNet, n_emotions: int, target: int | None = None) -> None:
@@ -46,12 +46,11 @@ class ToEmotion(Conversion):
         return {"target": target, "noise": torch.randn(n, self.generator.noise_dim, generator=random)}
 
     def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        out: Tensor = self.generator(mel, lengths, draws["target"], draws["noise"])
-        return out
+        return self.generator(mel, lengths, draws["target"], draws["noise"])
 
 
 class ToAmbiguity(Conversion):
-    """GenGAN's: to no emotion in particular.
+    """GenGAN's conversion to ambiguous emotion.
 
     Args:
         generator: spectrogram, frames and noise → spectrogram.
@@ -65,17 +64,16 @@ class ToAmbiguity(Conversion):
         return {"noise": torch.randn(n, self.generator.rows, self.generator.noise_dim, generator=random)}
 
     def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        out: Tensor = self.generator(mel, lengths, draws["noise"])
-        return out
+        return self.generator(mel, lengths, draws["noise"])
 
 
 class FilterThenEmotion(Conversion):
-    """PCMelGAN's: a filter takes the emotion out, a generator puts a drawn one in.
+    """PCMelGAN's conversion: a filter removes the emotion, and a generator adds a drawn one.
 
     Args:
-        filter: spectrogram, frames, nothing and noise → spectrogram.
+        filter: spectrogram, frames, None and noise → spectrogram.
         generator: spectrogram, frames, target and noise → spectrogram.
-        n_emotions: that targets are drawn from.
+        n_emotions: number of emotions that targets are drawn from.
     """
 
     def __init__(self, filter: PCMelGANFilter, generator: PCMelGANGenerator, n_emotions: int) -> None:
@@ -96,10 +94,8 @@ class FilterThenEmotion(Conversion):
 
     def hide(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """The filter's output."""
-        out: Tensor = self.filter(mel, lengths, None, draws["filter_noise"])
-        return out
+        return self.filter(mel, lengths, None, draws["filter_noise"])
 
     def generate(self, filtered: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        """The generator's."""
-        out: Tensor = self.generator(filtered, lengths, draws["target"], draws["noise"])
-        return out
+        """The generator's output."""
+        return self.generator(filtered, lengths, draws["target"], draws["noise"])

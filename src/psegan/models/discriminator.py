@@ -13,7 +13,7 @@ from psegan.speech.masking import MaskedBatchNorm2d, masked_statistics, strided_
 
 
 class StridedDiscriminator(nn.Module):
-    """Light default: strided convolutions with masked batch norm, mean and deviation over time.
+    """A small discriminator: strided convolutions with masked batch norm, then mean and deviation over time.
 
     Args:
         n_classes: outputs, "fake" included.
@@ -44,7 +44,7 @@ class StridedDiscriminator(nn.Module):
 
 
 class ClassifierDiscriminator(nn.Module):
-    """The network of an emotion :class:`~psegan.systems.Classifier`, which can begin with a trained one's weights.
+    """The network of an emotion :class:`~psegan.systems.Classifier`, which can take over a trained classifier's weights.
 
     Args:
         n_classes: outputs, "fake" included.
@@ -70,7 +70,7 @@ class ClassifierDiscriminator(nn.Module):
         return self.output(F.relu(self.encoder(mel, lengths)))
 
     def begin_with(self, encoder: nn.Module, head: nn.Linear) -> None:
-        """Take a classifier's weights; outputs that it lacks, "fake", begin undecided.
+        """Take over a classifier's weights. The output "fake", which it lacks, begins with weights of zero.
 
         Raises:
             RuntimeError: the encoder is of another shape.
@@ -86,7 +86,7 @@ class AlexNetDiscriminator(nn.Module):
     """AlexNet on one channel, as in the public GenGAN code: 12,945,097 parameters at 9 classes.
 
     After Krizhevsky (arXiv:1404.5997) with a first convolution of 5×5 and stride 1 and two hidden layers of 1024.
-    Its adaptive pooling has no notion of true lengths: it sees an utterance with its padding, as in the article.
+    Its adaptive pooling takes no lengths, so that it classifies an utterance together with its padding, as in the article.
 
     Args:
         n_classes: outputs, "fake" included.

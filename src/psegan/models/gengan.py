@@ -9,14 +9,14 @@ from psegan.speech.masking import strided_length
 
 
 class GenGANGenerator(nn.Module):
-    """Maps a spectrogram and noise to a spectrogram of ambiguous emotion; it is told no emotion.
+    """Maps a spectrogram and noise to a spectrogram of ambiguous emotion, without a target emotion.
 
     The public network at 8 classes has 298 parameters more, in a label embedding and its projection that it never uses.
 
     Args:
-        noise_dim: frames of the bottleneck that the noise spans, each row with draws of its own; 65 frames are 16.6 s,
-            the public code's padding. A shorter utterance gets the beginning, a longer one repeats it.
-        residual: predict what to add to the input rather than the output itself, from nothing on.
+        noise_dim: length of the noise in frames of the bottleneck, where each row has its own draws; 65 frames are 16.6 s,
+            to which the public code pads. A shorter utterance takes the beginning of the noise, a longer one repeats it.
+        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
         smooth: see :class:`psegan.models.unet.UNet`.
     """
 

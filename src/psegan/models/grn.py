@@ -35,18 +35,18 @@ class GatedResidualBlock(nn.Module):
 
 
 class GatedResidualStack(nn.Module):
-    """Blocks of growing dilation at a U-Net's bottleneck, frequency folded into channels, skips summed.
+    """Blocks of growing dilation at a U-Net's bottleneck, which work on frequency as channels and whose skips are summed.
 
-    The stack is itself residual: what it adds starts at zero, so that a network with it begins where the
-    one without it does (the ablation then compares like with like).
+    The stack adds to its input, and begins by adding zero, so that a network with the stack begins as the same function as
+    the ablation without it.
 
     Args:
         channels: channels of the bottleneck's maps.
         height: their mel rows.
         width: residual width of the blocks.
         hidden: width of their gated convolutions.
-        dilations: frames, one a block.
-        repeats: times the row of dilations is run through.
+        dilations: in frames, one for each block.
+        repeats: how often the list of dilations is repeated.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from psegan.speech.audio import HOP, N_MELS
 class HiFiGAN(Vocoder):
     """SpeechBrain's generator, configuration V1, as ``speechbrain/tts-hifigan-libritts-16kHz`` has it.
 
-    It reflects at the edges of its input, so every utterance is vocoded at its true length.
+    It pads its input by reflection, so that every utterance is vocoded alone, at its true length.
 
     Raises:
         PseganError: SpeechBrain is not installed.
@@ -43,7 +43,6 @@ class HiFiGAN(Vocoder):
 
     @torch.no_grad()
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`psegan.models.vocoder.Vocoder`."""
         waveform = log_mel.new_zeros(len(log_mel), log_mel.shape[-1] * HOP, dtype=torch.float32)
         for row, utterance, frames in zip(waveform, log_mel.float(), lengths.tolist(), strict=True):
             margin = self.generator.inference_padding * HOP

@@ -1,4 +1,4 @@
-"""MelGAN: transposed convolutions from frames to samples, judged at three rates (Kumar et al., NeurIPS 2019)."""
+"""MelGAN: transposed convolutions from frames to samples, and discriminators at three rates (Kumar et al., NeurIPS 2019)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from psegan.common.errors import PseganError
-from psegan.models.vocoder import Convolutions, Verdict, Vocoder
+from psegan.models.vocoder import Vocoder
+from psegan.models.waveform_discriminator import ConvolutionalDiscriminator, DiscriminatorOutput
 from psegan.speech.audio import HOP, N_MELS
 from psegan.speech.masking import mask_like
 
@@ -34,7 +35,7 @@ class ResidualLayer(nn.Module):
 class MelGAN(Vocoder):
     """The article's vocoder, in the mel convention of this project.
 
-    Edges and padding are zeros where the paper reflects, so that an utterance sounds the same in a padded batch.
+    Edges are padded with zeros where the paper reflects, so that an utterance gives the same waveform in a padded batch.
 
     Args:
         ratios: upsampling of each stage; their product is the hop, 256.
@@ -66,7 +67,6 @@ class MelGAN(Vocoder):
         self.context = self._context()
 
     def _context(self) -> int:
-        """Frames on either side that a sample depends on."""
         reach, step = 3.0, 1.0  # in frames, and frames a position
         for ratio in self.ratios:
             reach += step
@@ -75,7 +75,6 @@ class MelGAN(Vocoder):
         return int(reach + 3 * step) + 1
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`psegan.models.vocoder.Vocoder`."""
         padded = bool((lengths < log_mel.shape[-1]).any())  # masks cost a quarter of the time
         mask = mask_like(lengths, log_mel) if padded else None
         x = _masked(self.embed(_masked(log_mel, mask)), mask)
@@ -93,7 +92,7 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-class ScaleDiscriminator(Convolutions):
+class ScaleDiscriminator(ConvolutionalDiscriminator):
     """Strided, grouped convolutions over samples: ``(B, 1, T)`` → scores and features.
 
     Args:
@@ -123,12 +122,12 @@ class MultiScaleDiscriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(ScaleDiscriminator(width) for _ in range(scales))
 
-    def forward(self, waveform: Tensor) -> list[Verdict]:
-        """``(B, T)`` → a verdict of each."""
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """``(B, T)`` → the output of each."""
         x = waveform.unsqueeze(1)
-        verdicts = []
+        outputs = []
         for index, discriminator in enumerate(self.scales):
             if index:
                 x = F.avg_pool1d(x, 4, 2, 1, count_include_pad=False)
-            verdicts.append(discriminator(x))
-        return verdicts
+            outputs.append(discriminator(x))
+        return outputs

@@ -4,7 +4,7 @@ from psegan.models.conditional import ConditionalUNet
 
 
 class PCMelGANFilter(ConditionalUNet):
-    """Removes what gives the emotion away. It is told no emotion: when speech is protected, nobody knows it.
+    """Removes the emotion. It takes no class, because the true emotion is not known when speech is protected.
 
     Args:
         noise_dim: size of the noise vector.
@@ -16,7 +16,7 @@ class PCMelGANFilter(ConditionalUNet):
 
 
 class PCMelGANGenerator(ConditionalUNet):
-    """Puts another emotion in.
+    """Adds a target emotion.
 
     Args:
         n_emotions: number of emotion classes.

@@ -1,4 +1,4 @@
-"""A recurrent encoder: an attacker of another kind than the residual CNN."""
+"""A recurrent encoder, for attackers whose architecture is not the residual CNN's."""
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,8 @@ class RecurrentEncoder(nn.Module):
         return self.embedding(self.pooling(sequence.transpose(1, 2), lengths))
 
     def both_ways(self, sequence: Tensor, lengths: Tensor) -> Tensor:
-        """``(B, T, hidden)`` and frames ``(B,)`` → states ``(B, T, 2 * hidden)``, of no meaning in the padding."""
-        # the second direction reads each utterance from its own end; torch's way, packing, takes a CPU half as long again
+        """``(B, T, hidden)`` and frames ``(B,)`` → states ``(B, T, 2 * hidden)``, undefined in the padding."""
+        # the second direction reads each utterance from its true end; torch's packed sequences take half as long again
         time = torch.arange(sequence.shape[1], device=sequence.device)
         backwards = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
         rows = torch.arange(len(sequence), device=sequence.device)[:, None]

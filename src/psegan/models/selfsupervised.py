@@ -1,4 +1,4 @@
-"""Self-supervised speech models (wav2vec 2.0, HuBERT, WavLM) as an encoder: the strongest attackers there are."""
+"""Self-supervised speech models (wav2vec 2.0, HuBERT, WavLM) as encoders of strong attackers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +23,11 @@ BUNDLES: dict[str, Wav2Vec2Bundle] = {
     for name, bundle in sorted(vars(torchaudio.pipelines).items())
     if type(bundle) is Wav2Vec2Bundle  # its subclasses were fine-tuned on transcripts
 }
-"""torchaudio's pre-trained models by name, without those fine-tuned for recognition, which unlearns the voice."""
+"""torchaudio's pre-trained models by name, without those fine-tuned for recognition, which removes traits of the voice."""
 
 
 class WaveformFrontEnd(nn.Module):
-    """A waveform as a self-supervised model wants it.
+    """Prepares waveforms for a self-supervised model.
 
     Args:
         normalise: bring every utterance to zero mean and unit variance, as the large models were trained.
@@ -53,14 +53,13 @@ class SelfSupervisedEncoder(nn.Module):
     layer-normalised so that the weights compare. The models: wav2vec 2.0 (Baevski et al., NeurIPS 2020), HuBERT (Hsu
     et al., TASLP 2021), WavLM (Chen et al., JSTSP 2022).
 
-    Utterances of different lengths go through the model one length at a time: the base models normalise over time in
-    their first layer, and torchaudio's WavLM takes no mask, so that a padded batch would give other features. An
-    utterance's embedding therefore does not depend on its batch, at the price of smaller batches on a GPU. The memory
-    of attention grows with the square of the duration.
+    The utterances of a batch go through the model grouped by length, without padding, so that an embedding does not depend
+    on the batch: the base models normalise over time in their first layer, and torchaudio's WavLM takes no mask. On a GPU
+    this costs speed. The memory of attention grows with the square of the duration.
 
-    Weights: torchaudio downloads them once, to ``$TORCH_HOME/hub/checkpoints`` (360 MB for a base model). A checkpoint
-    leaves a frozen model out and keeps a fingerprint of it: the same weights must be there again, in the cache or
-    as ``weights``, when the checkpoint is loaded. A model that was fine-tuned is in the checkpoint.
+    torchaudio downloads the weights once, to ``$TORCH_HOME/hub/checkpoints`` (360 MB for a base model). A checkpoint holds
+    only a fingerprint of a frozen model; to load the checkpoint, the same weights must be in the cache or given as
+    ``weights``. A fine-tuned model is part of the checkpoint.
 
     Args:
         bundle: one of :data:`BUNDLES`.
@@ -84,12 +83,12 @@ class SelfSupervisedEncoder(nn.Module):
         super().__init__()
         self.embedding_dim, self.frozen, self.bundle = embedding_dim, freeze, bundle
         self.backbone, normalise = load_backbone(bundle, weights)
-        self.backbone.aux = None  # a layer of pre-training, whose output nobody reads
+        self.backbone.aux = None  # a layer that only pre-training uses
         self.backbone.requires_grad_(not freeze)
         self.backbone.feature_extractor.requires_grad_(False)
         transformer = self.backbone.encoder.transformer
         if not transformer.layer_norm_first:
-            transformer.layer_norm.requires_grad_(False)  # it follows the last layer, whose own output is read
+            transformer.layer_norm.requires_grad_(False)  # it follows the last layer, whose output is taken before it
         self.front_end = WaveformFrontEnd(normalise)
         width = self.backbone.encoder.feature_projection.projection.out_features
         self.layer_logits = nn.Parameter(torch.zeros(len(transformer.layers)))
@@ -104,7 +103,7 @@ class SelfSupervisedEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SelfSupervisedEncoder":
-        """As for any module, except that what is frozen stays in evaluation mode."""
+        """See :class:`torch.nn.Module`; frozen parts stay in evaluation mode."""
         super().train(mode)
         (self.backbone if self.frozen else self.backbone.feature_extractor).eval()
         return self
@@ -127,7 +126,7 @@ class SelfSupervisedEncoder(nn.Module):
 
 
 def receptive_field(model: Wav2Vec2Model) -> int:
-    """Samples that one frame of the model sees, and so the fewest that it takes; 400 in all published models."""
+    """Samples that one frame depends on, which is the shortest possible input; 400 in all published models."""
     size, step = 1, 1
     for layer in model.feature_extractor.conv_layers:
         size += (layer.kernel_size - 1) * step

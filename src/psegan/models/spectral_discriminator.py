@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from psegan.models.vocoder import Convolutions, Verdict
+from psegan.models.waveform_discriminator import ConvolutionalDiscriminator, DiscriminatorOutput
 from psegan.speech.masking import pad_to_multiple
 
 SLOPE = 0.1
 """Of the leaky ReLUs."""
 
 
-class PeriodDiscriminator(Convolutions):
-    """Looks at every ``period``-th sample, as periodic speech should be looked at.
+class PeriodDiscriminator(ConvolutionalDiscriminator):
+    """Convolutions along every ``period``-th sample (HiFi-GAN).
 
     Args:
         period: samples.
@@ -27,13 +27,13 @@ class PeriodDiscriminator(Convolutions):
         super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.period = period
 
-    def forward(self, waveform: Tensor) -> Verdict:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """``(B, T)`` → scores and features."""
         return super().forward(pad_to_multiple(waveform, self.period).unflatten(1, (-1, self.period)).unsqueeze(1))
 
 
-class ResolutionDiscriminator(Convolutions):
-    """Looks at a compressed magnitude spectrogram.
+class ResolutionDiscriminator(ConvolutionalDiscriminator):
+    """Convolutions on a compressed magnitude spectrogram (UnivNet).
 
     Args:
         n_fft: samples of its window; the hop is a quarter.
@@ -51,20 +51,20 @@ class ResolutionDiscriminator(Convolutions):
         super().__init__(layers, nn.Conv2d(widths[-1], 1, 3, padding=1), SLOPE)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
-    def forward(self, waveform: Tensor) -> Verdict:
+    def forward(self, waveform: Tensor) -> DiscriminatorOutput:
         """``(B, T)`` → scores and features."""
         n_fft = len(self.window)
         with torch.autocast(waveform.device.type, enabled=False):
             spectrum = torch.stft(
                 waveform.float(), n_fft, n_fft // 4, window=self.window, pad_mode="constant", return_complex=True
             )
-            # a power law has a finite gradient at silence where the epsilon is, and an ear's loudness
+            # the power law approximates loudness, and the epsilon keeps its gradient finite in silence
             magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-6).pow(0.15)
         return super().forward(magnitude.unsqueeze(1))
 
 
 class SpectralDiscriminator(nn.Module):
-    """Period and resolution discriminators together, in sizes that a processor can train.
+    """Period and resolution discriminators together, small enough to be trained on a CPU.
 
     Args:
         periods: samples, primes, one discriminator each.
@@ -86,6 +86,6 @@ class SpectralDiscriminator(nn.Module):
             ]
         )
 
-    def forward(self, waveform: Tensor) -> list[Verdict]:
-        """``(B, T)`` → a verdict of each."""
+    def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+        """``(B, T)`` → the output of each."""
         return [member(waveform) for member in self.members]

@@ -1,4 +1,4 @@
-"""The x-vector network: the body of the speaker verifier, of another kind than the speaker matcher's."""
+"""The x-vector network of the speaker verifier, whose architecture differs from the speaker matcher's."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,8 +19,8 @@ class TDNNLayer(nn.Module):
     Args:
         in_channels: of its input.
         out_channels: of its output.
-        kernel: frames that it sees, odd.
-        dilation: frames between those.
+        kernel: taps, odd.
+        dilation: frames from tap to tap.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dilation: int) -> None:
@@ -39,10 +39,10 @@ class TDNNLayer(nn.Module):
 class TDNNEncoder(nn.Module):
     """Time-delay neural network with statistics pooling (x-vector; Snyder et al., ICASSP 2018).
 
-    Five layers over time with the contexts of the paper, at an eighth to a quarter of its widths, then pooling
-    and one linear layer, whose output is the paper's embedding ``a``. As in the paper every frame is heard relative to
-    the utterance's mean, but the mean is of the whole utterance rather than of three seconds. Frames beyond the ends
-    count as the mean, where the paper leaves incomplete contexts out.
+    Five layers over time with the paper's contexts and an eighth to a quarter of its widths are followed by pooling and one
+    linear layer, whose output is the paper's embedding ``a``. Two things differ from the paper: the mean that is subtracted
+    from every frame is of the whole utterance instead of three seconds, and frames beyond the ends count as that mean
+    instead of being left out.
 
     Args:
         embedding_dim: size of the vector it returns.

@@ -28,7 +28,7 @@ class DoubleConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """Encoder and decoder over frequency and time, with skips and a place for the condition at the bottleneck.
+    """Encoder and decoder over frequency and time, with skips, and a condition that joins at the bottleneck.
 
     Widths 8-16-32-64-128, 2×2 max pooling, nearest-neighbour upsampling and a 1×1 output are those of the public
     GenGAN and PCMelGAN code (after Ronneberger et al., 2015). Inputs of any length are padded to the stride and
@@ -39,9 +39,9 @@ class UNet(nn.Module):
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
         bottleneck: a module ``(x (B, C, H, T), lengths (B,)) -> (B, C, H, T)`` applied at the bottleneck before the
             condition joins, or None.
-        smooth: average the output over three bands and five frames, with triangular weights. Frames overlap fourfold and
-            low bands share the window's main lobe, so no signal has a spectrogram that differs faster than that: a
-            vocoder undoes such differences, and what they were to achieve.
+        smooth: average the output over three bands and five frames, with triangular weights. The spectrogram of a signal
+            cannot differ faster, because frames overlap fourfold and low bands share the window's main lobe; a vocoder
+            would undo faster differences together with their effect.
     """
 
     kernel: Tensor
@@ -66,7 +66,7 @@ class UNet(nn.Module):
         self.output = nn.Conv2d(widths[0], 1, 1)
 
     def start_at_zero(self) -> None:
-        """Let the output be zero until training moves it."""
+        """Set the last convolution to zero, so that an untrained network's output is zero."""
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 

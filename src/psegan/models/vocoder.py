@@ -1,12 +1,8 @@
-"""Vocoders: log-mel in, waveform out. The interface, and Griffin-Lim behind it."""
-
-from collections.abc import Iterable
-from typing import NamedTuple
+"""The interface of vocoders, from log-mel to waveform, and Griffin-Lim."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 from torchaudio import functional as AF
 
 from psegan.speech.audio import HOP, LogMel
@@ -16,51 +12,14 @@ from psegan.speech.masking import mask_like
 class Vocoder(nn.Module):
     """The interface: ``log_mel (B, 80, N)`` and frames ``(B,)`` → waveform ``(B, N · 256)`` at 16 kHz, zero in padding.
 
-    A padded utterance gives the same waveform as alone.
+    An utterance gives the same waveform alone and in a padded batch.
     """
 
     context: int | None = None
-    """Frames on either side that a sample depends on; None if the whole utterance is one piece."""
+    """Frames on either side that a sample depends on; None if it depends on the whole utterance."""
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         raise NotImplementedError
-
-
-class Verdict(NamedTuple):
-    """What a discriminator of waveforms says.
-
-    Attributes:
-        score: any shape; high for real speech.
-        features: what its layers saw, for feature matching.
-    """
-
-    score: Tensor
-    features: list[Tensor]
-
-
-class Convolutions(nn.Module):
-    """A discriminator's row of convolutions, each with weight norm and a leaky ReLU, and the verdict after them.
-
-    Args:
-        layers: in their order.
-        verdict: from the last layer's channels to one.
-        slope: of the leaky ReLUs.
-    """
-
-    def __init__(self, layers: Iterable[nn.Module], verdict: nn.Module, slope: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
-        self.verdict = weight_norm(verdict)
-        self.slope = slope
-
-    def forward(self, x: Tensor) -> Verdict:
-        """What the first layer takes → scores and features."""
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), self.slope)
-            features.append(x)
-        return Verdict(self.verdict(x), features)
 
 
 class GriffinLim(Vocoder):
@@ -70,7 +29,7 @@ class GriffinLim(Vocoder):
     Every utterance is inverted at its true length, so a padded one gives the same result as alone.
 
     Args:
-        n_iter: iterations; 32 is where copies stop getting audibly better.
+        n_iter: iterations; more than 32 make no audible difference.
     """
 
     window: Tensor
@@ -85,7 +44,6 @@ class GriffinLim(Vocoder):
 
     @torch.no_grad()
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """See :class:`Vocoder`."""
         magnitude = (self.inverse_bank @ log_mel.float().exp()).clamp(min=1e-8)
         waveform = log_mel.new_zeros(len(log_mel), log_mel.shape[-1] * HOP, dtype=torch.float32)
         for row, utterance, frames in zip(waveform, magnitude, lengths.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What all protecting systems share: discriminators that warm up, protection, and how a trained one is loaded."""
+"""What all protecting systems share: discriminators that warm up, protection, and loading a trained system."""
 
 import importlib
 import math
@@ -19,6 +19,7 @@ from psegan.models.conversion import Conversion, Draws
 from psegan.models.discriminator import ClassifierDiscriminator
 from psegan.speech.batch import SpeechBatch, TensorRecord
 from psegan.speech.masking import MaskedBatchNorm2d
+from psegan.systems.base import check_argument
 from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem
 from psegan.weights import read_checkpoint
@@ -43,23 +44,24 @@ class Protected(TensorRecord):
 
 
 class AdversarialSystem(GANSystem):
-    """Protects spectrograms by networks that are trained against discriminators of emotion.
+    """Protects spectrograms with networks that are trained against discriminators of emotion.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         emotions: their names, in order; the command line fills them in from the corpus.
-        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, to recognise
-            emotion; afterwards their batch norm keeps the statistics of real speech. Without it a light discriminator
-            learns to spot fakes first and never what emotion is (docs/paper.md).
+        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, and learn to
+            recognise emotion; afterwards their batch norm keeps the statistics of real speech. Without a warm-up a light
+            discriminator learns to recognise generated speech first, and never learns emotion (docs/paper.md).
         discriminator_checkpoint: an emotion :class:`~psegan.systems.Classifier` of the same training speech, whose weights
-            every discriminator begins with, instead of a warm-up; they must be
-            :class:`~psegan.models.discriminator.ClassifierDiscriminator`. Needed to begin a training only.
-        fake_weight: of "fake" in the loss of a K+1-class discriminator; at 1, telling fakes crowds out what it knows of
-            emotion, as speech that is well protected is hard to tell from real speech.
+            every discriminator begins with; this replaces the warm-up. The discriminators must be
+            :class:`~psegan.models.discriminator.ClassifierDiscriminator`. Only the beginning of a training needs it.
+        fake_weight: weight of the class "fake" in the loss of a K+1-class discriminator. With a weight of 1 the
+            discriminator forgets emotion, because well protected speech is hard to tell from real speech and that
+            part of the loss stays large.
         gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
-        PseganError: the warm-up is no such share, or there is one beside a checkpoint.
+        PseganError: the warm-up is not a share, or both a warm-up and a checkpoint are given, or a weight is negative.
     """
 
     def __init__(
@@ -69,28 +71,25 @@ class AdversarialSystem(GANSystem):
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
         fake_weight: float = 1.0,
-        gradient_clip: float | None = None,
+        gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
         self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
-        if not 0 <= discriminator_warmup < 1:
-            raise PseganError(
-                f"model.init_args.discriminator_warmup is {discriminator_warmup}, but is a share of the epochs: 0 to below 1"
-            )
+        share = "is a share of the epochs: 0 to below 1"
+        check_argument(0 <= discriminator_warmup < 1, "discriminator_warmup", discriminator_warmup, share)
+        check_argument(fake_weight >= 0, "fake_weight", fake_weight, "is a weight: 0 or above")
         if discriminator_warmup and discriminator_checkpoint is not None:
             raise PseganError(
                 "model.init_args: discriminators that begin with a classifier (discriminator_checkpoint) know emotion; "
                 "set discriminator_warmup to 0"
             )
         self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
-        if fake_weight < 0:
-            raise PseganError(f"model.init_args.fake_weight is {fake_weight}, but is a weight: 0 or above")
         self.fake_weight = fake_weight
         self._planned_warmup: int | None = None
 
     def setup(self, stage: str) -> None:
-        """Give the discriminators a classifier's weights, where a training begins."""
+        """Give the discriminators the weights of ``discriminator_checkpoint`` when a training begins."""
         path = self.discriminator_checkpoint
         if stage != "fit" or self.begun or path is None:
             return
@@ -112,7 +111,7 @@ class AdversarialSystem(GANSystem):
                 ) from None
 
     def check_ready(self) -> None:
-        """Refuse discriminators that neither begin with a classifier nor warm up where they were made for the former."""
+        """Refuse a :class:`ClassifierDiscriminator` that neither begins with a classifier's weights nor warms up."""
         kinds = [type(self.get_submodule(name)) for name in self._discriminators()]
         if ClassifierDiscriminator in kinds and self.discriminator_checkpoint is None and not self.discriminator_warmup:
             raise PseganError(
@@ -126,7 +125,7 @@ class AdversarialSystem(GANSystem):
     @property
     @abstractmethod
     def conversion(self) -> Conversion:
-        """What the system's networks, as they are now, do to a spectrogram."""
+        """The conversion of spectrograms that the system trains, with its networks as they are now."""
 
     def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Protect spectrograms.
@@ -157,25 +156,24 @@ class AdversarialSystem(GANSystem):
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs in which only discriminators learn; a continued run keeps those of its beginning."""
+        """Number of epochs in which only discriminators learn; a continued run keeps the number it began with."""
         if self._planned_warmup is None:
             epochs = max(self.trainer.max_epochs or 0, 0)
-            # rounded up, so that a short run has all parts of a long one, but never all of it
+            # rounded up, so that a short run has a warm-up too, but never the whole run
             self._planned_warmup = max(min(math.ceil(self.discriminator_warmup * epochs), epochs - 1), 0)
         return self._planned_warmup
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; the length of the warm-up is kept, should a continued run have more epochs."""
+        """See the base class; the length of the warm-up is saved, because a continued run may have more epochs."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class."""
         super().on_load_checkpoint(checkpoint)
         self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
 
     def on_train_epoch_start(self) -> None:
-        """Of discriminators that have learnt emotion, freeze the batch statistics."""
+        """Freeze the batch statistics of discriminators that have learnt emotion."""
         if self.discriminator_checkpoint is not None or 0 < self.warmup_epochs <= self.current_epoch:
             for name in self._discriminators():
                 for module in self.get_submodule(name).modules():
@@ -185,12 +183,17 @@ class AdversarialSystem(GANSystem):
     def emotion_or_fake(
         self, discriminator: nn.Module, real: Tensor, fake: Tensor, lengths: Tensor, emotion: Tensor
     ) -> dict[str, Tensor]:
-        """Loss of a K+1-class discriminator: true emotions on real speech and, after the warm-up, "fake" on generated.
+        """Loss of a K+1-class discriminator: cross-entropy with the true emotion on real speech and with "fake" on generated.
+
+        During the warm-up there is no generated speech, and only the first term counts.
 
         Args:
-            discriminator: scaled log-mels and frames → logits ``(B, K+1)``.
+            discriminator: maps scaled log-mels and frames to logits ``(B, K+1)``.
             real, fake: ``(B, 80, N)``; no gradient flows to them.
             lengths, emotion: frames and labels ``(B,)``.
+
+        Returns:
+            Scalars: the loss as ``total``, its terms, and the accuracy on real speech.
         """
         logits = discriminator(real, lengths)
         of_real = F.cross_entropy(logits, emotion)

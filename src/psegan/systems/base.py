@@ -1,4 +1,4 @@
-"""What every system shares: the front-end, its place in a checkpoint, and a count of batches."""
+"""What every system shares: the front-end, what its checkpoints say about it, and a count of batches."""
 
 import inspect
 from typing import Any
@@ -28,19 +28,22 @@ class ScaledLogMel(nn.Module):
 
 
 class System(L.LightningModule):
-    """A LightningModule whose checkpoints say which system they hold.
+    """A LightningModule whose checkpoints name the system that they hold.
+
+    All arguments of a system's constructor are its hyperparameters.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         seed: of every draw that the system makes itself.
 
     Attributes:
-        begun: whether the weights are a training's own, so that :meth:`setup` must not put others in their place.
-        batches_seen: of all trainings so far.
+        begun: whether training has begun, here or in a checkpoint; :meth:`setup` then leaves the weights as they are.
+        batches_seen: training batches since the first training began.
     """
 
     def __init__(self, n_classes: dict[str, int], seed: int = 0) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         self.n_classes = n_classes
         self.seed = seed
         self.front_end = ScaledLogMel()
@@ -53,12 +56,21 @@ class System(L.LightningModule):
             return self.front_end(batch.waveform, batch.length)
 
     @property
+    def stage(self) -> str:
+        """The prefix of what is logged in an evaluation: ``val`` or ``test``."""
+        stage = self.trainer.state.stage
+        assert stage is not None and stage.dataloader_prefix is not None
+        return stage.dataloader_prefix
+
+    @property
     def occasion(self) -> tuple[int, str, int, int]:
         """Names this training batch for :func:`psegan.common.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
 
     def on_fit_start(self) -> None:
-        """From here on the weights are the training's own."""
+        """Refuse a training that lacks something; from here on :meth:`setup` leaves the weights as they are."""
+        if not self.begun:
+            self.check_ready()
         self.begun = True
 
     def check_ready(self) -> None:
@@ -68,8 +80,25 @@ class System(L.LightningModule):
         """Count the batch."""
         self.batches_seen += 1
 
+    def on_validation_start(self) -> None:
+        """Share the batch statistics, so that all processes validate the same networks."""
+        self._share_buffers()
+
+    def on_train_epoch_end(self) -> None:
+        """Share the batch statistics, so that no process has some that are missing in the checkpoint."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Give all processes the buffers of rank zero; DDP does not do so under manual optimisation."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the system, keep the batch count, and keep hyperparameters plain so that weights_only can load them."""
+        """Save the system's name and its count of batches, and drop hyperparameters that ``weights_only`` cannot load.
+
+        Those are the functions that make networks and optimisers. A checkpoint says which of them were not the defaults.
+        """
         plain = checkpoint.get("hyper_parameters", {})
         defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
         unsaved = [name for name, value in plain.items() if callable(value)]  # modules are callable too
@@ -84,7 +113,11 @@ class System(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another system's checkpoint, and one whose weights have other shapes."""
+        """Restore the count of batches.
+
+        Raises:
+            PseganError: the checkpoint holds another system, or weights of other shapes.
+        """
         check_system(checkpoint, type(self).__name__)
         about = checkpoint["psegan"]
         if about["custom"] and self._trainer is None:
@@ -101,6 +134,12 @@ class System(L.LightningModule):
                     f"the checkpoint was trained with another configuration: {name} differs; "
                     "use the configuration saved beside it (config.yaml in its run folder)"
                 )
+
+
+def check_argument(valid: bool, name: str, value: object, wanted: str) -> None:
+    """Raise :class:`PseganError` unless the value of a constructor's argument is ``valid``; ``wanted`` says what it is."""
+    if not valid:
+        raise PseganError(f"model.init_args.{name} is {value!r}, but {wanted}")
 
 
 def check_system(checkpoint: dict[str, Any], expected: str, path: str = "the checkpoint") -> None:

@@ -21,17 +21,17 @@ from psegan.systems.base import System, load_checkpoint
 class Classifier(System):
     """An encoder and a linear layer, trained by cross-entropy on one attribute.
 
-    Training uses AdamW under a one-cycle schedule (Smith and Topin, 2018), which ends when training does, on augmented
-    and, with ``mixup``, mixed spectrograms.
+    Spectrograms are augmented and, with ``mixup``, mixed. AdamW follows a one-cycle schedule (Smith and Topin, 2018)
+    over the whole training.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         attribute: emotion, speaker, gender or content.
-        encoder: makes the network from spectrogram to embedding. One that has a ``front_end`` of its own, from
-            waveforms and lengths to features and lengths, gets those features, neither augmented nor mixed.
+        encoder: makes the network from spectrogram to embedding. An encoder may bring a ``front_end`` of its own, which
+            maps waveforms and lengths to features and lengths; these features are neither augmented nor mixed.
         augmentation: makes what changes training spectrograms.
         mixup: alpha of the Beta distribution of mixing weights; 0 mixes nothing.
-        encoder_checkpoint: another classifier, of any corpus and attribute, whose encoder training starts from.
+        encoder_checkpoint: another classifier, of any corpus and attribute, whose encoder's weights training begins with.
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
@@ -55,7 +55,6 @@ class Classifier(System):
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, seed)
-        self.save_hyperparameters(logger=False)
         if attribute not in n_classes:
             raise PseganError(f"model.init_args.attribute is {attribute!r}: one of {', '.join(n_classes)}")
         if n_classes[attribute] < 2:
@@ -85,7 +84,7 @@ class Classifier(System):
         return self.classify(self.embed(mel, lengths))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of an augmented batch; of a mixed one, towards both labels by their weights."""
+        """Cross-entropy of an augmented batch; for mixed speech, the weighted sum of those with both labels."""
         features, frames = self.features(batch)
         labels = batch.label(self.attribute)
         random = seeded(*self.occasion)
@@ -101,7 +100,7 @@ class Classifier(System):
             loss = (weight * own + (1 - weight) * other).mean()
         else:
             loss = F.cross_entropy(self(features, frames), labels, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, batch_size=len(batch), sync_dist=True)
+        self.log("train/loss", loss, batch_size=len(batch))  # of this process: averaging would cost a wait a step
         return loss
 
     def setup(self, stage: str) -> None:
@@ -117,20 +116,22 @@ class Classifier(System):
             raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Judge a batch."""
-        self._evaluate(batch, "val")
+        """Classify a batch, and log the loss."""
+        mel, frames = self.features(batch)
+        logits, labels = self(mel, frames), batch.label(self.attribute)
+        self.confusion(logits, labels)
+        self.log(f"{self.stage}/loss", F.cross_entropy(logits, labels), batch_size=len(batch), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Accuracy and UAR."""
-        self._conclude("val")
+        """Log accuracy and UAR over the classes that occur, as :func:`psegan.metrics.scores.uar` defines it."""
+        counts = self.confusion.compute().double()
+        self.confusion.reset()
+        occurring = counts.sum(1) > 0
+        recall = counts.diagonal()[occurring] / counts.sum(1)[occurring]
+        self.log(f"{self.stage}/accuracy", counts.diagonal().sum().float() / counts.sum().float(), prog_bar=True)
+        self.log(f"{self.stage}/uar", recall.mean().float())
 
-    def on_test_epoch_end(self) -> None:
-        """Accuracy and UAR."""
-        self._conclude("test")
-
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Judge a batch."""
-        self._evaluate(batch, "test")
+    test_step, on_test_epoch_end = validation_step, on_validation_epoch_end
 
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Tensor | tuple[str, ...]]:
         """Names, class probabilities ``(B, K)`` and embeddings ``(B, E)``."""
@@ -139,7 +140,7 @@ class Classifier(System):
         return {"id": batch.id, "probability": self.classify(embedding).softmax(-1), "embedding": embedding}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; a one-cycle schedule cannot be continued at another length."""
+        """See the base class; a training cannot be continued with another number of epochs, as its schedule is planned."""
         super().on_load_checkpoint(checkpoint)
         planned = checkpoint["psegan"]["max_epochs"]
         if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
@@ -151,24 +152,10 @@ class Classifier(System):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; one cycle over all steps of the training."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)  # a handful would leave the rise no step at all
+        # with fewer than ten steps the schedule would have none on which the learning rate rises
+        steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, max(steps, 10), pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _evaluate(self, batch: SpeechBatch, stage: str) -> None:
-        mel, frames = self.features(batch)
-        logits, labels = self(mel, frames), batch.label(self.attribute)
-        self.confusion(logits, labels)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(batch), sync_dist=True)
-
-    def _conclude(self, stage: str) -> None:
-        """Log accuracy and UAR over the classes that occur, as :func:`psegan.metrics.scores.uar` defines it."""
-        counts = self.confusion.compute().double()
-        self.confusion.reset()
-        occurring = counts.sum(1) > 0
-        recall = counts.diagonal()[occurring] / counts.sum(1)[occurring]
-        self.log(f"{stage}/accuracy", counts.diagonal().sum().float() / counts.sum().float(), prog_bar=True)
-        self.log(f"{stage}/uar", recall.mean().float())
 
 
 def load_classifier(path: str | Path, attribute: str) -> Classifier:

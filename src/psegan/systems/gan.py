@@ -1,4 +1,4 @@
-"""The manual GAN step, once: a system states its phases, this takes their steps in order."""
+"""The training step of all GANs: a system lists its phases, and the base class takes one optimiser step for each."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from psegan.systems.base import System
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimiser: what it owns and what it minimises.
+    """One optimiser, the networks that it trains and the loss that it minimises.
 
     Attributes:
         name: prefix of its logged losses.
-        networks: names of the system's networks whose weights, and no others, it moves.
-        optimizer: made from their parameters.
-        loss: from the batch's context to named scalars; ``"total"`` is minimised, all are logged.
-        warms_up: whether it steps in the warm-up too, as a discriminator's does.
+        networks: names of the system's networks that the optimiser changes; it changes no others.
+        optimizer: makes the optimiser from their parameters.
+        loss: maps a prepared batch to named scalars; ``"total"`` is minimised, all are logged.
+        warms_up: whether it also steps during the warm-up, as a discriminator's does.
     """
 
     name: str
@@ -37,9 +37,12 @@ class Phase:
 class GANSystem(System):
     """Trains networks against each other under manual optimisation.
 
-    Every batch is prepared once (features, draws, generated speech); then each active phase computes its loss with only
-    its own networks requiring gradients, and steps before the next phase's backward pass, as loss scaling in float16
-    requires. Works alike in precision 32, bf16-mixed and 16-mixed, and under DDP.
+    Every batch is prepared once: features, draws and generated speech. Then each active phase computes its loss with
+    gradients for its own networks only, and takes its step before the next phase's backward pass, because loss scaling
+    in float16 requires that order. This works in precision 32, bf16-mixed and 16-mixed, and under DDP.
+
+    Losses of training batches are logged by each process for itself, so that logging costs no communication; the loggers
+    of rank zero write those of rank zero.
 
     Args:
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
@@ -51,6 +54,7 @@ class GANSystem(System):
         super().__init__(n_classes, seed)
         self.automatic_optimization = False
         self.gradient_clip = gradient_clip
+        self._phase = ""  # that steps now
         self._gradient_norms: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -59,7 +63,7 @@ class GANSystem(System):
 
     @abstractmethod
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Any:
-        """What the phases' losses need of a batch: features, draws from ``random``, generated speech with its graph."""
+        """Compute what the losses of all phases need: features, draws from ``random``, generated speech with its graph."""
 
     def active_phases(self) -> tuple[str, ...]:
         """Names of the phases that step in this epoch; by default all."""
@@ -67,11 +71,14 @@ class GANSystem(System):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimiser a phase."""
-        return [phase.optimizer(self._parameters_of(phase)) for phase in self.phases()]
+        return [
+            phase.optimizer([p for name in phase.networks for p in self.get_submodule(name).parameters()])
+            for phase in self.phases()
+        ]
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """One step of every active phase."""
-        context = self.prepare(batch, seeded(*self.occasion))
+        prepared = self.prepare(batch, seeded(*self.occasion))
         optimizers = self.optimizers()
         assert isinstance(optimizers, list), "an adversarial system has at least two phases"
         active = self.active_phases()
@@ -79,25 +86,19 @@ class GANSystem(System):
         for phase, optimizer in zip(self.phases(), optimizers, strict=True):
             if phase.name not in active:
                 continue
+            self._phase = phase.name
             with self.toggled_optimizer(optimizer):
-                losses = phase.loss(context)
+                losses = phase.loss(prepared)
                 optimizer.zero_grad()
                 self.manual_backward(losses["total"])
                 optimizer.step()
             logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
-        # once and here: Lightning forgets what was logged before a hook between phases logs
-        self.log_dict(logged | self._gradient_norms, batch_size=len(batch), sync_dist=True)
+        # one call at the end: the optimiser's hooks run in between, and Lightning keeps what one hook has logged last
+        self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip; Lightning calls this once gradients are unscaled."""
+        """Clip the gradients; Lightning calls this when they are unscaled."""
         if self.gradient_clip is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            self._gradient_norms[f"train/{self._phase_of(optimizer)}/gradient_norm"] = norm
-
-    def _parameters_of(self, phase: Phase) -> list[nn.Parameter]:
-        return [p for name in phase.networks for p in self.get_submodule(name).parameters()]
-
-    def _phase_of(self, optimizer: Optimizer) -> str:
-        first = optimizer.param_groups[0]["params"][0]
-        return next(phase.name for phase in self.phases() if self._parameters_of(phase)[0] is first)
+            self._gradient_norms[f"train/{self._phase}/gradient_norm"] = norm

@@ -1,7 +1,8 @@
-"""GenGAN, for emotions: one generator that makes a discriminator's verdict ambiguous (Stoidis and Cavallaro, 2022)."""
+"""GenGAN for emotions: a generator that leaves its discriminator undecided (Stoidis and Cavallaro, 2022)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -17,7 +18,7 @@ from psegan.systems.gan import Phase
 
 
 @dataclass(frozen=True)
-class Context:
+class GenGANBatch:
     """A prepared batch: scaled log-mels ``(B, 80, N)``, frames and labels ``(B,)``."""
 
     real: Tensor
@@ -27,7 +28,7 @@ class Context:
 
 
 class GenGAN(AdversarialSystem):
-    """Makes emotion ambiguous: the target is no emotion but the uniform distribution over all of them.
+    """Makes emotion ambiguous: the discriminator shall find every emotion equally likely.
 
     ``L_G = distortion_weight · MSE(M', M) + adversarial_weight · CE(D(M'), uniform)`` and ``L_D = CE(D(M), y) +
     CE(D(M'), fake)``, spectrograms in units of three standard deviations; docs/paper.md names the source of each choice.
@@ -39,8 +40,7 @@ class GenGAN(AdversarialSystem):
         generator_optimizer, discriminator_optimizer: the public code's are Adam, 3e-4, betas (0.5, 0.99).
         distortion_weight: weight of the distortion.
         adversarial_weight: weight of the ambiguity.
-        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
-            :class:`AdversarialSystem`.
+        **kwargs: see :class:`AdversarialSystem`.
     """
 
     def __init__(
@@ -52,17 +52,9 @@ class GenGAN(AdversarialSystem):
         discriminator_optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-4, betas=(0.5, 0.99)),
         distortion_weight: float = 1.0,
         adversarial_weight: float = 10.0,
-        emotions: Sequence[str] = (),
-        discriminator_warmup: float = 0.0,
-        discriminator_checkpoint: str | None = None,
-        fake_weight: float = 1.0,
-        gradient_clip: float | None = 5.0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
-        )
-        self.save_hyperparameters(logger=False)
+        super().__init__(n_classes, **kwargs)
         self.generator = generator()
         self.discriminator = discriminator(self.n_emotions + 1)
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
@@ -75,25 +67,24 @@ class GenGAN(AdversarialSystem):
             Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
         )
 
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> GenGANBatch:
         """Features, noise and generated speech."""
         real, lengths = self.features(batch)
         fake = real if self.warming_up else self.protect(real, lengths, random)[0]
-        return Context(real, fake, lengths, batch.emotion)
+        return GenGANBatch(real, fake, lengths, batch.emotion)
 
     @property
     def conversion(self) -> ToAmbiguity:
-        """See the base class."""
         return ToAmbiguity(self.generator)
 
-    def generator_loss(self, context: Context) -> dict[str, Tensor]:
-        """``L_G``: stay near, leave the discriminator undecided."""
-        unit = three_deviations(context.real, context.lengths)
-        near = squared_distortion(context.fake / unit, context.real / unit, context.lengths)
-        adversarial = ambiguity(self.discriminator(context.fake, context.lengths), self.n_emotions)
+    def generator_loss(self, batch: GenGANBatch) -> dict[str, Tensor]:
+        """``L_G``: the distance from the original, and the discriminator's distance from indecision."""
+        unit = three_deviations(batch.real, batch.lengths)
+        near = squared_distortion(batch.fake / unit, batch.real / unit, batch.lengths)
+        adversarial = ambiguity(self.discriminator(batch.fake, batch.lengths), self.n_emotions)
         total = self.distortion_weight * near + self.adversarial_weight * adversarial
         return {"total": total, "distortion": near, "adversarial": adversarial}
 
-    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+    def discriminator_loss(self, batch: GenGANBatch) -> dict[str, Tensor]:
         """``L_D``: true emotions on real speech, "fake" on generated speech."""
-        return self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)
+        return self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)

@@ -1,32 +1,32 @@
-"""PCMelGAN, for emotions: a filter removes, a generator puts in, each has an adversary (Ericsson et al., 2020)."""
+"""PCMelGAN for emotions: a filter removes the emotion and a generator adds another one (Ericsson et al., 2020)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psegan.common.errors import PseganError
 from psegan.losses import certainty, pcgan_distortion, three_deviations
 from psegan.models.conversion import FilterThenEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
+from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
 
 
 @dataclass(frozen=True)
-class Context:
+class PCMelGANBatch:
     """A prepared batch: scaled log-mels ``(B, 80, N)``, their unit ``(B, 1, 1)``, frames, labels and targets ``(B,)``.
 
     Attributes:
-        filtered: with its graph, for the filter's own loss.
-        fake: made from ``filtered`` without it.
-        other: emotions that are not the true ones.
+        filtered: output of the filter, with its graph for the filter's loss.
+        fake: output of the generator, whose gradient does not reach the filter.
+        other: for each utterance an emotion that is not the true one.
     """
 
     real: Tensor
@@ -40,7 +40,7 @@ class Context:
 
 
 class PCMelGAN(AdversarialSystem):
-    """A filter F hides the emotion from an adversary D_F; a generator G puts a drawn one in and D_G judges it.
+    """A filter F hides the emotion from a discriminator D_F; then a generator G adds a drawn emotion, which D_G classifies.
 
     ``L_F = A(D_F(F(M))) + λ·max(0, d(F(M), M) - ε)²``, ``L_G = CE(D_G(G), y') + λ·max(0, d(G, M) - ε)²``, ``L_DF =
     CE(D_F(F(M)), y)``, ``L_DG = (CE(D_G(M), y) + CE(D_G(G), fake)) / 2``; spectrograms in units of three standard
@@ -54,12 +54,11 @@ class PCMelGAN(AdversarialSystem):
         discriminator: makes D_G from the number of its outputs, emotions + 1.
         filter_optimizer, generator_optimizer: the public code's are Adam, 1e-4, betas (0.5, 0.9).
         filter_discriminator_optimizer, discriminator_optimizer: the public code's are Adam, 4e-4, betas (0.5, 0.9).
-        filter_goal: A: ``entropy`` leaves D_F undecided among all emotions; ``other`` has it take the speech for another
-            emotion, which with two classes is the public code's flipped label.
+        filter_goal: the term A. With ``entropy`` the filter makes D_F undecided among all emotions; with ``other`` it
+            makes D_F recognise another emotion, which with two classes is the flipped label of the public code.
         distortion_weight: λ.
         distortion_budget: ε.
-        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
-            :class:`AdversarialSystem`.
+        **kwargs: see :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown goal.
@@ -79,19 +78,10 @@ class PCMelGAN(AdversarialSystem):
         filter_goal: Literal["entropy", "other"] = "entropy",
         distortion_weight: float = 100.0,
         distortion_budget: float = 1e-3,
-        emotions: Sequence[str] = (),
-        discriminator_warmup: float = 0.0,
-        discriminator_checkpoint: str | None = None,
-        fake_weight: float = 1.0,
-        gradient_clip: float | None = 5.0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
-        )
-        self.save_hyperparameters(logger=False)
-        if filter_goal not in ("entropy", "other"):
-            raise PseganError(f"model.init_args.filter_goal is {filter_goal!r}, but must be entropy or other")
+        super().__init__(n_classes, **kwargs)
+        check_argument(filter_goal in ("entropy", "other"), "filter_goal", filter_goal, "must be entropy or other")
         self.filter, self.generator = filter(), generator(self.n_emotions)
         self.filter_discriminator = filter_discriminator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -111,48 +101,47 @@ class PCMelGAN(AdversarialSystem):
             Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
         )
 
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PCMelGANBatch:
         """Features, draws, filtered and generated speech."""
         real, lengths = self.features(batch)
         unit = three_deviations(real, lengths)
         step = torch.randint(1, self.n_emotions, (len(real),), generator=random).to(real.device)
         other = (batch.emotion + step) % self.n_emotions
         if self.warming_up:
-            return Context(real, real, real, unit, lengths, batch.emotion, batch.emotion, other)
+            return PCMelGANBatch(real, real, real, unit, lengths, batch.emotion, batch.emotion, other)
         conversion, draws = self.conversion, self.draws(real, random)
         filtered = conversion.hide(real, lengths, draws)
         fake = conversion.generate(filtered.detach(), lengths, draws)
-        return Context(real, filtered, fake, unit, lengths, batch.emotion, draws["target"], other)
+        return PCMelGANBatch(real, filtered, fake, unit, lengths, batch.emotion, draws["target"], other)
 
     @property
     def conversion(self) -> FilterThenEmotion:
-        """See the base class."""
         return FilterThenEmotion(self.filter, self.generator, self.n_emotions)
 
-    def filter_loss(self, context: Context) -> dict[str, Tensor]:
-        """``L_F``: stay near, leave D_F nothing to go by."""
-        logits = self.filter_discriminator(context.filtered, context.lengths)
-        adversarial = certainty(logits) if self.filter_goal == "entropy" else F.cross_entropy(logits, context.other)
-        return self._with_distortion(adversarial, context.filtered, context)
+    def filter_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
+        """``L_F``: the distance from the original, and how well D_F still recognises the emotion."""
+        logits = self.filter_discriminator(batch.filtered, batch.lengths)
+        adversarial = certainty(logits) if self.filter_goal == "entropy" else F.cross_entropy(logits, batch.other)
+        return self._with_distortion(adversarial, batch.filtered, batch)
 
-    def generator_loss(self, context: Context) -> dict[str, Tensor]:
-        """``L_G``: stay near, be taken for the target emotion."""
-        adversarial = F.cross_entropy(self.discriminator(context.fake, context.lengths), context.target)
-        return self._with_distortion(adversarial, context.fake, context)
+    def generator_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
+        """``L_G``: the distance from the original, and how far D_G is from recognising the target emotion."""
+        adversarial = F.cross_entropy(self.discriminator(batch.fake, batch.lengths), batch.target)
+        return self._with_distortion(adversarial, batch.fake, batch)
 
-    def filter_discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+    def filter_discriminator_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
         """``L_DF``: true emotions on filtered speech."""
-        loss = F.cross_entropy(self.filter_discriminator(context.filtered.detach(), context.lengths), context.emotion)
+        loss = F.cross_entropy(self.filter_discriminator(batch.filtered.detach(), batch.lengths), batch.emotion)
         return {"total": loss}
 
-    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+    def discriminator_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
         """``L_DG``: true emotions on real speech, "fake" on generated speech."""
-        found = self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)
+        found = self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)
         return {**found, "total": found["total"] / 2}
 
-    def _with_distortion(self, adversarial: Tensor, made: Tensor, context: Context) -> dict[str, Tensor]:
-        made, real = made / context.unit, context.real / context.unit
-        near = pcgan_distortion(made, real, context.lengths, self.distortion_budget)
+    def _with_distortion(self, adversarial: Tensor, made: Tensor, batch: PCMelGANBatch) -> dict[str, Tensor]:
+        made, real = made / batch.unit, batch.real / batch.unit
+        near = pcgan_distortion(made, real, batch.lengths, self.distortion_budget)
         return {
             "total": adversarial + self.distortion_weight * near, "distortion": near, "adversarial": adversarial,
         }  # fmt: skip

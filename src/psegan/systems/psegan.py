@@ -1,6 +1,6 @@
 """PSEGAN: a conditional generator, a K+1-class discriminator and a frozen speaker matcher (article, section 4)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
-from psegan.systems.base import load_checkpoint
+from psegan.systems.base import check_argument, load_checkpoint
 from psegan.systems.gan import Phase
 from psegan.weights import is_shipped, load_part, read_about
 
@@ -26,7 +26,7 @@ UNIFORM = "uniform"
 
 
 @dataclass(frozen=True)
-class Context:
+class PSEGANBatch:
     """A prepared batch: scaled log-mels ``(B, 80, N)``, frames, labels and targets ``(B,)``."""
 
     real: Tensor
@@ -37,7 +37,7 @@ class Context:
 
 
 class PSEGAN(AdversarialSystem):
-    """Moves the emotion to a random target while a frozen speaker matcher holds the speaker.
+    """Changes the emotion to a random target, and keeps the speaker by comparing embeddings of a frozen speaker matcher.
 
     ``L_G = distortion_weight · d(M', M) + adversarial_weight · CE(D(M'), y') + speaker_weight · (1 - cos(SM(M'), SM(M)))``
     and ``L_D = CE(D(M), y) + CE(D(M'), fake)``; docs/paper.md names the source of each choice.
@@ -46,22 +46,21 @@ class PSEGAN(AdversarialSystem):
         n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         generator: makes the generator from the number of emotions.
         discriminator: makes the discriminator from the number of its outputs, emotions + 1.
-        speaker_matcher: makes an encoder of the shape of the checkpoint's.
+        speaker_matcher: makes an encoder of the checkpoint's shape.
         speaker_matcher_checkpoint: a speaker :class:`~psegan.systems.Classifier`, whose encoder becomes the frozen
-            matcher, or name or folder of shipped weights (``speaker-matcher-ravdess``); or several, all of one shape,
-            whose losses are averaged: what convinces all of them is rarer than what convinces one. Needed to begin a
-            training with ``speaker_weight`` above 0; afterwards it is part of the checkpoint.
+            matcher, or the name or folder of shipped weights (``speaker-matcher-ravdess``). With a list of them, all of one
+            shape, their losses are averaged; several matchers are harder to deceive than one. A training with
+            ``speaker_weight`` above 0 needs it to begin; afterwards the matcher is part of the checkpoint.
         generator_optimizer: of the generator; the article's is Adam, 1e-4, betas (0.5, 0.9).
         discriminator_optimizer: of the discriminator; the article's is Adam, 2e-4, betas (0.5, 0.9).
         distortion_weight: weight of the distortion.
         distortion_form: ``l1``, or ``pcgan`` for ``max(0, l1 - distortion_budget)²``.
         distortion_budget: epsilon of the PCGAN form, on the [0, 1] scale.
-        adversarial_weight: weight of the discriminator's verdict.
+        adversarial_weight: weight of the cross-entropy of the discriminator with the target emotion.
         speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
-        target: ``uniform`` draws emotions to move to from all classes; the name of one fixes it (the ablation, and the
-            conversion of every emotion to neutral).
-        emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed: see
-            :class:`AdversarialSystem`.
+        target: ``uniform`` draws the target from all emotions; the name of an emotion makes it the target of all speech
+            (an ablation, and the conversion of everything to neutral).
+        **kwargs: see :class:`AdversarialSystem`.
 
     Raises:
         PseganError: an unknown choice, or a speaker matcher that is missing or does not fit.
@@ -82,22 +81,13 @@ class PSEGAN(AdversarialSystem):
         adversarial_weight: float = 1.0,
         speaker_weight: float = 3.0,
         target: str = UNIFORM,
-        emotions: Sequence[str] = (),
-        discriminator_warmup: float = 0.0,
-        discriminator_checkpoint: str | None = None,
-        fake_weight: float = 1.0,
-        gradient_clip: float | None = 5.0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            n_classes, emotions, discriminator_warmup, discriminator_checkpoint, fake_weight, gradient_clip, seed
-        )
-        self.save_hyperparameters(logger=False)
-        if target != UNIFORM and target not in self.emotions:
-            raise PseganError(
-                f"model.init_args.target is {target!r}, but must be {UNIFORM} or an emotion of the corpus "
-                f"({', '.join(self.emotions) or 'whose names are not known'})"
-            )
+        super().__init__(n_classes, **kwargs)
+        known = ", ".join(self.emotions) or "whose names are not known"
+        wanted = f"must be {UNIFORM} or an emotion of the corpus ({known})"
+        check_argument(target in (UNIFORM, *self.emotions), "target", target, wanted)
+        check_argument(distortion_form in ("l1", "pcgan"), "distortion_form", distortion_form, "must be l1 or pcgan")
         self.target = target
         self.generator = generator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -107,11 +97,8 @@ class PSEGAN(AdversarialSystem):
         self.speaker_matcher = ensemble.requires_grad_(False) if speaker_weight else None
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.distortion_form, self.distortion_budget = distortion_form, distortion_budget
-        self.distortion_weight = distortion_weight
-        self.adversarial_weight = adversarial_weight
+        self.distortion_weight, self.adversarial_weight = distortion_weight, adversarial_weight
         self.speaker_weight = speaker_weight
-        if distortion_form not in ("l1", "pcgan"):
-            raise PseganError(f"model.init_args.distortion_form is {distortion_form!r}, but must be l1 or pcgan")
         self._speaker_matcher_is_trained = not speaker_weight
 
     def phases(self) -> tuple[Phase, ...]:
@@ -121,38 +108,37 @@ class PSEGAN(AdversarialSystem):
             Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
         )
 
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PSEGANBatch:
         """Features, targets, noise and generated speech."""
         real, lengths = self.features(batch)
         if self.warming_up:
-            return Context(real, real, lengths, batch.emotion, batch.emotion)
+            return PSEGANBatch(real, real, lengths, batch.emotion, batch.emotion)
         fake, target = self.protect(real, lengths, random)
         assert target is not None
-        return Context(real, fake, lengths, batch.emotion, target)
+        return PSEGANBatch(real, fake, lengths, batch.emotion, target)
 
     @property
     def conversion(self) -> ToEmotion:
-        """See the base class."""
         target = None if self.target == UNIFORM else self.emotions.index(self.target)
         return ToEmotion(self.generator, self.n_emotions, target)
 
-    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+    def discriminator_loss(self, batch: PSEGANBatch) -> dict[str, Tensor]:
         """``L_D``: true emotions on real speech, "fake" on generated speech."""
-        return self.emotion_or_fake(self.discriminator, context.real, context.fake, context.lengths, context.emotion)
+        return self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)
 
-    def generator_loss(self, context: Context) -> dict[str, Tensor]:
-        """``L_G``: stay near, be taken for the target emotion, stay the speaker."""
+    def generator_loss(self, batch: PSEGANBatch) -> dict[str, Tensor]:
+        """``L_G``: distances from the original, from the target emotion and from the speaker."""
         if self.distortion_form == "l1":
-            near = distortion(context.fake, context.real, context.lengths)
+            near = distortion(batch.fake, batch.real, batch.lengths)
         else:
-            near = pcgan_distortion(context.fake, context.real, context.lengths, self.distortion_budget)
-        adversarial = F.cross_entropy(self.discriminator(context.fake, context.lengths), context.target)
+            near = pcgan_distortion(batch.fake, batch.real, batch.lengths, self.distortion_budget)
+        adversarial = F.cross_entropy(self.discriminator(batch.fake, batch.lengths), batch.target)
         losses = {"distortion": near, "adversarial": adversarial}
         total = self.distortion_weight * near + self.adversarial_weight * adversarial
         if self.speaker_matcher is not None:
             with torch.no_grad():
-                original = self.speaker_matcher(context.real, context.lengths)
-            speaker = speaker_consistency(self.speaker_matcher(context.fake, context.lengths), original)
+                original = self.speaker_matcher(batch.real, batch.lengths)
+            speaker = speaker_consistency(self.speaker_matcher(batch.fake, batch.lengths), original)
             losses["speaker"] = speaker
             total = total + self.speaker_weight * speaker
         return {"total": total, **losses}
@@ -175,17 +161,13 @@ class PSEGAN(AdversarialSystem):
         """See the base class; the matcher comes with the checkpoint."""
         weights, alone = checkpoint["state_dict"], "speaker_matcher."
         for name in [name for name in weights if name.startswith(alone) and not name.startswith(f"{alone}encoders.")]:
-            # of when there was one matcher
+            # older checkpoints hold a single matcher
             weights[f"{alone}encoders.0.{name.removeprefix(alone)}"] = weights.pop(name)
         super().on_load_checkpoint(checkpoint)
         self._speaker_matcher_is_trained = True
 
-    def on_train_start(self) -> None:
-        """See :meth:`check_ready`."""
-        self.check_ready()
-
     def check_ready(self) -> None:
-        """See the base class; and refuse to train against a speaker matcher that knows no speakers."""
+        """See the base class; and refuse to train with a speaker matcher that has not been trained."""
         super().check_ready()
         if not self._speaker_matcher_is_trained:
             raise PseganError(

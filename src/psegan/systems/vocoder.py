@@ -26,14 +26,20 @@ from psegan.models.vocoder import Vocoder
 from psegan.models.vocos import Vocos
 from psegan.speech.batch import SpeechBatch
 from psegan.speech.masking import mask_like
-from psegan.systems.base import load_checkpoint
+from psegan.systems.base import check_argument, load_checkpoint
 from psegan.systems.gan import GANSystem, Phase
 from psegan.weights import folded_state
 
 
 @dataclass(frozen=True)
-class Context:
-    """A prepared batch: waveforms ``(B, T)``, log-mels of the real ones ``(B, 80, N)``, samples and frames ``(B,)``."""
+class VocoderBatch:
+    """A batch with its copies by the vocoder.
+
+    Attributes:
+        real, fake: waveforms ``(B, T)``.
+        log_mel: of the real waveforms, ``(B, 80, N)``.
+        samples, frames: true lengths ``(B,)``.
+    """
 
     real: Tensor
     fake: Tensor
@@ -51,19 +57,20 @@ class VocoderGAN(GANSystem):
     Args:
         n_classes: number of classes of each attribute, unused; the command line fills it in.
         vocoder: makes the vocoder.
-        discriminator: makes the discriminators: waveform ``(B, T)`` → a :class:`~psegan.models.vocoder.Verdict` each.
+        discriminator: makes the discriminators, a module from waveforms ``(B, T)`` to a list with a
+            :class:`~psegan.models.waveform_discriminator.DiscriminatorOutput` of each.
         vocoder_optimizer, discriminator_optimizer: MelGAN's are Adam, 1e-4, betas (0.5, 0.9).
         mel_weight: of the distance of log-mels.
         stft_weight: of the multi-resolution STFT distance.
-        adversarial_weight: of the discriminators' verdict.
+        adversarial_weight: of the discriminators' scores.
         feature_weight: of the feature matching.
         spectral_share: share of the epochs, 0 to below 1, in which only the distances count, before discriminators join.
         final_learning_rate: share of the learning rates that a cosine over the epochs ends at; 1 keeps them.
-        gain: range of the random gain of each segment, in dB; the vocoder is to know quiet and loud speech.
-        average: decay of the exponential moving average of the weights, which is what is judged and kept.
-        vocoder_checkpoint: weights to begin with, to go on from them or to fit them to other speech: name, folder or
-            checkpoint of a vocoder of the same sizes (:func:`psegan.vocoders.load_vocoder`); None begins with random ones.
-        emotions, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`; emotions play no part.
+        gain: range of the random gain of each segment, in dB, so that the vocoder learns quiet and loud speech.
+        average: decay of the exponential moving average of the weights; the averaged weights are evaluated and kept.
+        vocoder_checkpoint: name, folder or checkpoint of a vocoder of the same sizes whose weights training begins with
+            (:func:`psegan.vocoders.load_vocoder`); None begins with random weights.
+        gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
         PseganError: a number is out of its range.
@@ -85,24 +92,16 @@ class VocoderGAN(GANSystem):
         gain: tuple[float, float] = (-12.0, 3.0),
         average: float = 0.999,
         vocoder_checkpoint: str | None = None,
-        emotions: tuple[str, ...] = (),
         gradient_clip: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
-        self.save_hyperparameters(logger=False)
-        if not 0 <= average < 1:
-            raise PseganError(f"model.init_args.average is {average}, but is a decay: 0 to below 1")
-        if not 0 < final_learning_rate <= 1:
-            raise PseganError(
-                f"model.init_args.final_learning_rate is {final_learning_rate}, but is a share: above 0, up to 1"
-            )
-        if not 0 <= spectral_share < 1:
-            raise PseganError(
-                f"model.init_args.spectral_share is {spectral_share}, but is a share of the epochs: 0 to below 1"
-            )
-        if not gain[0] <= gain[1]:
-            raise PseganError(f"model.init_args.gain is {list(gain)}, but is a range in dB: [low, high]")
+        share = "is a share of the epochs: 0 to below 1"
+        check_argument(0 <= spectral_share < 1, "spectral_share", spectral_share, share)
+        check_argument(0 <= average < 1, "average", average, "is a decay: 0 to below 1")
+        is_share = 0 < final_learning_rate <= 1
+        check_argument(is_share, "final_learning_rate", final_learning_rate, "is a share: above 0, up to 1")
+        check_argument(gain[0] <= gain[1], "gain", list(gain), "is a range in dB: [low, high]")
         self.vocoder, self.discriminator = vocoder(), discriminator()
         self.averaged = AveragedModel(self.vocoder, multi_avg_fn=get_ema_multi_avg_fn(average)).requires_grad_(False)
         self.vocoder_optimizer, self.discriminator_optimizer = vocoder_optimizer, discriminator_optimizer
@@ -119,9 +118,9 @@ class VocoderGAN(GANSystem):
 
     @property
     def spectral_only(self) -> bool:
-        """Whether discriminators have no say yet."""
+        """Whether this epoch trains on the spectral distances alone, without discriminators."""
         epochs = self._epochs()
-        # rounded up, so that a short run has all parts of a long one, but never all of it
+        # rounded up, so that a short run has such an epoch too, but never the whole run
         return self.current_epoch < min(math.ceil(self.spectral_share * epochs), epochs - 1)
 
     def _epochs(self) -> int:
@@ -133,7 +132,7 @@ class VocoderGAN(GANSystem):
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Refuse: a vocoder protects nothing."""
         raise PseganError(
-            "psegan predict protects speech, which a vocoder doesn't; hear its copies with psegan evaluate "
+            "psegan predict protects speech, which a vocoder does not; compare its copies with psegan evaluate "
             "(experiments/evaluate/ravdess_vocoders.yaml)"
         )
 
@@ -145,11 +144,10 @@ class VocoderGAN(GANSystem):
         )
 
     def active_phases(self) -> tuple[str, ...]:
-        """See the base class."""
         return ("vocoder",) if self.spectral_only else super().active_phases()
 
     def on_train_epoch_start(self) -> None:
-        """Learning rates of this epoch, on a cosine; both optimisers follow it, whether they step or not."""
+        """Set the learning rates of this epoch on a cosine, for both optimisers, whether they step or not."""
         progress = self.current_epoch / self._epochs()
         share = self.final_learning_rate + (1 - self.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
         optimizers = self.optimizers()
@@ -158,8 +156,8 @@ class VocoderGAN(GANSystem):
             for group in optimizer.param_groups:
                 group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Context:
-        """Louder or quieter speech, its log-mel, and what the vocoder makes of that."""
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> VocoderBatch:
+        """Change the level of each segment, compute its log-mel and let the vocoder copy it."""
         low, high = self.gain
         decibels = low + (high - low) * torch.rand(len(batch), 1, generator=random)
         peak = batch.waveform.abs().amax(1, keepdim=True).clamp(min=1e-4)
@@ -168,30 +166,30 @@ class VocoderGAN(GANSystem):
         with torch.no_grad():
             log_mel, frames = self.front_end.log_mel(real, batch.length)
         fake = cut(self.vocoder(log_mel, frames), batch.length, real)
-        return Context(real, fake, log_mel, batch.length, frames)
+        return VocoderBatch(real, fake, log_mel, batch.length, frames)
 
-    def discriminator_loss(self, context: Context) -> dict[str, Tensor]:
+    def discriminator_loss(self, batch: VocoderBatch) -> dict[str, Tensor]:
         """``L_D``."""
-        real = hinge_real(self.discriminator(context.real))
-        fake = hinge_fake(self.discriminator(context.fake.detach()))
+        real = hinge_real(self.discriminator(batch.real))
+        fake = hinge_fake(self.discriminator(batch.fake.detach()))
         return {"total": real + fake, "real": real, "fake": fake}
 
-    def vocoder_loss(self, context: Context) -> dict[str, Tensor]:
+    def vocoder_loss(self, batch: VocoderBatch) -> dict[str, Tensor]:
         """``L_G``."""
-        convergence, log_stft = multi_resolution_stft(context.fake, context.real)
-        losses = {"mel": self._mel_distance(context), "convergence": convergence, "log_stft": log_stft}
+        convergence, log_stft = multi_resolution_stft(batch.fake, batch.real)
+        losses = {"mel": self._mel_distance(batch), "convergence": convergence, "log_stft": log_stft}
         total = self.mel_weight * losses["mel"] + self.stft_weight * (losses["convergence"] + losses["log_stft"])
         if not self.spectral_only:
             with torch.no_grad():
-                real = self.discriminator(context.real)
-            fake = self.discriminator(context.fake)
+                real = self.discriminator(batch.real)
+            fake = self.discriminator(batch.fake)
             losses |= {"adversarial": be_taken_for_real(fake), "features": feature_matching(fake, real)}
             total = total + self.adversarial_weight * losses["adversarial"] + self.feature_weight * losses["features"]
         return {"total": total, **losses}
 
-    def _mel_distance(self, context: Context) -> Tensor:
-        generated, _ = self.front_end.log_mel(context.fake, context.samples)
-        return masked_mean((generated - context.log_mel).abs(), context.frames)
+    def _mel_distance(self, batch: VocoderBatch) -> Tensor:
+        generated, _ = self.front_end.log_mel(batch.fake, batch.samples)
+        return masked_mean((generated - batch.log_mel).abs(), batch.frames)
 
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
         """See the base class; then average the weights."""
@@ -199,29 +197,31 @@ class VocoderGAN(GANSystem):
         self.averaged.update_parameters(self.vocoder)
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Log the distances of copies by the averaged weights."""
-        self._judge(batch, "val")
-
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Log the distances of copies by the averaged weights."""
-        self._judge(batch, "test")
-
-    def _judge(self, batch: SpeechBatch, stage: str) -> None:
+        """Log the distances between speech and its copies by the averaged weights."""
         log_mel, frames = self.front_end.log_mel(batch.waveform, batch.length)
         fake = cut(self.averaged(log_mel, frames), batch.length, batch.waveform)
-        found = {"mel": self._mel_distance(Context(batch.waveform, fake, log_mel, batch.length, frames))}
-        # these two have no masks: one utterance at a time, at its true length
+        found = {"mel": self._mel_distance(VocoderBatch(batch.waveform, fake, log_mel, batch.length, frames))}
+        # the STFT distances take no mask, so that every utterance is compared at its true length, one at a time
         pairs = zip(fake, batch.waveform, batch.length.tolist(), strict=True)
         each = [multi_resolution_stft(ours[None, :n], theirs[None, :n]) for ours, theirs, n in pairs]
         found["convergence"], found["log_stft"] = (torch.stack(column).mean() for column in zip(*each, strict=True))
         found["total"] = found["mel"] + found["convergence"] + found["log_stft"]
         self.log_dict(
-            {f"{stage}/{name}": value for name, value in found.items()}, batch_size=len(batch), sync_dist=True
+            {f"{self.stage}/{name}": value for name, value in found.items()}, batch_size=len(batch), sync_dist=True
         )
+
+    test_step = validation_step
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See the base class; in older checkpoints the last convolution of a discriminator is called ``verdict``."""
+        weights = checkpoint["state_dict"]
+        for name in [name for name in weights if ".verdict." in name]:
+            weights[name.replace(".verdict.", ".score.")] = weights.pop(name)
+        super().on_load_checkpoint(checkpoint)
 
 
 def cut(waveform: Tensor, samples: Tensor, like: Tensor) -> Tensor:
-    """A vocoder's whole frames ``(B, N · 256)``, cut to the true ``samples (B,)`` and the shape of ``like (B, T)``."""
+    """Cut a vocoder's waveform ``(B, N · 256)`` to the width of ``like (B, T)``, and zero it from ``samples (B,)`` on."""
     waveform = waveform[:, : like.shape[1]]
     return waveform * mask_like(samples, waveform)
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all."""
+"""Checkpoint files that are written atomically."""
 
 import os
 from typing import Any
@@ -12,9 +12,10 @@ from psegan.weights import read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, by rename within the folder and always with ``weights_only``.
+    """Writes Lightning's checkpoints by a rename within their folder, and reads them with ``weights_only``.
 
-    Lightning's own writer goes through a temporary file that may lie on another disk, and then its last step is a copy.
+    Lightning's own writer renames a temporary file that may lie on another disk; the file would then be copied, and a killed
+    process would leave a part of it.
     """
 
     def save_checkpoint(

@@ -1,5 +1,6 @@
 """The training commands: LightningCLI, with psegan's run folder, loggers, checkpoints and one-line errors."""
 
+import itertools
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 
 import lightning as L
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -28,18 +30,18 @@ from psegan.training.callbacks import (
     SpeechSamples,
 )
 from psegan.training.checkpointing import AtomicCheckpointIO
-from psegan.training.loggers import Run, finish_wandb
+from psegan.training.loggers import RunSettings, finish_wandb
 from psegan.weights import read_checkpoint
 
 COMMANDS = ("fit", "validate", "test", "predict")
-"""What :class:`TrainingCLI` answers to."""
+"""The subcommands of :class:`TrainingCLI`."""
 
 
 class OneLineParser(LightningArgumentParser):
-    """A parser whose complaints are one line that names the key, without the usage."""
+    """A parser whose errors are one line that names the key, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what was wrong as a user's error."""
+        """Raise the parser's message as a user's error, with a remedy."""
         reason = readable(message)
         if "arguments are required" in reason and ".data" in reason:
             raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
@@ -50,12 +52,12 @@ class OneLineParser(LightningArgumentParser):
 
 
 class PlainProgressBar(TQDMProgressBar):
-    """Lightning's bar without the tail of the W&B id, which it takes for a version."""
+    """Lightning's progress bar without ``v_num``, which would show a part of the W&B id."""
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands behind the bar."""
+        """The values beside the bar."""
         found = super().get_metrics(trainer, pl_module)
         found.pop("v_num", None)
         return found
@@ -64,8 +66,8 @@ class PlainProgressBar(TQDMProgressBar):
 class TrainingCLI(LightningCLI):
     """``psegan fit|validate|test|predict``: a system and a corpus by ``class_path``, in overlays of YAML.
 
-    Beside Lightning's own keys there are ``run`` (folder and loggers), ``checkpoint`` (when to save), ``privacy`` and
-    ``samples`` (what is judged and drawn on the way).
+    Lightning's keys are joined by ``run`` (folder and loggers), ``checkpoint`` and ``best`` (which checkpoints are kept),
+    ``privacy`` and ``samples`` (what is measured and drawn at each validation) and ``prediction``.
 
     Args:
         args: words of the command line, the subcommand first.
@@ -82,12 +84,12 @@ class TrainingCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={"prog": "psegan", "allow_abbrev": False},
             trainer_defaults={
-                # a sanity check would draw from random states that a resume has just restored
+                # a sanity check would draw from the global random states before the first batch
                 "num_sanity_val_steps": 0,
-                # the corpora bring a sampler of their own, which knows about processes and epochs
+                # the corpora bring their own sampler, which shares utterances among processes
                 "use_distributed_sampler": False,
                 "log_every_n_steps": 10,
-                # not all there are: two processes of a GAN must be wanted
+                # Lightning would use all devices, but training a GAN on several must be asked for
                 "devices": 1,
             },
             auto_configure_optimizers=False,
@@ -100,8 +102,8 @@ class TrainingCLI(LightningCLI):
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The keys that Lightning doesn't have, and what follows from what."""
-        parser.add_class_arguments(Run, "run")
+        """Add psegan's own keys, and link those that follow from others."""
+        parser.add_class_arguments(RunSettings, "run")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -113,7 +115,7 @@ class TrainingCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
-        if "WANDB_SWEEP_ID" in os.environ:  # wandb agent, whose trials must not meet in one folder
+        if "WANDB_SWEEP_ID" in os.environ:  # under wandb agent every trial needs a folder of its own
             sweep, run = os.environ["WANDB_SWEEP_ID"], os.environ.get("WANDB_RUN_ID", "run")
             parser.set_defaults({"run.dir": f"runs/sweeps/{sweep}/{run}", "run.wandb_id": run, "run.group": sweep})
         parser.add_lightning_class_args(BestCheckpoint, "best")
@@ -130,55 +132,61 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("data.emotions", "model.init_args.emotions", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would replace the given configuration by the checkpoint's; here a mismatch is an error."""
+        """Do nothing, where Lightning would replace the configuration by the checkpoint's; here a mismatch is an error."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to write over another run, and to judge weights that nobody trained."""
+        """Check the run's folder and the checkpoint, and set what follows from other settings."""
         config = self.config[self.subcommand]
-        run, checkpoints = Path(config.run.dir), Path(config.checkpoint.dirpath)
+        checkpoints = Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
         if config.ckpt_path == "auto":
             config.ckpt_path = "last" if (checkpoints / "last.ckpt").is_file() else None
         if config.ckpt_path == "last" and not any("last" in path.name for path in found):
             raise PseganError(f"{checkpoints} holds no last.ckpt: correct --run.dir, or begin without --ckpt_path")
         if self.subcommand == "fit":
-            if config.ckpt_path is None and found:
-                raise PseganError(
-                    f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
-                    "or choose another folder with --run.dir"
-                )
-            if config.ckpt_path == "last":
-                self._check_same(run)
-            if config.ckpt_path is not None:  # if it is another run's, this one has then heard that one's data too
-                own = config.ckpt_path == "last" or Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
-                before = (_saved(run).get("run") or {}).get("continued_from")
-                config.run.continued_from = before if own else config.ckpt_path
-            if config.ckpt_path == "last" and config.trainer.max_epochs is not None:
+            self._prepare_fit(config, checkpoints, found)
+        else:
+            self._prepare_evaluation(config)
+        trainer = config.trainer
+        if trainer.max_epochs is not None and trainer.check_val_every_n_epoch is not None and trainer.max_epochs > 0:
+            # a short training is validated at its end
+            trainer.check_val_every_n_epoch = min(trainer.check_val_every_n_epoch, trainer.max_epochs)
+        if trainer.sync_batchnorm:
+            raise PseganError("trainer.sync_batchnorm is true, but masked batch norm has no such form; set it to false")
+        if trainer.strategy == "auto" and (trainer.devices not in (1, "1") or trainer.num_nodes > 1):
+            # plain DDP refuses weights without a gradient, and each phase of a GAN leaves the other networks without one
+            trainer.strategy = "ddp_find_unused_parameters_true"
+
+    def _prepare_fit(self, config: Namespace, checkpoints: Path, found: list[Path]) -> None:
+        """Refuse to overwrite a trained run or to continue it with other settings, and note which run this one continues."""
+        run = Path(config.run.dir)
+        if config.ckpt_path is None and found:
+            raise PseganError(
+                f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
+                "or choose another folder with --run.dir"
+            )
+        if config.ckpt_path == "last":
+            self._check_same(run)
+            if config.trainer.max_epochs is not None:
                 trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
                 if trained >= config.trainer.max_epochs > 0:
                     print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
-            for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
-                left.unlink(missing_ok=True)
-        else:
-            if config.ckpt_path is None:
-                raise PseganError(
-                    f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last"
-                )
-            # what is said of a trained run lies beside it, and never over what training wrote
-            config.run.wandb_id = config.run.wandb_id or Run(config.run.dir).identify()
-            config.run.dir = config.trainer.default_root_dir = str(run / str(self.subcommand))
-        epochs, rhythm = config.trainer.max_epochs, config.trainer.check_val_every_n_epoch
-        if epochs is not None and rhythm is not None and 0 < epochs < rhythm:
-            config.trainer.check_val_every_n_epoch = epochs  # a short training is still judged at its end
-        if config.trainer.sync_batchnorm:
-            raise PseganError("trainer.sync_batchnorm is true, but masked batch norm has no such form; set it to false")
-        several = config.trainer.devices not in (1, "1") or config.trainer.num_nodes > 1
-        if several and config.trainer.strategy == "auto":
-            # each phase of a GAN leaves the other's weights unused, which plain DDP takes for an error
-            config.trainer.strategy = "ddp_find_unused_parameters_true"
+        if config.ckpt_path is not None:  # the training data of another run's checkpoint count as this run's too
+            own = config.ckpt_path == "last" or Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
+            before = (_saved(run).get("run") or {}).get("continued_from")
+            config.run.continued_from = before if own else config.ckpt_path
+        for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+
+    def _prepare_evaluation(self, config: Namespace) -> None:
+        """Refuse to evaluate untrained weights, and write into a folder of the command's own within the run's."""
+        if config.ckpt_path is None:
+            raise PseganError(f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last")
+        config.run.wandb_id = config.run.wandb_id or RunSettings(config.run.dir).identify()
+        config.run.dir = config.trainer.default_root_dir = str(Path(config.run.dir) / str(self.subcommand))
 
     def _check_same(self, run: Path) -> None:
-        """Refuse to continue a run as another one; its length, loggers and the place of the corpus may change."""
+        """Refuse to continue a run with other settings; only its length, its loggers and the corpus's folder may change."""
         then = _saved(run)
         if not then:
             return
@@ -192,7 +200,7 @@ class TrainingCLI(LightningCLI):
                 )
 
     def after_instantiate_classes(self) -> None:
-        """Find out what is missing before a logger opens a run for it."""
+        """Set up the corpus, the system and the metrics, so that what is missing is reported before W&B opens a run."""
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand == "fit":
             self.model.begun = self.config_init[self.subcommand].ckpt_path is not None
@@ -204,12 +212,12 @@ class TrainingCLI(LightningCLI):
                 callback.setup(self.trainer, self.model, str(self.subcommand))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer, with the run's loggers unless the configuration brings its own, and atomic checkpoints."""
+        """Make the trainer, with atomic checkpoints and, unless the configuration brings its own, the run's loggers."""
         config = self.config_init[self.subcommand]
         if config.trainer.logger is None:
             kwargs["logger"] = config.run.make_loggers()
         if config.trainer.enable_progress_bar is not False:
-            # a log file gets a line an epoch
+            # in a log file the bar is a line an epoch
             bar = PlainProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9)
             kwargs["callbacks"] = [*(config.trainer.callbacks or []), bar]
         plugins = config.trainer.plugins or []
@@ -218,13 +226,13 @@ class TrainingCLI(LightningCLI):
 
 
 def _saved(run: Path) -> dict[str, Any]:
-    """The configuration of a run that has begun; empty where there is none."""
+    """The configuration that a run has saved; empty for a folder without one."""
     path = run / "config.yaml"
     return read_yaml(path) if path.is_file() else {}
 
 
 def _comparable(section: Any) -> Any:
-    """Settings of the model or the corpus, without what a machine decides, and checkpoints however they are spelt."""
+    """A section of the configuration without the corpus's folder, and with checkpoints as absolute paths."""
     if not isinstance(section, dict):
         return section
     init_args = {key: _resolved(value) for key, value in (section.get("init_args") or {}).items() if key != "root"}
@@ -238,12 +246,12 @@ def _resolved(value: Any) -> Any:
 
 
 def checkpoint_dir(run_dir: str) -> str:
-    """Where a run keeps its checkpoints."""
+    """The folder of a run's checkpoints."""
     return str(Path(run_dir) / "checkpoints")
 
 
 def main(args: list[str]) -> TrainingCLI:
-    """Run one training command, as ``["fit", "--config", ...]``, and return what it built.
+    """Run one training command, for example ``["fit", "--config", "experiments/psegan.yaml"]``, and return the CLI object.
 
     Raises:
         PseganError: a user's error.
@@ -254,9 +262,9 @@ def main(args: list[str]) -> TrainingCLI:
     try:
         cli = TrainingCLI(args)
         failed = False
-    except SIGTERMException:  # Lightning ends as if all were well
+    except SIGTERMException:  # Lightning would exit with status 0
         sys.exit(128 + signal.SIGTERM)
-    except ValueError as error:  # what jsonargparse makes of an error in a constructor
+    except ValueError as error:  # jsonargparse raises it for any error in a constructor
         if (users := _user_error(error)) is not None:
             raise users from None
         raise
@@ -265,40 +273,39 @@ def main(args: list[str]) -> TrainingCLI:
     except (FileExistsError, NotADirectoryError) as error:
         raise PseganError(f"{error.filename}: is a file where a folder is needed; choose another --run.dir") from None
     finally:
-        finish_wandb(failed)  # or the next run of this process would be logged into this one
+        finish_wandb(failed)  # otherwise the next run in this process would be logged into this W&B run
     if cli.trainer.is_global_zero:
         print(f"{cli.subcommand}: {cli.trainer.default_root_dir}", flush=True)
     return cli
 
 
 def _check_files(args: list[str]) -> None:
-    """Name the overlay that is not YAML; jsonargparse doesn't."""
-    for word, following in zip(args, [*args[1:], ""], strict=True):
-        path = Path(word.removeprefix("--config=") if word.startswith("--config=") else following)
-        if (word not in ("-c", "--config") and not word.startswith("--config=")) or not path.is_file():
-            continue
-        read_yaml(path)
+    """Raise an error that names the overlay which is not YAML, because jsonargparse's error does not."""
+    given = [following for word, following in itertools.pairwise(args) if word in ("-c", "--config")]
+    given += [word.removeprefix("--config=") for word in args if word.startswith("--config=")]
+    for path in map(Path, given):
+        if path.is_file():
+            read_yaml(path)
 
 
 def _user_error(error: BaseException | None) -> PseganError | None:
-    """The user's error behind another exception, if there is one."""
+    """The user's error that caused another exception, if there is one."""
     while error is not None and not isinstance(error, PseganError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _quiet() -> None:
-    """Silence what libraries say about each other and no user can act upon."""
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", message=".*The number of training batches.*is smaller than the logging interval.*"
-    )
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_telling)
+    """Hide warnings and log lines of libraries that no user can act upon."""
+    for message in (
+        "LightningCLI's args parameter is intended", ".*does not have many workers",
+        ".*The number of training batches.*is smaller than the logging interval", ".*exists and is not empty",
+        ".*isinstance\\(treespec, LeafSpec\\)",
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_useful)
 
 
-def _is_telling(record: logging.LogRecord) -> bool:
-    """One function for all runs of a process: a logger keeps every filter that it has not seen before."""
+def _is_useful(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's log is shown; a function of the module, so that a logger gets it only once."""
     return not record.getMessage().startswith(("TPU available", "Loading `train_dataloader`", "💡 Tip"))

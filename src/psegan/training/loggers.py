@@ -1,4 +1,4 @@
-"""Where a run's scalars, figures and tables go: CSV, TensorBoard and W&B, and PNG files always."""
+"""The loggers of a run: scalars, figures and tables go to CSV, TensorBoard and W&B, and figures to PNG files too."""
 
 import csv
 import os
@@ -21,16 +21,16 @@ from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, write_text
 from psegan.plots import save_figure
 
-WATCHED = {
+SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
     "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
 }  # fmt: skip
-"""Scores in W&B's summary → which of their values is best: emotion is to be hidden, the speaker to survive."""
+"""Scores in W&B's summary, and whether the least or the greatest is best: emotion shall be hidden, the speaker kept."""
 
 
 @dataclass
-class Run:
-    """Where a run lives and who is told of it.
+class RunSettings:
+    """The folder of a run, and its loggers.
 
     Attributes:
         dir: its folder: config.yaml, metrics.csv, figures/, checkpoints/, tensorboard/, wandb/.
@@ -38,10 +38,10 @@ class Run:
         project: W&B project.
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
-        wandb_id: of the W&B run; drawn once and kept in the folder if not given, so that a continued run is the same run.
-        wandb_mode: ``auto`` is online where an account is configured (WANDB_API_KEY or `wandb login`) and offline
-            elsewhere; nothing ever asks for a login.
-        continued_from: checkpoint of another run that this one went on from; the command line fills it in.
+        wandb_id: of the W&B run. Without one an id is drawn and kept in the folder, so that a continued run is the same run.
+        wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and offline otherwise;
+            nothing ever asks for a login.
+        continued_from: checkpoint of another run that this run continues; the command line fills it in.
     """
 
     dir: str = "runs/default"
@@ -54,7 +54,7 @@ class Run:
     continued_from: str | None = None
 
     def make_loggers(self) -> list[Logger]:
-        """The loggers, CSV first: its folder is where Lightning puts what belongs to a run."""
+        """Make the loggers, CSV first, because Lightning puts the run's other files into the folder of the first."""
         loggers: list[Logger] = []
         if "csv" in self.loggers:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
@@ -72,12 +72,12 @@ class Run:
             name=Path(self.dir).name,
             save_dir=self.dir,
             id=self.wandb_id
-            or (self.identify() if getattr(rank_zero_only, "rank", 0) == 0 else None),  # others log nothing
+            or (self.identify() if getattr(rank_zero_only, "rank", 0) == 0 else None),  # other ranks log nothing
             project=self.project,
             group=self.group,
             tags=list(self.tags),
             mode=mode,
-            # offline it has nothing to say that a folder under run.dir does not
+            # offline, W&B would only say where its folder is
             settings=wandb.Settings(silent=mode != "online", show_info=mode == "online"),
         )
         logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
@@ -87,14 +87,14 @@ class Run:
         return logger
 
     def identify(self) -> str:
-        """The id that the folder keeps, drawn on first use."""
+        """The W&B id in the folder; it is drawn on first use."""
         path = Path(self.dir) / "wandb" / "run-id"
         if not path.is_file():
             write_text(path, secrets.token_hex(4) + "\n")
         return path.read_text().strip()
 
     def resolved_wandb_mode(self) -> str:
-        """``online``, ``offline`` or ``disabled``, without asking anybody.
+        """``online``, ``offline`` or ``disabled``; never asks for a login.
 
         Raises:
             PseganError: online is wanted, but there is no account to be online with.
@@ -112,31 +112,31 @@ class Run:
 
 
 def define_metrics(logger: WandbLogger) -> None:
-    """Make W&B's default dashboard compare runs: scores over epochs, and the best ones beside the last in the summary.
+    """Plot scores over epochs in W&B, and show the best beside the last in its summary.
 
-    A run's own step counts the steps of all its optimisers, of which systems have two or four.
+    Runs of different systems cannot be compared over W&B's step, which counts the steps of all optimisers of a system.
     """
     define = logger.experiment.define_metric
     define("epoch", hidden=True)
     for stage in ("val", "test"):
         define(f"{stage}/*", step_metric="epoch", step_sync=True)
-        for name, best in WATCHED.items():
+        for name, best in SUMMARIES.items():
             define(f"{stage}/{name}", step_metric="epoch", step_sync=True, summary=f"last,{best}")
 
 
 def finish_wandb(failed: bool) -> None:
-    """Close this process's W&B run, if it has one; it counts as crashed if ``failed``."""
+    """Close this process's W&B run, if there is one, as crashed if ``failed``."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=int(failed))
 
 
 class ContinuedCSVLogger(CSVLogger):
-    """A CSV logger that goes on with an existing metrics.csv, where Lightning's deletes it."""
+    """A CSV logger that appends to an existing metrics.csv, which Lightning's would delete."""
 
     @property
     def experiment(self) -> _ExperimentWriter:
-        """The writer; made on first use."""
+        """The writer, which is made on first use."""
         if self._experiment is None:
             self._experiment = _ContinuedWriter(self.log_dir)
         return self._experiment
@@ -170,7 +170,7 @@ def run_dir(trainer: L.Trainer) -> Path:
 
 
 def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:
-    """Whether this validation is one to draw: every n-th of a training, its last, and any outside training."""
+    """Whether figures are drawn now: at every n-th validation of a training, at its last, and always outside training."""
     if trainer.state.fn != TrainerFn.FITTING:
         return True
     rhythm = trainer.check_val_every_n_epoch or 1
@@ -201,22 +201,22 @@ def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
 def log_roc_table(
     trainer: L.Trainer, name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]
 ) -> None:
-    """Send ROC curves to W&B as a native table and chart, which can be overlaid across runs there.
+    """Send ROC curves to W&B as a table and a chart, so that curves of several runs can be compared there.
 
     Args:
         trainer: whose loggers.
         name: for example ``roc/emotion``.
         curves: class name → false and true positive rates, and the area under the curve.
     """
-    import wandb
-
-    rows = [
-        [label, float(x), float(y)]
-        for label, (fpr, tpr, _) in curves.items()
-        for x, y in zip(_thinned(fpr), _thinned(tpr), strict=True)
-    ]
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
+            import wandb
+
+            rows = [
+                [label, float(x), float(y)]
+                for label, (fpr, tpr, _) in curves.items()
+                for x, y in zip(_thinned(fpr), _thinned(tpr), strict=True)
+            ]
             table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
             chart = wandb.plot_table(
                 "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
@@ -232,7 +232,7 @@ def _thinned(points: Sequence[float], most: int = 200) -> Sequence[float]:
 
 @rank_zero_only
 def log_audio(trainer: L.Trainer, name: str, path: Path) -> None:
-    """Send a recording to W&B, where it can be played."""
+    """Send a recording to W&B."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_audio(name, [str(path)])

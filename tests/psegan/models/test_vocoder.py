@@ -102,12 +102,12 @@ def test_melgan_is_the_articles():
 )
 def test_discriminators_see_everything_and_give_finite_gradients(discriminator):
     waveform = torch.cat([voice(4_000), torch.zeros(4_000)]).repeat(2, 1).requires_grad_()
-    verdicts = discriminator(waveform)
-    assert len(verdicts) == {MultiScaleDiscriminator: 3, SpectralDiscriminator: 8}[type(discriminator)]
-    assert all(verdict.features and verdict.score.isfinite().all() for verdict in verdicts)
-    torch.stack([verdict.score.square().mean() for verdict in verdicts]).sum().backward()
+    outputs = discriminator(waveform)
+    assert len(outputs) == {MultiScaleDiscriminator: 3, SpectralDiscriminator: 8}[type(discriminator)]
+    assert all(output.features and output.score.isfinite().all() for output in outputs)
+    torch.stack([output.score.square().mean() for output in outputs]).sum().backward()
     assert waveform.grad is not None and waveform.grad.isfinite().all()
-    for discriminated in verdicts:  # feature matching compares layer by layer
+    for discriminated in outputs:  # feature matching compares layer by layer
         assert [f.shape[0] for f in discriminated.features] == [2] * len(discriminated.features)
 
 

@@ -193,13 +193,13 @@ def test_goals_of_the_filter(goal):
     system.filter_discriminator.forward = lambda mel, lengths: logits
     system._planned_warmup = 0
     emotion = torch.zeros(4, dtype=torch.long)
-    context = type("Context", (), {
+    batch = type("Prepared", (), {
         "filtered": torch.rand(4, 80, 20), "real": torch.rand(4, 80, 20), "unit": torch.ones(4, 1, 1),
         "lengths": torch.full((4,), 20), "emotion": emotion, "other": emotion + 1,
     })()  # fmt: skip
-    sure = float(system.filter_loss(context)["adversarial"])
+    sure = float(system.filter_loss(batch)["adversarial"])
     logits.zero_()
-    assert float(system.filter_loss(context)["adversarial"]) < sure
+    assert float(system.filter_loss(batch)["adversarial"]) < sure
 
 
 def test_the_neutral_conversion_has_one_target_and_draws_nothing(fitted, tmp_path):

@@ -1,7 +1,8 @@
-"""Training of vocoders: who moves when, what is averaged, what is heard of a checkpoint."""
+"""Training of vocoders: who moves when, what is averaged, what a checkpoint's vocoder gives."""
 
 import csv
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from psegan.losses import (
     multi_resolution_stft,
     spectral_convergence,
 )
-from psegan.models.vocoder import Verdict
+from psegan.models.spectral_discriminator import SpectralDiscriminator
+from psegan.models.vocos import Vocos
+from psegan.models.waveform_discriminator import DiscriminatorOutput
 from psegan.systems.vocoder import VocoderGAN, load_trained
 from psegan.training import command as training
 from psegan.weights import Shipped, build, read_checkpoint
@@ -68,6 +71,19 @@ def test_learning_rates_fall_along_a_cosine(fitted):
     cli = fitted("--trainer.max_epochs=2", "--model.init_args.final_learning_rate=0.5")
     rates = [optimizer.param_groups[0]["lr"] for optimizer in cli.trainer.optimizers]
     assert rates == pytest.approx([0.75 * 5e-4, 0.75 * 1e-3])
+
+
+def test_older_names_of_weights_load():
+    system = VocoderGAN(
+        {"emotion": 2}, partial(Vocos, width=16, hidden=16, depth=1), partial(SpectralDiscriminator, width=2)
+    )
+    expected = system.state_dict()
+    older = {name.replace(".score.", ".verdict."): value for name, value in expected.items()}
+    assert older.keys() != expected.keys()
+    about = {"system": "VocoderGAN", "custom": [], "batches_seen": 1}
+    checkpoint = {"state_dict": older, "psegan": about}
+    system.on_load_checkpoint(checkpoint)
+    assert checkpoint["state_dict"].keys() == expected.keys()
 
 
 def test_a_checkpoint_speaks_with_averaged_weights(fitted, tmp_path):
@@ -128,9 +144,9 @@ def test_nothing_is_clipped_by_the_random_gain():
     waveform = torch.rand(2, 4_000) - 0.5
     labels = {name: torch.zeros(2, dtype=torch.long) for name in ("emotion", "speaker", "gender", "content")}
     batch = SpeechBatch(waveform, torch.tensor([4_000, 4_000]), **labels, id=("a", "b"))
-    context = system.prepare(batch, torch.Generator())
-    assert context.real.abs().amax(1) == pytest.approx([1, 1], abs=1e-5)
-    assert context.fake.shape == context.real.shape
+    prepared = system.prepare(batch, torch.Generator())
+    assert prepared.real.abs().amax(1) == pytest.approx([1, 1], abs=1e-5)
+    assert prepared.fake.shape == prepared.real.shape
 
 
 def test_distances_of_equal_and_of_louder_speech():
@@ -146,11 +162,17 @@ def test_distances_of_equal_and_of_louder_speech():
 
 
 def test_hinge_losses_and_feature_matching():
-    sure = [Verdict(torch.tensor([2.0, 2.0]), [torch.ones(2)]), Verdict(torch.tensor([0.0]), [torch.zeros(1)])]
+    sure = [
+        DiscriminatorOutput(torch.tensor([2.0, 2.0]), [torch.ones(2)]),
+        DiscriminatorOutput(torch.tensor([0.0]), [torch.zeros(1)]),
+    ]
     assert float(hinge_real(sure)) == pytest.approx(0.5)
     assert float(hinge_fake(sure)) == pytest.approx((3 + 1) / 2)
     assert float(be_taken_for_real(sure)) == pytest.approx(-1)
-    other = [Verdict(torch.zeros(2), [torch.zeros(2)]), Verdict(torch.zeros(1), [torch.zeros(1)])]
+    other = [
+        DiscriminatorOutput(torch.zeros(2), [torch.zeros(2)]),
+        DiscriminatorOutput(torch.zeros(1), [torch.zeros(1)]),
+    ]
     assert float(feature_matching(sure, other)) == pytest.approx(0.5)
 
 

@@ -12,7 +12,7 @@ from wandb.sdk.internal.datastore import DataStore
 
 from psegan.common.errors import PseganError
 from psegan.training import command as training
-from psegan.training.loggers import Run
+from psegan.training.loggers import RunSettings
 
 SCALARS = {
     "val/emotion_accuracy", "val/emotion_uar", "val/emotion_eer", "val/emotion_auc", "val/speaker_accuracy",
@@ -142,18 +142,18 @@ def test_every_logger_has_everything(logged):
 
 
 def test_without_an_account_everything_is_offline(wandb_environment, tmp_path, monkeypatch):
-    run = Run(dir=str(tmp_path))
+    run = RunSettings(dir=str(tmp_path))
     assert run.resolved_wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert run.resolved_wandb_mode() == "disabled"
     assert not any(isinstance(logger, WandbLogger) for logger in run.make_loggers())
     with pytest.raises(PseganError, match="no account is configured"):
-        Run(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode()
+        RunSettings(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode()
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.delenv("WANDB_MODE")
     assert run.resolved_wandb_mode() == "online"
 
 
 def test_the_wandb_id_is_drawn_once(tmp_path):
-    assert Run(dir=str(tmp_path / "a")).identify() == Run(dir=str(tmp_path / "a")).identify()
-    assert Run(dir=str(tmp_path / "a")).identify() != Run(dir=str(tmp_path / "b")).identify()
+    assert RunSettings(dir=str(tmp_path / "a")).identify() == RunSettings(dir=str(tmp_path / "a")).identify()
+    assert RunSettings(dir=str(tmp_path / "a")).identify() != RunSettings(dir=str(tmp_path / "b")).identify()

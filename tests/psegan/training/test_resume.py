@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+from tests.support.compare import same
+
 
 @pytest.fixture
 def fit(psegan_arguments, from_repository, tmp_path):
@@ -29,22 +31,6 @@ def fit(psegan_arguments, from_repository, tmp_path):
 
 def checkpoint(tmp_path, folder):
     return torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def same(a, b, where="checkpoint"):
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for index, pair in enumerate(zip(a, b, strict=True)):
-            same(*pair, f"{where}.{index}")
-    else:
-        assert a == b, where
 
 
 def rows(path):

@@ -1,4 +1,4 @@
-"""What is done beside the training: judging protected speech, drawing it, saving random states and configurations."""
+"""Lightning callbacks: privacy metrics, samples, predictions, checkpoints, random states and the saved configuration."""
 
 from psegan.training.callbacks.best import BestCheckpoint
 from psegan.training.callbacks.config import SaveConfig

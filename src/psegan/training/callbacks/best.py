@@ -1,17 +1,16 @@
-"""Early stopping without stopping: the weights of the best validation are kept beside the last ones."""
+"""The checkpoint of the best validation, beside that of the last epoch."""
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, the weights of the validation with the best ``monitor``.
+    """Keeps ``best.ckpt``, the checkpoint with the best value of ``monitor`` in validation.
 
-    A one-cycle schedule ends when training does, so a training is not cut short; what overfits in its last epochs is
-    left out all the same.
+    It takes the place of early stopping, which would cut a one-cycle schedule short.
 
     Args:
-        monitor: what to compare, as ``val/uar``; None keeps nothing.
-        mode: whether the best is the ``max`` or the ``min``.
+        monitor: name of a logged value, for example ``val/uar``; None keeps nothing.
+        mode: whether the ``max`` or the ``min`` is best.
         dirpath: the run's folder of checkpoints.
     """
 

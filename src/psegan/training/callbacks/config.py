@@ -10,12 +10,12 @@ from psegan.training.loggers import define_metrics, run_dir
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml whole or not at all, and sends the same to W&B, where runs are filtered and compared by it."""
+    """Writes config.yaml atomically, and sends it to W&B, where runs can be filtered and compared by it."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Called by Lightning on rank zero when a run is set up."""
+        """Write the configuration; Lightning calls this on rank zero when a run is set up."""
         config = self.config.clone()
-        config.ckpt_path = None  # belongs to the command, not to the run
+        config.ckpt_path = None  # a setting of this command, not of the run
         text = self.parser.dump(config, skip_none=False)
         write_text(run_dir(trainer) / "config.yaml", text)
         for logger in trainer.loggers:

@@ -1,10 +1,9 @@
-"""How well emotion is hidden and the speaker kept, judged by classifiers trained on original speech."""
+"""How well emotion is hidden and the speaker kept, measured by classifiers that were trained on original speech."""
 
 from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from psegan.common.errors import PseganError
@@ -12,9 +11,10 @@ from psegan.metrics import scores as metrics
 from psegan.metrics.predictions import ClassPredictions
 from psegan.plots import roc_figure, tsne_figure, tsne_points
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import AdversarialSystem, Protected
+from psegan.systems.adversarial import AdversarialSystem
 from psegan.systems.classifier import load_classifier
 from psegan.systems.collector import PredictionCollector
+from psegan.training.distributed import gather
 from psegan.training.loggers import figures_due, log_figure, log_roc_table
 
 _PAIR = ("original", "protected")
@@ -23,10 +23,12 @@ _PAIR = ("original", "protected")
 class PrivacyMetrics(L.Callback):
     """Logs emotion accuracy, UAR, EER and AUC, speaker EER, ROC curves and t-SNE on validation and test speech.
 
-    This is the `ignorant` attacker on spectrograms, the article's setting: good for watching a training, no evidence of
-    privacy (docs/evaluation.md). The speaker classifier judges; it is not the speaker matcher, which training optimises.
+    This is the `ignorant` attacker on spectrograms, which is the article's setting. It shows how a training proceeds and is
+    no evidence of privacy (docs/evaluation.md). The speaker classifier must not be the speaker matcher, whose loss the
+    training minimises.
 
-    Systems that protect nothing (classifiers) are left alone. Without both classifiers nothing is judged, and a line says so.
+    The callback does nothing for classifiers and vocoders. Unless both classifiers are given it measures nothing, and a
+    line says so.
 
     Args:
         emotion_classifier: checkpoint of an emotion :class:`~psegan.systems.Classifier`.
@@ -48,21 +50,21 @@ class PrivacyMetrics(L.Callback):
         self.figures_every_n_validations = figures_every_n_validations
         self.tsne_points = tsne_points
         self.seed = seed
-        self.judges: dict[tuple[str, str], PredictionCollector] = {}
+        self.collectors: dict[tuple[str, str], PredictionCollector] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the classifiers, and make sure that they know the corpus's classes."""
-        if self.judges or stage == "predict" or not isinstance(pl_module, AdversarialSystem):
+        """Load the classifiers, and check that they were trained with the corpus's classes."""
+        if self.collectors or stage == "predict" or not isinstance(pl_module, AdversarialSystem):
             return
         for attribute, path in self.paths.items():
             if path is None:
                 rank_zero_info(f"No privacy metrics: give privacy.{attribute}_classifier to have them.")
-                self.judges.clear()
+                self.collectors.clear()
                 return
             classifier = load_classifier(path, attribute)
             if not classifier.reads_spectrograms:
                 raise PseganError(
-                    f"{path} reads waveforms, but training is judged on spectrograms; give another classifier"
+                    f"{path} reads waveforms, but privacy metrics need one that reads spectrograms; give another classifier"
                 )
             known, needed = classifier.n_classes[attribute], pl_module.n_classes[attribute]
             if known != needed:
@@ -71,39 +73,24 @@ class PrivacyMetrics(L.Callback):
                     "give a classifier that was trained on this corpus"
                 )
             for speech in _PAIR:
-                self.judges[attribute, speech] = PredictionCollector(classifier)
+                self.collectors[attribute, speech] = PredictionCollector(classifier)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Judge a batch."""
-        self._hear(outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        """Judge a batch."""
-        self._hear(outputs, batch)
+        """Classify a batch, original and protected."""
+        for (attribute, speech), collector in self.collectors.items():
+            collector.classifier.to(outputs.original.device)
+            collector.add(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log scalars, and figures where they are due."""
-        self._conclude(trainer, pl_module, "val", figures=figures_due(trainer, self.figures_every_n_validations))
-
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log scalars and figures."""
-        self._conclude(trainer, pl_module, "test", figures=True)
-
-    def _hear(self, outputs: Protected, batch: SpeechBatch) -> None:
-        for (attribute, speech), judge in self.judges.items():
-            judge.classifier.to(outputs.original.device)
-            judge.add(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
-
-    def _conclude(self, trainer: L.Trainer, module: L.LightningModule, stage: str, figures: bool) -> None:
-        if not self.judges:
+        if not self.collectors:
             return
-        found = {key: _gathered(judge.collected(), module) for key, judge in self.judges.items()}
+        assert isinstance(pl_module, AdversarialSystem)
+        stage = pl_module.stage
+        found = {key: _of_all_processes(one.collected()) for key, one in self.collectors.items()}
         data = getattr(trainer, "datamodule", None)
         scalars: dict[str, float] = {}
         curves: dict[str, dict[str, tuple[Any, Any, float]]] = {"emotion": {}, "speaker": {}}
@@ -123,39 +110,31 @@ class PrivacyMetrics(L.Callback):
                 curves[attribute][speech] = (fpr, tpr, area)
                 if attribute == "speaker":
                     scalars[f"{stage}/speaker_eer{suffix}"] = float(metrics.eer_from_roc(fpr, tpr))
-        module.log_dict(scalars)
-        if not figures:
+        pl_module.log_dict(scalars)
+        if not figures_due(trainer, self.figures_every_n_validations):
             return
         for attribute, of_attribute in curves.items():
             if of_attribute:
                 title = f"{attribute.capitalize()}: original and protected speech"
                 log_figure(trainer, f"{stage}/roc_{attribute}", roc_figure(of_attribute, title))
                 log_roc_table(trainer, f"{stage}/roc_{attribute}", of_attribute)
-        self._draw_tsne(trainer, module, stage, found["emotion", "original"], found["emotion", "protected"])
+        self._draw_tsne(trainer, pl_module, found["emotion", "original"], found["emotion", "protected"])
+
+    on_test_batch_end, on_test_epoch_end = on_validation_batch_end, on_validation_epoch_end
 
     def _draw_tsne(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        stage: str,
-        original: ClassPredictions,
-        protected: ClassPredictions,
+        self, trainer: L.Trainer, system: AdversarialSystem, original: ClassPredictions, protected: ClassPredictions
     ) -> None:
         if len(original.target) < 3 or not trainer.is_global_zero:
             return
         before, after, kept = tsne_points(original.embedding, protected.embedding, self.seed, self.tsne_points)
-        data = getattr(trainer, "datamodule", None)
-        names = data.classes["emotion"] if data else tuple(str(i) for i in range(module.n_classes["emotion"]))  # type: ignore[index]
-        log_figure(trainer, f"{stage}/tsne_emotion", tsne_figure(before, after, original.target[kept], names))
+        names = system.emotions or tuple(str(i) for i in range(system.n_emotions))
+        figure = tsne_figure(before, after, original.target[kept], names)
+        log_figure(trainer, f"{system.stage}/tsne_emotion", figure)
 
 
-def _gathered(judgement: ClassPredictions, module: L.LightningModule) -> ClassPredictions:
-    """The verdicts of all processes; each judged its own share of the utterances."""
-    if module.trainer.world_size == 1:
-        return judgement
-    shares: list[ClassPredictions | None] = [None] * module.trainer.world_size
-    torch.distributed.all_gather_object(shares, judgement)
-    columns = [
-        np.concatenate([getattr(share, name) for share in shares]) for name in ("probability", "embedding", "target")
-    ]
-    return ClassPredictions(*columns)
+def _of_all_processes(share: ClassPredictions) -> ClassPredictions:
+    """The predictions of all processes, each of which has classified its own share of the utterances."""
+    shares = gather(share)
+    columns = ("probability", "embedding", "target")
+    return ClassPredictions(*(np.concatenate([getattr(one, column) for one in shares]) for column in columns))

@@ -7,43 +7,50 @@ import lightning as L
 import numpy
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
+from psegan.common.random import stable_hash
+from psegan.training.distributed import gather
 from psegan.training.loggers import ContinuedCSVLogger
 
 
 class ExactResume(L.Callback):
-    """Saves the global random states (Python, NumPy, torch, CUDA) with a checkpoint and restores them on resuming.
+    """Saves the random states of every process with a checkpoint and restores them when a run is continued.
 
-    It also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, since the continued one
-    writes them again.
+    These are the global states of Python, NumPy, torch and the process's own CUDA device, on which dropout depends.
+    Targets, noise, crops and the order of batches need no state (:mod:`psegan.common.random`). The states are restored
+    when training starts, after everything that draws while the run is being set up.
 
-    Under DDP the states are those of the first process; only dropout and the augmentation of what a discriminator hears
-    depend on them. TensorBoard and W&B keep the points of the lost epoch beside the new ones.
+    A process without a saved state seeds its own from the system's seed, its rank and the epoch: every process but the
+    first in a new run, and those that a run is continued with beyond the number it was saved with. The first process of a
+    new run keeps the states of ``seed_everything``.
 
-    Targets, noise, crops and the order of batches need no state (:mod:`psegan.common.random`); dropout does. The state
-    is put back when training starts, after everything that draws while the run is being set up.
+    The callback also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, because the
+    continued run writes them again. TensorBoard and W&B keep the points of the lost epoch beside the new ones.
     """
 
     def __init__(self) -> None:
-        self._restored: dict[str, Any] | None = None
+        self._device = torch.device("cpu")
+        self._saved: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """All states, in types that ``weights_only`` can load."""
+        """The states of all processes by rank, in types that ``weights_only`` can load."""
         name, keys, position, has_gauss, gauss = numpy.random.get_state(legacy=True)
         assert isinstance(keys, numpy.ndarray)
-        return {
+        state = {
             "python": random.getstate(),
             "numpy": (name, keys.tolist(), position, has_gauss, gauss),
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else [],
         }
+        return {"processes": gather(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states for :meth:`on_train_start`."""
-        self._restored = state_dict
+        """Keep the states for :meth:`on_train_start`; older checkpoints hold those of the first process alone."""
+        self._saved = state_dict.get("processes", [state_dict])
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Rewind metrics.csv to the checkpoint's epoch, where training goes on from it."""
+        """Drop the rows of metrics.csv after the checkpoint's epoch, where training goes on from it."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._rewind(trainer, checkpoint["epoch"])
 
@@ -53,24 +60,39 @@ class ExactResume(L.Callback):
                 logger.rewind(epoch)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """A judgement's log replaces the last one's."""
+        """Note the process's device; the log of an evaluation replaces that of the last one."""
+        self._device = trainer.strategy.root_device
         if stage != "fit":
             self._rewind(trainer, -1)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Where nothing is continued, drop what a run that died before its first checkpoint has logged."""
+        """In a new run, drop what a run that died before its first checkpoint has logged."""
         if trainer.ckpt_path is None:
             self._rewind(trainer, -1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the states back."""
-        if self._restored is None:
-            return
-        version, internal, gauss = self._restored["python"]
+        """Restore this process's states, or seed those of a process that has none."""
+        if self._saved and len(self._saved) != trainer.world_size:
+            rank_zero_info(
+                f"The checkpoint holds random states of {len(self._saved)} process(es), and {trainer.world_size} train now: "
+                "processes without a saved state seed their own, so that the run differs from an uninterrupted one."
+            )
+        if trainer.global_rank < len(self._saved):
+            self._restore(self._saved[trainer.global_rank])
+        elif trainer.global_rank > 0:
+            seed = stable_hash(pl_module.seed, "process", trainer.global_rank, trainer.current_epoch)
+            random.seed(seed)
+            numpy.random.seed(seed % 2**32)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices
+            if self._device.type == "cuda":
+                torch.cuda.manual_seed(seed)
+        self._saved = []
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
-        name, keys, position, has_gauss, cached = self._restored["numpy"]
+        name, keys, position, has_gauss, cached = state["numpy"]
         numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, cached))
-        torch.set_rng_state(self._restored["torch"].cpu())
-        if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
-        self._restored = None
+        torch.set_rng_state(state["torch"].cpu())
+        if self._device.type == "cuda" and state["cuda"]:
+            torch.cuda.set_rng_state(state["cuda"][0].cpu(), self._device)

@@ -66,5 +66,5 @@ def direct_eer(found) -> float:
 def test_classifiers_do_not_move(judged, trained):
     again = load_classifier(trained("emotion"), "emotion")
     (used,) = [callback for callback in judged.trainer.callbacks if isinstance(callback, PrivacyMetrics)]
-    for name, value in used.judges["emotion", "original"].classifier.state_dict().items():
+    for name, value in used.collectors["emotion", "original"].classifier.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])

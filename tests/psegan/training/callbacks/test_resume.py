@@ -1,8 +1,11 @@
 """Random states and the log of a continued run."""
 
 import random
+from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
+import pytest
 import torch
 
 from psegan.training.callbacks import ExactResume
@@ -13,17 +16,34 @@ def draws():
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_states_survive_weights_only(tmp_path):
-    callback = ExactResume()
-    torch.save(callback.state_dict(), tmp_path / "state.pt")
+@pytest.mark.parametrize("old", [False, True], ids=["all processes", "the first process, as before"])
+def test_states_survive_weights_only(tmp_path, old):
+    callback, trainer = ExactResume(), L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    state = callback.state_dict()
+    torch.save(state["processes"][0] if old else state, tmp_path / "state.pt")
     expected = draws()
     draws()
     restored = ExactResume()
     restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    restored.on_train_start(None, None)
+    restored.on_train_start(trainer, None)
     assert draws() == expected
-    restored.on_train_start(None, None)  # only once
+    restored.on_train_start(trainer, None)  # only once
     assert draws() != expected
+
+
+def test_processes_without_a_saved_state_seed_their_own(caplog):
+    state, found, first = ExactResume().state_dict(), {}, draws()
+    for rank, epoch in ((0, 1), (1, 1), (1, 1), (2, 1), (1, 2)):
+        trainer = SimpleNamespace(world_size=3, global_rank=rank, current_epoch=epoch)
+        callback = ExactResume()
+        callback.load_state_dict(state)
+        with caplog.at_level("INFO"):
+            callback.on_train_start(trainer, SimpleNamespace(seed=0))
+        drawn = draws()
+        assert found.setdefault((rank, epoch), drawn) == drawn, "the same in every try"
+    assert found[0, 1] == first, "the first process has its saved state"
+    assert len(set(found.values())) == 4
+    assert "random states of 1 process(es), and 3 train now" in caplog.text
 
 
 def test_the_log_goes_on_and_is_rewound(tmp_path):
