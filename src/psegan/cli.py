@@ -12,13 +12,13 @@ from psegan.common.errors import PseganError
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
-    "validate": "judge a checkpoint on the validation set",
-    "test": "judge a checkpoint on the test set",
+    "validate": "measure a checkpoint on the validation set",
+    "test": "measure a checkpoint on the test set",
     "predict": "protect the test set: one FLAC file an utterance",
 }
 _OTHERS = {
     "data": ("data.command", "download, check or protect a corpus"),
-    "evaluate": ("jobs.evaluate_command", "let attackers and judges listen to protected speech"),
+    "evaluate": ("jobs.evaluate", "let attackers and classifiers predict what protected speech still tells"),
     "export": ("protection.export", "turn a checkpoint into weights that ship"),
     "protect": ("protection.command", "protect recordings, or folders of them"),
     "report": ("report.command", "tables and figures of any runs on one page"),

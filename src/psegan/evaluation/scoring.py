@@ -116,9 +116,9 @@ class Table:
 
     def attacks(self, system: str) -> Iterator[Attack]:
         """All attackers of a system: the rungs of the ladder, then single ones."""
-        ladder = self.evaluation.ladder
+        ladder = self.evaluation.attackers
         heard = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
-        first = next(iter(self.evaluation.attackers))
+        first = next(iter(self.evaluation.architectures))
         for rung, source in heard.items():
             if rung in ladder:
                 yield Attack(rung, self.seeds(system, source, first))
@@ -127,19 +127,19 @@ class Table:
             for rung in ("ignorant", "informed"):
                 if rung == "ignorant" and rung not in ladder:
                     continue
-                for name, one in self.evaluation.attackers.items():
+                for name, one in self.evaluation.architectures.items():
                     for seed in one.seeds:
                         member = f"{heard[rung]}/{name}-{seed}"
                         scores = self.pooled(system, lambda v, m=member: v.probability[m])  # type: ignore[misc]
                         yield Attack(f"{rung}/{name}-{seed}", scores, seed)
             yield Attack(f"informed/{ENSEMBLE}", np.concatenate([self.ensemble(system, fold) for fold in self.folds]))
         if system == "original":
-            dealt = self.evaluation.shuffled_architecture
-            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, dealt, range(self.evaluation.shuffles)))
+            dealt = self.evaluation.permutation_architecture
+            yield Attack(SHUFFLED, self.seeds(system, SHUFFLED, dealt, range(self.evaluation.permutations)))
 
     def seeds(self, system: str, heard: str, architecture: str, seeds: Sequence[int] | None = None) -> Scores:
         """Posteriors ``(S, N, K)`` of one architecture's seeds, its own if no others are given."""
-        seeds = self.evaluation.attackers[architecture].seeds if seeds is None else seeds
+        seeds = self.evaluation.architectures[architecture].seeds if seeds is None else seeds
         names = [f"{heard}/{architecture}-{seed}" for seed in seeds]
         return np.stack([self.pooled(system, lambda v, n=name: v.probability[n]) for name in names])  # type: ignore[misc]
 
@@ -191,7 +191,7 @@ class Table:
     def kept(self, system: str) -> dict[tuple[str, str], Resampled]:
         """(attribute, metric) → score."""
         found: dict[tuple[str, str], Resampled] = {}
-        for attribute in self.evaluation.judges:
+        for attribute in self.evaluation.classifiers:
             if any(attribute not in self.test[system][fold].probability for fold in self.folds):
                 continue
             scores = self.pooled(system, lambda v, a=attribute: v.probability[a])  # type: ignore[misc]
@@ -228,7 +228,7 @@ class Table:
 
     def emotion_embeddings(self, system: str) -> Scores | None:
         """What the first ``ignorant`` attacker makes of emotion, ``(N, E)``; None where it is no network."""
-        first, one = next(iter(self.evaluation.attackers.items()))
+        first, one = next(iter(self.evaluation.architectures.items()))
         if one.estimator is not None:
             return None
         return self.pooled(system, lambda v: v.embedding[f"ignorant/{first}-{one.seeds[0]}"])
@@ -253,7 +253,7 @@ class Table:
                         theirs = scored[other, key].get(metric)
                         if metric not in found or theirs is None:
                             continue
-                        is_attack = key in self.evaluation.ladder
+                        is_attack = key in self.evaluation.attackers
                         yield self.row(
                             system, "emotion" if is_attack else key, f"{metric}-minus-{other}", found[metric] - theirs,
                             key if is_attack else None,
