@@ -152,11 +152,11 @@ def print_config(arguments: list[str]) -> str:
 def test_reproductions(file, from_repository, trained, tmp_path):
     """Every training's overlays and settings parse; test_reproduce runs trainings."""
     experiment = Reproduction.read(f"experiments/{file}")
-    for training in experiment.trainings.values():
-        own = experiment.set | training.set
+    for one in experiment.trainings.values():
+        own = experiment.set | one.set
         values = {key: value for key, value in own.items() if "{" not in str(value)}  # earlier trainings' checkpoints
         options = [f"--{key}={value}" for key, value in values.items()]
-        configs = [f"--config={config}" for config in (*training.config, experiment.corpus)]
+        configs = [f"--config={config}" for config in (*one.config, experiment.corpus)]
         parsed = yaml.safe_load(print_config(["fit", *configs, *options]))
         for key, value in values.items():
             assert _value(parsed, key) == value, key

@@ -88,7 +88,7 @@ class Job:
         record.refuse_another("training")
         if not record.begun and (self.folder / OLD_RECORD).is_file():
             raise PseganError(
-                f"{self.folder} holds a training of an earlier version of psegan; remove it, or choose another folder with --out"
+                f"{self.folder} holds a training of an earlier psegan; remove it, or choose another folder with --out"
             )
         return record
 
@@ -218,7 +218,8 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
                         failures[job] = f"{_last_line(job.log)} (its log: {job.log})"
                 except PseganError as error:
                     failures[job] = str(error)
-            bar.update(len(done) + len(failures) - bar.n)
+            if ended := len(done) + len(failures) - bar.n:
+                bar.update(ended)
             time.sleep(0.05)
     finally:
         for process in running.values():

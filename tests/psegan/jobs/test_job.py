@@ -49,7 +49,7 @@ def test_a_job_waits_for_what_it_needs(from_repository, tmp_path):
 
 def test_a_training_of_an_earlier_version_is_refused(from_repository, tmp_path):
     (tmp_path / "stage.json").write_text('{"complete": true}')
-    with pytest.raises(PseganError, match="holds a training of an earlier version of psegan; remove it"):
+    with pytest.raises(PseganError, match="holds a training of an earlier psegan; remove it"):
         run_jobs([Job("old", tmp_path, CONFIGS, VALUES)], 1, "training")
 
 
@@ -98,10 +98,11 @@ def test_references_become_paths(from_repository, tmp_path):
 
 
 def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tmp_path):
-    values = {**VALUES, "best.monitor": "val/uar", "trainer.check_val_every_n_epoch": 2}  # never validated
-    job = Job("gender", tmp_path / "run", CONFIGS, values)
+    job = Job("gender", tmp_path / "run", CONFIGS, {**VALUES, "best.monitor": "val/uar"})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(PseganError, match=r"ended without writing .*best\.ckpt"):
-        run_jobs([job], 1, "training")
+        job.finish()
 
 
 def test_a_folder_has_one_master(tmp_path):
