@@ -155,13 +155,11 @@ class Reproduction:
         Raises:
             PseganError: the experiment has no such split or system, or no split with folds.
         """
-        for system in systems or ():
-            if system not in self.systems:
-                raise PseganError(f"--systems {system}: the experiment has {', '.join(self.systems)}")
-        for split in splits or ():
-            if split not in self.splits:
-                known = ", ".join(self.splits) or "none, but that of its corpus file"
-                raise PseganError(f"--splits {split}: the experiment has {known}")
+        for option, asked, known in (("systems", systems, self.systems), ("splits", splits, self.splits)):
+            if unknown := [one for one in asked or () if one not in known]:
+                raise PseganError(
+                    f"--{option} {unknown[0]}: the experiment has {', '.join(known) or 'none to choose from'}"
+                )
         if folds:
             _check_folds("--folds", "speaker-disjoint", folds)
         chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
@@ -203,29 +201,24 @@ class Reproduction:
             factor = self.minutes.get(place.split, 1.0)
             for name, training in self.trainings.items():
                 folder = place.folder(Path(self.out)) / name
+                values = {**self.set, **place.values, **training.set}
+                if planned(training.config, values, "trainer.devices", 1) not in (1, "1"):
+                    raise PseganError(f"training {name}: psegan reproduce trains on one device; remove trainer.devices")
+                if self.seed:  # an offset, so that trainings which differ by their seeds go on to do so
+                    values["seed_everything"] = planned(training.config, values, "seed_everything", 0) + self.seed
+                if options.data_root is not None:
+                    values["data.init_args.root"] = options.data_root
+                epochs = self.epochs.get(place.split, 1)
                 jobs[place, name] = Job(
-                    str(folder.relative_to(self.out)),
-                    folder,
-                    (*training.config, self.corpus),
-                    self._values(name, place, options),
-                    {one: jobs[place, one] for one in training.references},
-                    self.name,
-                    training.minutes and factor * training.minutes,
+                    name=str(folder.relative_to(self.out)),
+                    folder=folder,
+                    configs=(*training.config, self.corpus),
+                    values=values | planned_epochs(training.config, values, epochs, options.max_epochs),
+                    needs={one: jobs[place, one] for one in training.references},
+                    group=self.name,
+                    minutes=training.minutes and factor * training.minutes,
                 )
         return jobs
-
-    def _values(self, name: str, place: SplitFold, options: Options) -> dict[str, Any]:
-        """Dotted key → value: what is laid over a training's overlays."""
-        training = self.trainings[name]
-        values = {**self.set, **place.values, **training.set}
-        if planned(training.config, values, "trainer.devices", 1) not in (1, "1"):
-            raise PseganError(f"training {name}: psegan reproduce trains on one device; remove trainer.devices")
-        if self.seed:
-            # an offset, so that trainings which differ by their seeds go on to do so
-            values["seed_everything"] = planned(training.config, values, "seed_everything", 0) + self.seed
-        if options.data_root is not None:
-            values["data.init_args.root"] = options.data_root
-        return values | planned_epochs(training.config, values, self.epochs.get(place.split, 1), options.max_epochs)
 
     def evaluation_of(
         self,

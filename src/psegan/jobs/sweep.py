@@ -99,7 +99,7 @@ def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
 
 
 def moved(trial: Trial, before: str, after: str, overlays: Path) -> Trial:
-    """The trial with overlays that name files in the folder ``after`` instead of ``before``: copies in the folder ``overlays``."""
+    """The trial with copies of overlays, in the folder ``overlays``, that say ``after`` where a path begins with ``before``."""
     configs = []
     for config in trial.configs:
         content = read_yaml(config)

@@ -15,6 +15,9 @@ import yaml
 
 from psegan import cli
 from psegan.common.errors import PseganError
+from psegan.jobs.options import Options
+from psegan.jobs.sweep import find_experiment, trial_jobs
+from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
 
@@ -215,3 +218,13 @@ def test_the_wandb_agents_trials_do_not_meet(files, monkeypatch, capsys):
         assert parsed["run"]["wandb_id"] == run and parsed["run"]["group"] == "abc"
         folders.append(parsed["run"]["dir"])
     assert folders == ["runs/sweeps/abc/run1", "runs/sweeps/abc/run2"]
+
+
+@pytest.mark.parametrize("name", ["systems", "ablations"])
+def test_what_published_sweeps_read_the_experiment_trains(name, from_repository, tmp_path):
+    sweep = Sweep.read(f"experiments/sweeps/{name}.yaml")
+    jobs = trial_jobs(sweep.trials(), sweep, tmp_path, find_experiment(sweep, None), Options())
+    for job in jobs.values():
+        needed = [need.name for need in job.jobs]
+        assert needed == ["paper/speaker_matcher", "paper/emotion", "paper/speaker"]
+        assert all(f"checkpoint/{need.checkpoint}" in job.needs for need in job.jobs)
