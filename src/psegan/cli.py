@@ -18,10 +18,7 @@ _TRAINING = {
 }
 _OTHERS = {
     "data": ("data.command", "download, check or protect a corpus"),
-    "evaluate": (
-        "jobs.evaluate_command",
-        "measure privacy and utility of protected speech, with attackers and classifiers",
-    ),
+    "evaluate": ("jobs.evaluate", "measure privacy and utility of protected speech, with attackers and classifiers"),
     "export": ("protection.export", "write a checkpoint's weights into a folder that can be published"),
     "protect": ("protection.command", "protect recordings, or folders of them"),
     "report": ("report.command", "tables and figures of any runs on one page"),

@@ -9,7 +9,7 @@ from psegan.training import command as training
 @pytest.mark.parametrize("attribute", ["emotion", "speaker", "gender", "content"])
 def test_the_synthetic_corpus_is_learnable(attribute, from_repository, tmp_path):
     demo = Evaluation.read("experiments/evaluate/demo.yaml")
-    how = demo.attackers["cnn"] if attribute == "emotion" else demo.judges[attribute]
+    how = demo.architectures["cnn"] if attribute == "emotion" else demo.classifiers[attribute]
     configs = [f"--config={config}" for config in (*how.config, demo.corpus)]
     options = [f"--{key}={value}" for key, value in how.set.items()]
     options.append(f"--model.init_args.attribute={attribute}")

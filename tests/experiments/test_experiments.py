@@ -150,13 +150,13 @@ def print_config(arguments: list[str]) -> str:
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("reproduce/")])
 def test_reproductions(file, from_repository, trained, tmp_path):
-    """Every stage's overlays and settings parse; test_pipeline runs the stages."""
+    """Every training's overlays and settings parse; test_reproduce runs trainings."""
     experiment = Reproduction.read(f"experiments/{file}")
-    for stage in experiment.stages:
-        own = experiment.set | stage.set
-        values = {key: value for key, value in own.items() if "{" not in str(value)}  # earlier stages' checkpoints
+    for one in experiment.trainings.values():
+        own = experiment.set | one.set
+        values = {key: value for key, value in own.items() if "{" not in str(value)}  # earlier trainings' checkpoints
         options = [f"--{key}={value}" for key, value in values.items()]
-        configs = [f"--config={config}" for config in (*stage.config, experiment.corpus)]
+        configs = [f"--config={config}" for config in (*one.config, experiment.corpus)]
         parsed = yaml.safe_load(print_config(["fit", *configs, *options]))
         for key, value in values.items():
             assert _value(parsed, key) == value, key
@@ -168,8 +168,8 @@ def test_evaluations(file, from_repository, tmp_path):
     evaluation = Evaluation.read(f"experiments/{file}")
     for spec in evaluation.systems.values():
         load_protector(spec)
-    trainings = [one for one in (*evaluation.attackers.values(), evaluation.verifier) if one.config]
-    for how in (*trainings, *evaluation.judges.values()):
+    trainings = [one for one in (*evaluation.architectures.values(), evaluation.verifier) if one.config]
+    for how in (*trainings, *evaluation.classifiers.values()):
         configs = [f"--config={config}" for config in (*how.config, evaluation.corpus)]
         values = evaluation.set | how.set | getattr(how, "continued", {})
         parsed = yaml.safe_load(print_config(["fit", *configs, *(f"--{key}={value}" for key, value in values.items())]))

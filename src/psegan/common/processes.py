@@ -1,8 +1,10 @@
-"""Worker processes: as many at a time as one asks for, one thread each, gone when their parent is."""
+"""Worker processes: as many at a time as one asks for, one thread each, gone when their parent is.
+
+joblib's workers wait for five more minutes when their parent is killed, so it does not serve here.
+"""
 
 import math
 import multiprocessing
-import multiprocessing.context
 import os
 import signal
 import threading
@@ -48,8 +50,10 @@ def unordered(
     Raises:
         PseganError: a process died, or what ``work`` raises.
     """
-    initial = (Path.cwd(), begin, arguments)
-    pool = ProcessPoolExecutor(workers, _context(work.__module__), initializer=_begin, initargs=initial)
+    # forks of a process that has imported torch once; a fork of this one, with threads, may hang
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(Path.cwd(), begin, arguments))
     try:
         for done in as_completed([pool.submit(work, item) for item in items]):
             yield done.result()
@@ -70,15 +74,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _context(module: str) -> multiprocessing.context.BaseContext:
-    """How workers start: forks of a process that has imported torch once; a fork of this one, with threads, may hang."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
-    return context
 
 
 def _begin(here: Path, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -1,18 +1,19 @@
-"""``stage.json``: what a piece of work was made from, and whether it is complete."""
+"""Records: the JSON file that says what a piece of work was made from, and whether it is complete."""
 
 import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
+from psegan.common.errors import PseganError
 from psegan.common.files import commit, read_yaml, write_json
 
 
 class Record:
-    """``stage.json``: what a stage was made from, and whether it is complete.
+    """What a piece of work was made from, and whether it is complete.
 
     Attributes:
-        begun: work on the stage has begun before.
+        begun: work has begun before.
         complete: and was finished.
         commits: of the code that has worked on it; "unknown" where nobody noted one.
         difference: what it was made from otherwise, in a few words; empty if from the same.
@@ -32,19 +33,41 @@ class Record:
 
     @property
     def valid(self) -> bool:
-        """Whether the stage is complete and was made from the same."""
+        """Whether the work is complete and was made from the same."""
         return self.complete and not self.difference
 
+    def refuse_another(self, what: str) -> None:
+        """Make sure that the folder holds nothing that was made from something else.
+
+        Raises:
+            PseganError: it does; ``what`` says what it should hold, such as "training".
+        """
+        if self.difference:
+            raise PseganError(
+                f"{self.path.parent} holds another {what} ({self.difference}); remove it, or choose another folder with --out"
+            )
+
+    def claim(self, what: str) -> None:
+        """Note whose folder it is, unless that is noted already.
+
+        Raises:
+            PseganError: see :meth:`refuse_another`.
+        """
+        self.refuse_another(what)
+        if not self.begun:
+            self.begin()
+
     def begin(self) -> None:
-        """Note that work on the stage has begun."""
+        """Note that work has begun."""
         self.commits = list(dict.fromkeys([*self.commits, commit() or "unknown"]))
         self._write(complete=False)
 
     def finish(self) -> None:
-        """Note that the stage is complete."""
+        """Note that the work is complete."""
         self._write(complete=True)
 
     def _write(self, complete: bool) -> None:
+        self.begun, self.complete = True, complete
         write_json(self.path, {"settings": self.settings, "complete": complete, "commits": self.commits})
 
 

@@ -97,7 +97,7 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
         figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
         title = f"t-SNE of emotion features: original and {system}"
         figures[title] = save_figure(figure, folder / f"tsne_{system}.png")
-    for rung in table.evaluation.ladder:
+    for rung in table.evaluation.attackers:
         curves = {}
         for system in systems:
             scores = attacks[system][rung].scores
@@ -108,7 +108,7 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
     if curves := _speaker_curves(table, systems):
         title = f"Speaker ROC of {data.title}, verification trials"
         figures[title] = save_figure(roc_figure(curves, title), folder / "roc_speaker.png")
-    rung = table.evaluation.ladder[-1]
+    rung = table.evaluation.attackers[-1]
     for system in systems:
         scores = attacks[system][rung].scores
         title = f"Emotions that attacker {rung} recognises in {system} speech"

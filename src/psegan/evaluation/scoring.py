@@ -116,23 +116,23 @@ class Scoring:
 
     def attacks(self, system: str) -> Iterator[Attack]:
         """All attacks on a system: first the attackers of the table, then single classifiers and their ensemble."""
-        ladder, architectures = self.evaluation.ladder, self.evaluation.attackers
+        wanted, architectures = self.evaluation.attackers, self.evaluation.architectures
         first = next(iter(architectures))
         trained_on = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
         for attacker, source in trained_on.items():
-            if attacker in ladder:
+            if attacker in wanted:
                 yield Attack(attacker, self.of_seeds(system, f"{source}/{first}", architectures[first].seeds))
-        if "strongest" in ladder:
+        if "strongest" in wanted:
             yield self.strongest(system)
-            for attacker in ("ignorant", "informed") if "ignorant" in ladder else ("informed",):
+            for attacker in ("ignorant", "informed") if "ignorant" in wanted else ("informed",):
                 for name, one in architectures.items():
                     for seed in one.seeds:
                         member = f"{trained_on[attacker]}/{name}-{seed}"
                         yield Attack(f"{attacker}/{name}-{seed}", self.pooled(system, "probability", member), seed)
             yield Attack(f"informed/{ENSEMBLE}", np.concatenate([self.ensemble(system, fold) for fold in self.folds]))
         if system == ORIGINAL:
-            name = f"{SHUFFLED}/{self.evaluation.shuffled_architecture}"
-            yield Attack(SHUFFLED, self.of_seeds(system, name, range(self.evaluation.shuffles)))
+            name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
+            yield Attack(SHUFFLED, self.of_seeds(system, name, range(self.evaluation.permutations)))
 
     def of_seeds(self, system: str, name: str, seeds: Sequence[int]) -> Scores:
         """Posteriors ``(S, N, K)`` of classifiers that differ in their seed only."""
@@ -185,7 +185,7 @@ class Scoring:
     def preserved(self, system: str) -> dict[tuple[str, str], Resampled]:
         """(attribute, metric) → score of the classifiers of attributes other than emotion, and of verification."""
         found: dict[tuple[str, str], Resampled] = {}
-        for attribute in self.evaluation.judges:
+        for attribute in self.evaluation.classifiers:
             if any(attribute not in self.test[system][fold].probability for fold in self.folds):
                 continue
             scores, wanted = self.pooled(system, "probability", attribute), self.target[attribute]
@@ -211,7 +211,7 @@ class Scoring:
 
     def emotion_embeddings(self, system: str) -> Scores | None:
         """Embeddings ``(N, E)`` of the first ``ignorant`` attacker; None if it is not a network."""
-        first, one = next(iter(self.evaluation.attackers.items()))
+        first, one = next(iter(self.evaluation.architectures.items()))
         if one.estimator is not None:
             return None
         return self.pooled(system, "embedding", f"ignorant/{first}-{one.seeds[0]}")
@@ -235,7 +235,7 @@ class Scoring:
                         theirs = scored[other, key].get(metric)
                         if metric not in found or theirs is None:
                             continue
-                        is_attack = key in self.evaluation.ladder
+                        is_attack = key in self.evaluation.attackers
                         yield self.row(
                             system, "emotion" if is_attack else key, f"{metric}-minus-{other}", found[metric] - theirs,
                             key if is_attack else None,

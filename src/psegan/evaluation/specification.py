@@ -1,23 +1,21 @@
-"""What an evaluation file says: corpus, systems, attackers, judges."""
+"""What an evaluation file says: corpus, systems, attackers, classifiers."""
 
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from psegan.common.errors import PseganError, readable
+from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
+from psegan.common.settings import parse_settings
 from psegan.protection.controls import is_trained, spelt_out
 from psegan.report.tables import ATTACKERS, SHUFFLED
 
-LADDER = tuple(reversed(ATTACKERS))
+KNOWN_ATTACKERS = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _TAKEN = re.compile(r"-(pass|fold)-\d+$")
-JUDGES = ("speaker", "gender", "content")
+KEPT = ("speaker", "gender", "content")
 """Attributes that are to survive."""
 
 
@@ -79,16 +77,16 @@ class Evaluation:
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
         ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.vocoders.load_vocoder`.
-        attackers: architectures of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and
-            ``informed``, and ``strongest`` is the best of all.
-        ladder: which attackers to build.
-        judges: attribute to survive → how its classifier of original speech is trained.
+        architectures: of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and ``informed``,
+            and ``strongest`` is the best of all.
+        attackers: which to build, of :data:`KNOWN_ATTACKERS`.
+        classifiers: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
         set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
         epochs: factor of the epochs of all trainings: more than 1 for a split with less speech, whose epochs have fewer steps.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
-        shuffles: how many attackers learn from shuffled labels, each from a deal of its own.
-        shuffled: their architecture, by default the first; one that is fitted in seconds can check many deals.
+        permutations: how many attackers learn from shuffled labels, each from a permutation of its own.
+        permutation_architecture: of those; by default the first. One that is fitted in seconds can check many permutations.
         resamples: of the bootstrap.
         n_clips: utterances to listen to on the page.
         seed: of the protectors' draws and of shuffled labels.
@@ -102,23 +100,18 @@ class Evaluation:
     systems: dict[str, dict[str, Any] | str] = field(default_factory=dict)
     ablations: dict[str, str] = field(default_factory=dict)
     vocoder: str | dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
-    attackers: dict[str, Architecture]
-    ladder: list[str] = field(default_factory=lambda: list(LADDER))
-    judges: dict[str, Trained] = field(default_factory=dict)
+    architectures: dict[str, Architecture]
+    attackers: list[str] = field(default_factory=lambda: list(KNOWN_ATTACKERS))
+    classifiers: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
     set: dict[str, Any] = field(default_factory=dict)
     epochs: float = 1.0
     passes: int = 1
-    shuffles: int = 4
-    shuffled: str | None = None
+    permutations: int = 4
+    permutation_architecture: str = ""
     resamples: int = 10_000
     n_clips: int = 3
     seed: int = 0
-
-    @property
-    def shuffled_architecture(self) -> str:
-        """Who learns from shuffled labels."""
-        return self.shuffled or next(iter(self.attackers))
 
     @property
     def roles(self) -> dict[str, str]:
@@ -131,80 +124,68 @@ class Evaluation:
         }
 
     @classmethod
-    def read(cls, path: str, systems: dict[str, str] | None = None, ladder: list[str] | None = None) -> "Evaluation":
+    def read(cls, path: str, systems: dict[str, str] | None = None, attackers: list[str] | None = None) -> "Evaluation":
         """Read an evaluation file.
 
         Args:
             path: of the file.
             systems: name → checkpoint or protector's file, beside those of the file.
-            ladder: instead of the file's.
+            attackers: instead of the file's.
 
         Raises:
             PseganError: the file is missing, is not YAML, or has unknown, missing or mistyped keys.
         """
         content = read_yaml(path)
-        return cls.parse(content if ladder is None else {**content, "ladder": ladder}, path, systems)
+        return cls.parse(content if attackers is None else {**content, "attackers": attackers}, path, systems)
 
     @classmethod
     def parse(cls, content: dict[str, Any], where: str, systems: dict[str, str] | None = None) -> "Evaluation":
         """See :meth:`read`; ``where`` names the content in messages."""
-        if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):  # the parser overlooks empty mappings
-            known = ", ".join(cls.__dataclass_fields__)
-            raise PseganError(f"{where}: unknown key {unknown[0]!r}; there are {known}")
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(cls, "evaluation")
-        try:
-            # a copy, for the parser writes into what it parses
-            settings = parser.instantiate_classes(parser.parse_object({"evaluation": deepcopy(content)}))
-        except (ArgumentError, ValueError, TypeError) as error:
-            message = readable(str(error)).replace('"evaluation.', '"')
-            raise PseganError(f"{where}: {message}") from None
-        read: Evaluation = settings.evaluation
-        # as they were given: the parser makes objects of whatever names a class, at any depth
-        read = replace(read, vocoder=content.get("vocoder", read.vocoder), systems=content.get("systems") or {})
-        read = replace(
-            read,
-            attackers={name: replace(one, set=read.set | one.set) for name, one in read.attackers.items()},
-            judges={name: replace(one, set=read.set | one.set) for name, one in read.judges.items()},
-            verifier=replace(read.verifier, set=read.set | read.verifier.set),
-        )
+        read = parse_settings(cls, content, where)
         every = {**read.systems, **(systems or {})}
         read._check(where, every)
-        ladder = sorted(set(read.ladder), key=LADDER.index)
-        return replace(read, ladder=ladder, systems=_with_controls(read, every))
+        return replace(
+            read,
+            systems=_with_controls(read, every),
+            architectures={name: replace(one, set=read.set | one.set) for name, one in read.architectures.items()},
+            attackers=sorted(set(read.attackers), key=KNOWN_ATTACKERS.index),
+            classifiers={name: replace(one, set=read.set | one.set) for name, one in read.classifiers.items()},
+            verifier=replace(read.verifier, set=read.set | read.verifier.set),
+            permutation_architecture=read.permutation_architecture or next(iter(read.architectures)),
+        )
 
     def _check(self, where: str, systems: Iterable[str]) -> None:
-        for rung in self.ladder:
-            if rung not in LADDER:
-                raise PseganError(f"{where}: ladder holds {rung!r}; there are {', '.join(LADDER)}")
-        if not self.attackers or not self.ladder or not self.folds:
-            raise PseganError(
-                f"{where}: an evaluation needs at least one attacker, one rung of the ladder and one fold"
-            )
-        for key in ("passes", "shuffles", "resamples", "n_clips"):
+        for attacker in self.attackers:
+            if attacker not in KNOWN_ATTACKERS:
+                raise PseganError(f"{where}: attackers holds {attacker!r}; there are {', '.join(KNOWN_ATTACKERS)}")
+        if not self.architectures or not self.attackers or not self.folds:
+            raise PseganError(f"{where}: an evaluation needs at least one architecture, one attacker and one fold")
+        for key in ("passes", "permutations", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 raise PseganError(f"{where}: {key} is {getattr(self, key)}, but must be at least 1")
         if not self.epochs > 0:
             raise PseganError(f"{where}: epochs is {self.epochs}, but must be a factor above 0")
-        for name in (self.name, *systems, *self.attackers):
+        for name in (self.name, *systems, *self.architectures):
             if not _NAME.fullmatch(name) or _TAKEN.search(name):
                 raise PseganError(
                     f"{where}: {name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and "
                     "'.', begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
                 )
-        several = {"folds": self.folds} | {f"attackers.{name}.seeds": one.seeds for name, one in self.attackers.items()}
-        for key, numbers in several.items():
+        seeds = {f"architectures.{name}.seeds": one.seeds for name, one in self.architectures.items()}
+        for key, numbers in {"folds": self.folds, **seeds}.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
                 raise PseganError(f"{where}: {key} is {numbers}, but must hold different numbers from 0 on")
-        for attribute in self.judges:
-            if attribute not in JUDGES:
-                raise PseganError(f"{where}: judges holds {attribute!r}; there are {', '.join(JUDGES)}")
-        for name, one in self.attackers.items():
+        for attribute in self.classifiers:
+            if attribute not in KEPT:
+                raise PseganError(f"{where}: classifiers holds {attribute!r}; there are {', '.join(KEPT)}")
+        for name, one in self.architectures.items():
             if (one.estimator is None) == (not one.config) or not one.seeds:
-                raise PseganError(f"{where}: attackers.{name} needs seeds and either 'config' or 'estimator'")
-        if self.shuffled is not None and self.shuffled not in self.attackers:
-            known = ", ".join(self.attackers)
-            raise PseganError(f"{where}: shuffled is {self.shuffled!r}, but is one of attackers: {known}")
+                raise PseganError(f"{where}: architectures.{name} needs seeds and either 'config' or 'estimator'")
+        if self.permutation_architecture not in ("", *self.architectures):
+            known = ", ".join(self.architectures)
+            raise PseganError(
+                f"{where}: permutation_architecture is {self.permutation_architecture!r}, but is one of architectures: {known}"
+            )
         if self.verifier.backend is not None and self.verifier.config:
             raise PseganError(f"{where}: verifier needs either 'config' or 'backend', not both")
 
@@ -216,7 +197,7 @@ def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | s
         "copy-synthesis": copy,
     }
     for name, system in more.items():
-        if name in ("original", "copy-synthesis", SHUFFLED, *LADDER):
+        if name in ("original", "copy-synthesis", SHUFFLED, *KNOWN_ATTACKERS):
             raise PseganError(f"a system cannot be called {name}: that is the name of a control or an attacker")
         system = spelt_out(system)
         if is_trained(system):  # copy-synthesis is its control: both speak through one vocoder

@@ -4,11 +4,30 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+
+from psegan.jobs.job import Job
 
 REFERENCE = "one core of an Intel Xeon of 2023 with AMX, whose other core trains as well"
 """Whose minutes experiment files name."""
 REFERENCE_SECONDS = 0.058
 """That :func:`seconds` finds there."""
+
+
+def remaining(jobs: Sequence[Job]) -> tuple[list[float | None], float]:
+    """Minutes of each job that is not complete, None where there is no estimate, and of the longest chain of them.
+
+    Args:
+        jobs: each after those that it needs.
+    """
+    minutes: list[float | None] = []
+    ends: dict[Job, float] = {}
+    for job in jobs:
+        complete = job.complete
+        minutes += [] if complete else [job.minutes]
+        own = 0.0 if complete else job.minutes or 0.0
+        ends[job] = own + max((ends[one] for one in job.jobs), default=0.0)
+    return minutes, max(ends.values(), default=0.0)
 
 
 def line(minutes: float, longest: float, workers: int, complete: bool) -> str:

@@ -1,4 +1,4 @@
-"""Trainings as stages: each in a folder of its own, skipped when complete, continued when interrupted."""
+"""Jobs: trainings in folders of their own, begun when what they need is complete, and continued when interrupted."""
 
 import contextlib
 import ctypes
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,56 +23,57 @@ from psegan.common.files import file_hash, read_yaml
 from psegan.common.machine import cores, devices, gpu_names
 from psegan.common.record import Record
 
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process.
-
-    Raises:
-        PseganError: another process holds it, or it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PseganError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
-    with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PseganError(f"{folder}: another psegan is at work there; wait until it has ended") from None
-        yield
+RECORD = "job.json"
+OLD_RECORD = "stage.json"
+"""Of earlier versions, whose trainings are not continued."""
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Job:
     """One ``psegan fit`` in a folder of its own.
 
     Attributes:
         name: in messages.
-        run: its folder.
+        folder: of the run.
         configs: overlays, in order.
-        values: dotted key → value, laid over them; ``{name}`` in a value stands for one of the files.
-        files: name → what the training reads of earlier stages; a change of the contents makes it another training.
+        values: dotted key → value, laid over them; ``{name}`` in a value stands for what is needed under that name.
+        needs: name → a job whose checkpoint the training reads, or a file; other contents make it another training.
         group: of W&B.
-        result: the checkpoint that counts, ``last.ckpt`` or, where the overlays keep it, ``best.ckpt``.
+        minutes: that it takes one core of the reference machine (:data:`psegan.jobs.estimate.REFERENCE`), if known.
     """
 
     name: str
-    run: Path
+    folder: Path
     configs: tuple[str, ...]
     values: dict[str, Any]
-    files: dict[str, Path] = field(default_factory=dict)
+    needs: dict[str, "Job | Path"] = field(default_factory=dict)
     group: str | None = None
-    result: str = "last.ckpt"
+    minutes: float | None = None
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """What counts of the training: the best validation's weights where they are kept, or else the last ones."""
+        best = planned(self.configs, self.values, "best.monitor", None) is not None
+        return self.folder / "checkpoints" / ("best.ckpt" if best else "last.ckpt")
 
     @property
-    def checkpoint(self) -> Path:
-        """What the training leaves."""
-        return self.run / "checkpoints" / self.result
+    def jobs(self) -> list["Job"]:
+        """Those that it needs."""
+        return [need for need in self.needs.values() if isinstance(need, Job)]
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Name → file that the training reads."""
+        return {name: need.checkpoint if isinstance(need, Job) else need for name, need in self.needs.items()}
+
+    @property
+    def log(self) -> Path:
+        """What the training says."""
+        return self.folder / "log.txt"
 
     @cached_property
     def record(self) -> Record:
-        """What the folder was made from, as it was found.
+        """What the folder was made from, as it was found; what the job needs must be complete.
 
         Raises:
             PseganError: it holds a training with other settings.
@@ -81,30 +82,36 @@ class Fit:
         root = self.values.get("data.init_args.root")
         resolved = {} if root is None else {"data.init_args.root": str(Path(root).resolve())}
         overlays = [read_yaml(config) for config in self.configs]
-        inputs = {name: file_hash(path) for name, path in self.files.items()}
+        inputs = {name: file_hash(path) for name, path in self.inputs.items()}
         settings = {"overlays": overlays, "set": self.values | resolved, "inputs": inputs}
-        record = Record(self.run / "stage.json", settings)
-        if record.difference:
+        record = Record(self.folder / RECORD, settings)
+        record.refuse_another("training")
+        if not record.begun and (self.folder / OLD_RECORD).is_file():
             raise PseganError(
-                f"{self.run} was made with other settings ({record.difference}); remove it, or choose another folder "
-                "with --out"
+                f"{self.folder} holds a training of an earlier psegan; remove it, or choose another folder with --out"
             )
         return record
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return self.record.complete and self.checkpoint.is_file()
+        ready = all(need.complete if isinstance(need, Job) else need.is_file() for need in self.needs.values())
+        return ready and self.record.complete and self.checkpoint.is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds some of it."""
+        return (self.folder / RECORD).is_file()
 
     def words(self) -> list[str]:
         """The command behind ``psegan``; run again, it continues what was interrupted."""
         words = ["fit", *(word for config in self.configs for word in ("--config", config))]
         for key, value in self.values.items():
             text = value if isinstance(value, str) else json.dumps(value)
-            for name, path in self.files.items():
+            for name, path in self.inputs.items():
                 text = text.replace(f"{{{name}}}", str(path))
             words.append(f"--{key}={text}")
-        words.append(f"--run.dir={self.run}")
+        words.append(f"--run.dir={self.folder}")
         if self.group is not None:
             words.append(f"--run.group={self.group}")
         return [*words, "--ckpt_path=auto"]
@@ -117,7 +124,7 @@ class Fit:
         """
         if not self.checkpoint.is_file():
             raise PseganError(
-                f"stage {self.name} ended without writing {self.checkpoint}: its configuration saves no such checkpoint"
+                f"{self.name} ended without writing {self.checkpoint}: its configuration saves no such checkpoint"
             )
         self.record.finish()
 
@@ -143,65 +150,76 @@ def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: A
     return default
 
 
-def prolonged(configs: Sequence[str], values: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Epochs, and epochs between validations, that overlays and values plan, times a factor; empty for a factor of 1.
+def planned_epochs(
+    configs: Sequence[str], values: dict[str, Any], factor: float = 1.0, most: int | None = None
+) -> dict[str, int]:
+    """What must be laid over a training's settings, so that it takes ``factor`` times its epochs and ``most`` at most.
 
-    Each is rounded, so that the last epochs may come after the last validation.
+    Epochs between validations are multiplied as well. Each is rounded, so that the last epochs may come after the last
+    validation.
     """
-    keys = ("trainer.max_epochs", "trainer.check_val_every_n_epoch")
-    own = {key: planned(configs, values, key, None) for key in keys if factor != 1}
-    return {key: max(round(epochs * factor), 1) for key, epochs in own.items() if epochs is not None}
+    epochs, between = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
+    own = {key: planned(configs, values, key, None) for key in (epochs, between)}
+    found = {key: max(round(one * factor), 1) for key, one in own.items() if one is not None and factor != 1}
+    if most is not None:
+        wanted = found.get(epochs, own[epochs])
+        found[epochs] = most if wanted is None else min(most, int(wanted))
+    return found
 
 
-def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
-    """Run trainings in processes of their own, ``workers`` at a time, each with its share of the cores and its log.
+def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
+    """Run jobs and those that they need, each in a process with its share of the cores and its log.
 
-    Complete ones are left alone. One that fails doesn't stop the others.
+    Complete ones are left alone. One that fails stops those alone that need it. Where there are several GPUs, each job
+    gets the one with the fewest.
 
     Args:
-        fits: in the order in which to begin.
-        workers: trainings at a time.
+        jobs: in the order in which to begin.
+        workers: processes at a time.
         label: of the progress bar.
 
     Raises:
-        PseganError: a training failed; the message names it, its log and the log's last line.
+        PseganError: a folder holds another training; or a job failed, whose name, log and log's last line are given.
     """
-    waiting = [fit for fit in fits if not fit.complete]
-    bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
-    running: dict[Fit, subprocess.Popen[bytes]] = {}
-    place: dict[Fit, str] = {}
-    shown = ""
-    failures: dict[Fit, str] = {}
+    jobs = _with_needs(jobs)
+    done = {job for job in jobs if job.complete}
+    waiting = [job for job in jobs if job not in done]
+    running: dict[Job, subprocess.Popen[bytes]] = {}
+    failures: dict[Job, str] = {}
+    place: dict[Job, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     gpus = gpu_names(devices())
+    bar = tqdm(total=len(jobs), initial=len(done), desc=label, unit="training")
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                fit = waiting.pop(0)
-                fit.record.begin()
-                with log_path(fit).open("ab") as log:
-                    command = [sys.executable, "-m", "psegan.cli", *fit.words()]
-                    if len(gpus) > 1:
-                        taken = Counter(place.values())
-                        place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
-                    running[fit] = subprocess.Popen(
-                        command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
-                    )
-            names = ", ".join(fit.name for fit in running)
-            if names != shown:  # or a log would get a line at every look
-                bar.set_postfix_str(names)
-                shown = names
-            for fit in [fit for fit, process in running.items() if process.poll() is not None]:
-                place.pop(fit, None)
+        while running or any(done.issuperset(job.jobs) for job in waiting):
+            ready = [job for job in waiting if done.issuperset(job.jobs)]
+            for job in ready[: workers - len(running)]:
+                waiting.remove(job)
                 try:
-                    if running.pop(fit).returncode == 0:
-                        fit.finish()
-                    else:
-                        failures[fit] = f"{_last_line(log_path(fit))} (its log: {log_path(fit)})"
+                    if job.complete:  # what it needs was made again, and came out as before
+                        done.add(job)
+                        continue
+                    job.record.begin()
                 except PseganError as error:
-                    failures[fit] = str(error)
-                bar.update()
+                    failures[job] = str(error)
+                    continue
+                if len(gpus) > 1:
+                    taken = Counter(place[one] for one in running)
+                    place[job] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
+                running[job] = _start(job, environment)
+                bar.set_postfix_str(", ".join(one.name for one in running))  # at each look a log would get a line
+            for job in [job for job, process in running.items() if process.poll() is not None]:
+                try:
+                    if running.pop(job).returncode == 0:
+                        job.finish()
+                        done.add(job)
+                    else:
+                        failures[job] = f"{_last_line(job.log)} (its log: {job.log})"
+                except PseganError as error:
+                    failures[job] = str(error)
+            if ended := len(done) + len(failures) - bar.n:
+                bar.update(ended)
             time.sleep(0.05)
     finally:
         for process in running.values():
@@ -210,8 +228,25 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
             process.wait()
         bar.close()
     if failures:
-        fit, said = next(iter(failures.items()))
-        raise PseganError(f"{len(failures)} of {len(fits)} trainings failed, {fit.name} first: {said}")
+        first, said = next(iter(failures.items()))
+        blocked = f" (and {len(waiting)} that need them have not begun)" if waiting else ""
+        raise PseganError(f"{len(failures)} of {len(jobs)} trainings failed{blocked}, {first.name} first: {said}")
+
+
+def _with_needs(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs, each after those that it needs."""
+    found: dict[Job, None] = {}  # a set that keeps its order
+    for job in jobs:
+        found |= dict.fromkeys([*_with_needs(job.jobs), job])
+    return list(found)
+
+
+def _start(job: Job, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "psegan.cli", *job.words()]
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
+        )
 
 
 def _last_line(log: Path) -> str:
@@ -220,13 +255,26 @@ def _last_line(log: Path) -> str:
     return said.removeprefix("psegan: error: ")
 
 
-def log_path(fit: Fit) -> Path:
-    """What a training in a process of its own says."""
-    fit.run.mkdir(parents=True, exist_ok=True)
-    return fit.run / "log.txt"
-
-
 def _end_with_parent() -> None:
     """On Linux, have the kernel end a training whose parent was killed, so that a second start finds its folder free."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; a checkpoint is whole or not there
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process.
+
+    Raises:
+        PseganError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PseganError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PseganError(f"{folder}: another psegan is at work there; wait until it has ended") from None
+        yield

@@ -1,11 +1,10 @@
-"""``psegan sweep``: the trials of a W&B sweep file without a server, evaluated side by side."""
+"""``psegan sweep``: the trials of a W&B sweep file as jobs without a server, evaluated side by side."""
 
 import argparse
 import contextlib
 import csv
 import io
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,133 +12,94 @@ from typing import Any
 
 import yaml
 
-from psegan.common.arguments import require_positive
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, read_yaml, write_text
-from psegan.common.machine import usual_workers
 from psegan.common.record import Record
-from psegan.jobs.job import Fit, only_one, planned, train_all
-from psegan.jobs.reproduce import Reproduction, check_corpus, evaluate_systems, read_evaluation, train_stages
+from psegan.jobs.evaluate import evaluate
+from psegan.jobs.job import OLD_RECORD, RECORD, Job, only_one, planned_epochs, run_jobs
+from psegan.jobs.options import Options, add_options
+from psegan.jobs.reproduce import Reproduction, check_corpus, print_jobs
 from psegan.jobs.sweep_file import Sweep, Trial
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``psegan sweep``."""
     parser.add_argument("file", metavar="FILE", help="a W&B sweep file, as experiments/sweeps/systems.yaml")
-    parser.add_argument("--out", help="folder of trials, evaluation and report (default: runs/sweeps/NAME)")
-    parser.add_argument("--workers", type=int, help="trials at a time (default: one a core, or four a GPU)")
+    add_options(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="print the trials' commands, which run as printed, and stop"
     )
     parser.add_argument(
         "--experiment",
-        help="an experiment file: of its stages those that trials read are trained first, and its evaluation ends the sweep "
+        help="an experiment file: of its trainings those that trials read are run first, and its evaluation ends the sweep "
         "(default: the one of experiments/reproduce that is called as the corpus is)",
     )
-    parser.add_argument("--data-root", help="where the corpus lies (instead of the corpus file's root)")
-    parser.add_argument("--max-epochs", type=int, help="train nothing for longer than this")
-    parser.add_argument("--attackers", nargs="+", metavar="NAME", help="as for psegan evaluate")
     parser.add_argument("--no-evaluation", action="store_true", help="train and list the trials alone")
     parser.add_argument("--seed", type=int, default=0, help="of a random sweep's draws (default: 0)")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan sweep``."""
-    require_positive(arguments, "workers", "max_epochs")
+    options = Options.of(arguments)
     sweep = Sweep.read(arguments.file)
     folder = Path(arguments.out or Path("runs") / "sweeps" / sweep.name)
     experiment = find_experiment(sweep, arguments.experiment)
     trials = sweep.trials(arguments.seed)
-    stages = Path(experiment.out) if experiment is not None else folder
-    if experiment is not None and arguments.max_epochs is not None:
-        # stages cut short are not to be taken for the experiment's own
-        stages = folder / "stages"
-        trials = [moved(trial, experiment.out, stages, folder / "overlays") for trial in trials]
-    fits = {trial.name: trial_fit(trial, sweep, folder, arguments.data_root, arguments.max_epochs) for trial in trials}
-    for fit in fits.values():
-        check(fit)
+    if experiment is not None and options.max_epochs is not None:
+        # trainings cut short are not to be taken for the experiment's own
+        before, experiment = experiment.out, replace(experiment, out=str(folder / "trainings"))
+        trials = [moved(trial, before, experiment.out, folder / "overlays") for trial in trials]
+    jobs = trial_jobs(trials, sweep, folder, experiment, options)
+    for job in jobs.values():
+        check(job)
     evaluated = experiment is not None and sweep.method == "grid" and not arguments.no_evaluation
     if experiment is not None and evaluated:  # names and attackers that it refuses are told before hours of training
-        read_evaluation(experiment, {trial.system: "none.ckpt" for trial in trials}, arguments.attackers)
+        experiment.evaluation_of({trial.system: "none.ckpt" for trial in trials}, options, folder)
     if arguments.dry_run:
-        for fit in fits.values():
-            print(shlex.join(["psegan", *fit.words()]))
+        for job in jobs.values():
+            print(shlex.join(["psegan", *job.words()]))
         return 0
     with only_one(folder):
-        claim(folder, sweep, arguments.seed)
-        failure = run_trials(sweep, fits, experiment, stages, arguments)
-        done = [trial for trial in trials if _is_complete(fits[trial.name])]
-        list_trials(sweep, trials, fits, folder / "trials.csv")
+        # trials may be added to one's own folder
+        settings = {
+            "name": sweep.name,
+            "method": sweep.method,
+            "seed": arguments.seed if sweep.method == "random" else None,
+        }
+        Record(folder / "sweep.json", settings).claim("sweep")
+        failure = run_trials(sweep, list(jobs.values()), experiment, options)
+        list_trials(sweep, trials, jobs, folder / "trials.csv")
+        done = [trial for trial in trials if jobs[trial.name].complete]
         if experiment is not None and evaluated and done:
-            evaluate_trials(experiment, done, fits, folder, arguments)
+            evaluate_trials(experiment, done, jobs, folder, options, f"psegan sweep: {arguments.file}")
         if failure is not None:
             raise failure
     return 0
 
 
-def run_trials(
-    sweep: Sweep, fits: dict[str, Fit], experiment: Reproduction | None, folder: Path, arguments: argparse.Namespace,
-) -> PseganError | None:  # fmt: skip
-    """Train what is not complete, first what trials read.
+def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
+    """The experiment whose trainings come first and whose evaluation comes last.
 
     Args:
-        sweep: whose trials.
-        fits: name → training.
-        experiment: whose stages come first.
-        folder: of the stages.
-        arguments: of the command line.
-
-    Returns:
-        What is to be said of failed trials, whom those that are complete don't have to suffer for.
+        sweep: whose overlays name the corpus.
+        path: of the experiment's file; None looks for the one that is called as the corpus's overlay is.
 
     Raises:
-        PseganError: a trial's folder holds one of other settings, or what trials read is missing.
+        PseganError: there is none at ``path``, or it is broken.
     """
-    if all(_is_complete(fit) for fit in fits.values()):
-        print(f"{sweep.name}: all {len(fits)} trials are complete, nothing to train")
+    for config in map(Path, sweep.configs if path is None else ()):
+        found = config.parent.parent / "reproduce" / config.name
+        if config.parent.name == "corpora" and found.is_file():
+            path = str(found)
+            break
+    if path is None:
         return None
-    if experiment is not None and not all(_checkpoints_are_there(fit) for fit in fits.values()):
-        stages = experiment.stages_for(path.parents[1].name for fit in fits.values() for path in _checkpoints_of(fit))
-        check_corpus(experiment, experiment.parts()[:1], arguments.data_root)
-        with only_one(folder):
-            train_stages(
-                experiment, stages, experiment.parts()[:1], folder, arguments.data_root, arguments.max_epochs,
-                arguments.workers or usual_workers(),
-            )  # fmt: skip
-    ready = [_with_files(fit) for fit in fits.values()]
-    try:
-        train_all(ready, arguments.workers or usual_workers(), f"sweep {sweep.name}")
-    except PseganError as error:
-        return error
-    return None
+    read = Reproduction.read(path)
+    return replace(read, splits=dict(list(read.splits.items())[:1]))  # trials are of the first split
 
 
-def trial_fit(trial: Trial, sweep: Sweep, folder: Path, data_root: str | None, max_epochs: int | None) -> Fit:
-    """The training of a trial.
-
-    Args:
-        trial: which.
-        sweep: whose name becomes the W&B group.
-        folder: of the sweep.
-        data_root, max_epochs: as on the command line.
-    """
-    values = dict(trial.values)
-    if data_root is not None:
-        values["data.init_args.root"] = data_root
-    if max_epochs is not None:
-        own = planned(trial.configs, values, "trainer.max_epochs", None)
-        values["trainer.max_epochs"] = max_epochs if own is None else min(max_epochs, int(own))
-    return Fit(trial.name, folder / "trials" / trial.name, trial.configs, values, {}, sweep.name)
-
-
-def moved(trial: Trial, before: str, after: Path, overlays: Path) -> Trial:
-    """The trial with copies of the overlays that name files of one folder, which name those of another.
-
-    Args:
-        trial: which.
-        before, after: the folders.
-        overlays: folder of the copies.
-    """
+def moved(trial: Trial, before: str, after: str, overlays: Path) -> Trial:
+    """The trial with copies of overlays, in the folder ``overlays``, that say ``after`` where a path begins with ``before``."""
     configs = []
     for config in trial.configs:
         content = read_yaml(config)
@@ -159,45 +119,21 @@ def _with_prefix(value: Any, before: str, after: str) -> Any:
     return after + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
 
 
-def check(fit: Fit) -> None:
-    """Make sure that ``psegan fit`` knows every parameter of a trial.
-
-    Raises:
-        PseganError: it doesn't.
-    """
-    from psegan.training import command as training
-
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        try:
-            training.main([*fit.words(), "--print_config"])
-        except PseganError as error:
-            raise PseganError(f"trial {fit.name}: {error}") from None
-
-
-def _with_files(fit: Fit) -> Fit:
-    """The same with the checkpoints that it reads, so that a trial of other ones is another trial.
-
-    Raises:
-        PseganError: one is missing.
-    """
-    files = {}
-    for path in _checkpoints_of(fit):
-        if not path.is_file():
-            raise PseganError(
-                f"trial {fit.name} reads {path}, which is missing; train it first (psegan reproduce), or give --experiment"
-            )
-        files[f"checkpoint/{path}"] = path
-    return Fit(fit.name, fit.run, fit.configs, fit.values, files, fit.group)
-
-
-def _checkpoints_are_there(fit: Fit) -> bool:
-    """Whether what a trial reads exists, and no interrupted stage left it."""
-    records = [(path, path.parents[1] / "stage.json") for path in _checkpoints_of(fit)]
-    return all(path.is_file() and (not file.is_file() or Record(file, {}).complete) for path, file in records)
-
-
-def _checkpoints_of(fit: Fit) -> list[Path]:
-    return list(_checkpoints([*(read_yaml(config) for config in fit.configs), fit.values]))
+def trial_jobs(
+    trials: Sequence[Trial], sweep: Sweep, folder: Path, experiment: Reproduction | None, options: Options
+) -> dict[str, Job]:
+    """Name of each trial → its job, which needs the experiment's jobs whose checkpoints it reads and that are not complete."""
+    trainings = {} if experiment is None else {job.checkpoint: job for job in experiment.jobs(options).values()}
+    jobs = {}
+    for trial in trials:
+        needs: dict[str, Job | Path] = {}
+        for path in _checkpoints([*(read_yaml(config) for config in trial.configs), trial.values]):
+            needs[f"checkpoint/{path}"] = path if _is_usable(path) else trainings.get(path, path)
+        own = {} if options.data_root is None else {"data.init_args.root": options.data_root}
+        values = trial.values | own | planned_epochs(trial.configs, trial.values, most=options.max_epochs)
+        run = folder / "trials" / trial.name
+        jobs[trial.name] = Job(trial.name, run, trial.configs, values, needs, sweep.name)
+    return jobs
 
 
 def _checkpoints(value: Any) -> Iterator[Path]:
@@ -208,63 +144,68 @@ def _checkpoints(value: Any) -> Iterator[Path]:
         yield Path(value)
 
 
-def _is_complete(fit: Fit) -> bool:
-    """Whether nothing is left to do.
+def _is_usable(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there, and no interrupted job left it."""
+    run = checkpoint.parent.parent
+    unfinished = (run / RECORD).is_file() and not Record(run / RECORD, {}).complete
+    return checkpoint.is_file() and not unfinished and not (run / OLD_RECORD).is_file()
+
+
+def check(job: Job) -> None:
+    """Make sure that ``psegan fit`` knows every parameter of a trial.
 
     Raises:
-        PseganError: the trial's folder holds one of other settings, or of other checkpoints.
+        PseganError: it doesn't.
     """
-    return fit.run.is_dir() and _checkpoints_are_there(fit) and _with_files(fit).complete
+    from psegan.training import command as training
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        try:
+            training.main([*job.words(), "--print_config"])
+        except PseganError as error:
+            raise PseganError(f"trial {job.name}: {error}") from None
 
 
-def claim(folder: Path, sweep: Sweep, seed: int) -> None:
-    """Note whose folder it is; trials may be added to one's own.
+def run_trials(
+    sweep: Sweep, jobs: Sequence[Job], experiment: Reproduction | None, options: Options
+) -> PseganError | None:
+    """Run trials, and first what they read of the experiment's; returns what is to be said of those that failed.
 
     Raises:
-        PseganError: it is another sweep's.
+        PseganError: a trial's folder holds one of other settings, or what trials read is missing.
     """
-    settings = {"name": sweep.name, "method": sweep.method, "seed": seed if sweep.method == "random" else None}
-    record = Record(folder / "sweep.json", settings)
-    if record.difference:
-        raise PseganError(f"{folder} holds another sweep ({record.difference}); choose another --out")
-    if not record.begun:
-        record.begin()
-
-
-def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
-    """The experiment whose stages come first and whose evaluation comes last.
-
-    Args:
-        sweep: whose overlays name the corpus.
-        path: of the experiment's file; None looks for the one that is called as the corpus's overlay is.
-
-    Raises:
-        PseganError: there is none at ``path``, or it is broken.
-    """
-    if path is not None:
-        return Reproduction.read(path)
-    for config in map(Path, sweep.configs):
-        found = config.parent.parent / "reproduce" / config.name
-        if config.parent.name == "corpora" and found.is_file():
-            return Reproduction.read(str(found))
+    if all(job.complete for job in jobs):
+        print(f"{sweep.name}: all {len(jobs)} trials are complete, nothing to train")
+        return None
+    for job in jobs:
+        for need in job.needs.values():
+            if isinstance(need, Path) and not need.is_file():
+                raise PseganError(
+                    f"trial {job.name} reads {need}, which is missing; train it first (psegan reproduce), or give --experiment"
+                )
+    first = list(dict.fromkeys(need for job in jobs for need in job.jobs))
+    with contextlib.ExitStack() as held:
+        if first and experiment is not None:
+            check_corpus(experiment, options)
+            held.enter_context(only_one(Path(experiment.out)))
+            print_jobs(first)
+        try:
+            run_jobs(jobs, options.trainings, f"sweep {sweep.name}")
+        except PseganError as error:
+            return error
     return None
 
 
-def list_trials(sweep: Sweep, trials: Sequence[Trial], fits: dict[str, Fit], path: Path) -> None:
-    """Write and print all trials with their state, parameters and the sweep's metric, the best first.
-
-    Args:
-        sweep: names the metric.
-        trials: all of them.
-        fits: name → training.
-        path: of the CSV file.
-    """
+def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], path: Path) -> None:
+    """Write a CSV file of all trials with their state, parameters and the sweep's metric, the best first, and print it."""
     rows = []
     for trial in trials:
-        fit = fits[trial.name]
-        state = "complete" if _is_complete(fit) else "failed" if fit.run.is_dir() else "waiting"
-        value = None if sweep.metric is None else _last(fit.run / "metrics.csv", sweep.metric[0])
-        rows.append({"trial": trial.name, "state": state, "metric": value, **_shown(trial, sweep)})
+        job = jobs[trial.name]
+        state = "complete" if job.complete else "failed" if job.begun else "waiting"
+        value = None if sweep.metric is None else _last(job.folder / "metrics.csv", sweep.metric[0])
+        swept = {"config": "".join(trial.configs[-1:]), **trial.values}
+        shown = {name: swept[name] for name in sweep.parameters}
+        rows.append({"trial": trial.name, "state": state, "metric": value, **shown})
     sign = -1 if sweep.metric is not None and sweep.metric[1] == "maximize" else 1
     rows.sort(key=lambda row: (row["metric"] is None, sign * (row["metric"] or 0)))
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
@@ -278,11 +219,6 @@ def list_trials(sweep: Sweep, trials: Sequence[Trial], fits: dict[str, Fit], pat
     print(path)
 
 
-def _shown(trial: Trial, sweep: Sweep) -> dict[str, Any]:
-    overlay = {"config": trial.configs[-1]} if "config" in sweep.parameters else {}
-    return {**overlay, **{name: trial.values[name] for name in sweep.parameters if name != "config"}}
-
-
 def _last(metrics: Path, name: str) -> float | None:
     """The last value of a column of metrics.csv."""
     if not metrics.is_file():
@@ -293,35 +229,16 @@ def _last(metrics: Path, name: str) -> float | None:
 
 
 def evaluate_trials(
-    experiment: Reproduction, trials: Sequence[Trial], fits: dict[str, Fit], folder: Path,
-    arguments: argparse.Namespace,
-) -> None:  # fmt: skip
-    """Evaluate trials, those of each seed beside one another, and write one report of all.
-
-    Args:
-        experiment: whose evaluation it is.
-        trials: complete ones.
-        fits: name → training.
-        folder: of the sweep; gets ``evaluation-seed-N/`` and ``report.html``.
-        arguments: of the command line.
-    """
+    experiment: Reproduction, trials: Sequence[Trial], jobs: dict[str, Job], folder: Path, options: Options, title: str
+) -> None:
+    """Evaluate complete trials, those of each seed beside one another, and write one page of all."""
     from psegan.report.page import read_run, render_runs
 
     folders = []
     for seed in sorted({trial.seed for trial in trials}):
-        systems = {trial.system: fits[trial.name].checkpoint for trial in trials if trial.seed == seed}
+        systems = {trial.system: str(jobs[trial.name].checkpoint) for trial in trials if trial.seed == seed}
         folders.append(folder / f"evaluation-seed-{seed}")
-        evaluate_systems(
-            experiment,
-            systems,
-            folders[-1],
-            arguments.data_root,
-            arguments.max_epochs,
-            arguments.workers,
-            arguments.attackers,
-            seed,
-        )
+        evaluate(experiment.evaluation_of(systems, options, folders[-1], seed=seed), options)
     page = folder / "report.html"
-    render_runs([read_run(one) for one in folders], page, f"psegan sweep: {arguments.file}")
-    print(page)
-    sys.stdout.flush()
+    render_runs([read_run(one) for one in folders], page, title)
+    print(page, flush=True)

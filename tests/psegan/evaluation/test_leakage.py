@@ -8,7 +8,8 @@ import yaml
 from psegan.common.errors import PseganError
 from psegan.evaluation.leakage import ancestry, check_systems
 from psegan.evaluation.specification import Evaluation
-from psegan.jobs.evaluate import Run
+from psegan.jobs.evaluation_run import EvaluationRun
+from psegan.jobs.options import Options
 
 SPEAKERS = {"class_path": "datamodules.SyntheticDataModule", "init_args": {"split": "paper", "split_seed": 7}}
 
@@ -44,7 +45,7 @@ def test_every_network_that_a_training_read_counts(run):
 def test_an_unknown_past_is_refused(run):
     system = run("system", {"speaker_matcher_checkpoint": "nowhere/checkpoints/last.ckpt"})
     spec = {"class_path": "psegan.protection.controls.TrainedSystem", "init_args": {"checkpoint": system}}
-    corpus = Run(Evaluation.read("experiments/evaluate/demo.yaml"), None, None, 1, 1).corpora
+    corpus = EvaluationRun(Evaluation.read("experiments/evaluate/demo.yaml"), Options()).corpora
     with pytest.raises(PseganError, match=r"nowhere.*no such checkpoint of the speaker matcher of psegan"):
         check_systems({"psegan": spec}, corpus)
 
@@ -56,4 +57,4 @@ def test_a_start_that_all_trainings_share_is_checked_too(run, tmp_path):
     file = tmp_path / "evaluation.yaml"
     file.write_text(yaml.safe_dump({**content, "set": start}))
     with pytest.raises(PseganError, match="was trained on .* utterances of the test set"):
-        Run(Evaluation.read(str(file)), None, None, 1, 1).heard()
+        EvaluationRun(Evaluation.read(str(file)), Options()).check_leakage()

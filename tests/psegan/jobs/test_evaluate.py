@@ -11,9 +11,10 @@ import yaml
 from psegan import cli
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, file_hash
-from psegan.evaluation.specification import LADDER, Evaluation
-from psegan.jobs.evaluate import Member, Run
+from psegan.evaluation.specification import KNOWN_ATTACKERS, Evaluation
+from psegan.jobs.evaluation_run import EvaluationRun
 from psegan.jobs.job import planned
+from psegan.jobs.options import Options
 from psegan.report.page import read_page
 from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
@@ -48,7 +49,8 @@ def content(repository) -> dict:
     content = yaml.safe_load((repository / "experiments" / "evaluate" / "demo.yaml").read_text())
     content["data"] = TINY
     content["systems"] = {**content["systems"], "identity": {"class_path": "psegan.protection.controls.Identity"}}
-    content["n_clips"], content["resamples"], content["shuffles"], content["shuffled"] = 2, 200, 1, "svm"
+    content["n_clips"], content["resamples"], content["permutations"] = 2, 200, 1
+    content["permutation_architecture"] = "svm"
     return content
 
 
@@ -77,7 +79,7 @@ def test_every_system_meets_every_attacker(results):
     systems = {"original", "copy-synthesis", "noise", "identity", "psegan"}
     assert {row.system for row in results.rows} == systems
     for system in systems:
-        for attacker in LADDER:
+        for attacker in KNOWN_ATTACKERS:
             found = {row.metric: row for row in results.select(system=system, attacker=attacker, attribute="emotion")}
             assert {"accuracy", "uar", "auc", "eer"} <= found.keys(), (system, attacker)
             for row in found.values():
@@ -112,9 +114,7 @@ def test_the_identity_scores_what_the_original_does(results):
 def test_attackers_go_on_from_the_one_who_heard_original_speech(evaluated):
     attackers = evaluated[1] / "fold-0" / "attackers"
     start = file_hash(attackers / "ignorant" / "cnn-0" / "checkpoints" / "best.ckpt")
-    inputs = {
-        p.parts[-3]: json.loads(p.read_text())["settings"]["inputs"] for p in attackers.glob("*/cnn-0/stage.json")
-    }
+    inputs = {p.parts[-3]: json.loads(p.read_text())["settings"]["inputs"] for p in attackers.glob("*/cnn-0/job.json")}
     from_nothing = {heard for heard, found in inputs.items() if "start/encoder" not in found}
     assert from_nothing == {"ignorant"}
     assert {found["start/encoder"] for heard, found in inputs.items() if heard not in from_nothing} == {start}
@@ -153,7 +153,7 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert "target" in rows[0]
 
 
-def test_a_second_start_does_nothing_and_a_lost_stage_is_made_again(evaluated, capsys):
+def test_a_second_start_does_nothing_and_lost_predictions_are_made_again(evaluated, capsys):
     run, out = evaluated
     stamps = {
         path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts
@@ -162,7 +162,7 @@ def test_a_second_start_does_nothing_and_a_lost_stage_is_made_again(evaluated, c
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert "emotion" in capsys.readouterr().out
     before = json.loads((out / "results.json").read_text())["rows"]
-    (out / "fold-0" / "verdicts" / "noise-test.npz").unlink()
+    (out / "fold-0" / "predictions" / "noise-test.npz").unlink()
     (out / "results.json").unlink()
     run()
     assert json.loads((out / "results.json").read_text())["rows"] == before
@@ -213,9 +213,9 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
     assert str(tmp_path) not in json.dumps(heard), "the places of this machine are nobody's business"
     griffin_lim = {"class_path": "psegan.models.vocoder.GriffinLim", "init_args": {"n_iter": 1}}
     copy = {"class_path": "psegan.protection.controls.CopySynthesis", "init_args": {"vocoder": griffin_lim}}
-    content = {**content, "ladder": ["ignorant"], "vocoder": "vocos", "judges": {}, "verifier": {}}
+    content = {**content, "attackers": ["ignorant"], "vocoder": "vocos", "classifiers": {}, "verifier": {}}
     content["systems"] = {"griffin-lim": copy}
-    content["attackers"] = {"svm": content["attackers"]["svm"]}
+    content["architectures"] = {"svm": content["architectures"]["svm"]}
     file = tmp_path / "evaluation.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     words = ["evaluate", "--config", str(file), "--system", f"psegan={shipped}", "--system", f"same={system}"]
@@ -237,20 +237,29 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
     [
         ({"name": 3}, 'key "name": Expected a <class'),
         ({"systms": {}}, "unknown key 'systms'; there are name, out"),
-        ({"ladder": ["clever"]}, "ladder holds 'clever'; there are ignorant, vocoder-aware"),
-        ({"attackers": {}}, "needs at least one attacker"),
-        ({"attackers": {"cnn": {"config": []}}}, "attackers.cnn needs seeds and either 'config' or 'estimator'"),
-        ({"judges": {"mood": {}}}, "judges holds 'mood'"),
+        ({"attackers": ["clever"]}, "attackers holds 'clever'; there are ignorant, vocoder-aware"),
+        ({"architectures": {}}, "needs at least one architecture"),
+        ({"ladder": ["ignorant"]}, "unknown key 'ladder'; there are name, out"),
+        ({"attackers": {"cnn": {}}}, 'key "attackers": Expected a <class'),
+        (
+            {"architectures": {"cnn": {"configs": []}}},
+            "architectures.cnn: unknown key 'configs'; there are config, set",
+        ),
+        (
+            {"architectures": {"cnn": {"config": []}}},
+            "architectures.cnn needs seeds and either 'config' or 'estimator'",
+        ),
+        ({"classifiers": {"mood": {}}}, "classifiers holds 'mood'"),
         ({"verifier": {"config": ["x.yaml"], "backend": "y.Z"}}, "verifier needs either 'config' or 'backend'"),
         ({"systems": {"original": "a.ckpt"}}, "cannot be called original"),
         ({"systems": {"a/b": "a.ckpt"}}, "'a/b' cannot be a name"),
         ({"systems": {"noise-pass-1": "Identity"}}, "'noise-pass-1' cannot be a name"),
         ({"systems": {"x": {"init_args": {}}}}, "has no class_path"),
-        ({"ladder": []}, "one rung of the ladder"),
+        ({"attackers": []}, "one attacker and one fold"),
         ({"folds": [0, 0]}, r"folds is \[0, 0\], but must hold different numbers"),
         ({"n_clips": 0}, "n_clips is 0, but must be at least 1"),
         ({"resamples": 0}, "resamples is 0, but must be at least 1"),
-        ({"shuffled": "svn"}, "shuffled is 'svn', but is one of attackers: cnn, svm"),
+        ({"permutation_architecture": "svn"}, "is 'svn', but is one of architectures: cnn, svm"),
     ],
 )
 def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_path, repository):
@@ -265,7 +274,7 @@ def test_arguments_are_checked(repository):
     config = "experiments/evaluate/demo.yaml"
     with pytest.raises(PseganError, match="must be NAME=CHECKPOINT"):
         cli.run(["evaluate", "--config", config, "--system", "psegan"])
-    with pytest.raises(PseganError, match="ladder holds 'clever'"):
+    with pytest.raises(PseganError, match="attackers holds 'clever'"):
         cli.run(["evaluate", "--config", config, "--attackers", "clever"])
     with pytest.raises(PseganError, match="--workers is 0"):
         cli.run(["evaluate", "--config", config, "--workers", "0"])
@@ -277,13 +286,13 @@ def test_all_trainings_of_an_evaluation_can_last_longer(repository, tmp_path):
     )
 
     def epochs(factor: float, most: int | None = None) -> dict[str, tuple[int, int]]:
-        run = Run(replace(evaluation, epochs=factor, out=str(tmp_path)), None, most, workers=1, trainings=1)
-        fits = [run.attacker(0, Member("ignorant", "cnn", 0)), run.judge_fit(0, "speaker"), run.judge_fit(0, "gender")]
-        fits += [run.verifier_fit(0, evaluation.verifier), run.attacker(0, Member("mcadams", "gru", 0))]
+        run = EvaluationRun(replace(evaluation, epochs=factor, out=str(tmp_path)), Options(max_epochs=most))
+        names = "attackers/ignorant/cnn-0", "classifiers/speaker", "classifiers/gender", "classifiers/verifier"
+        jobs = [run.jobs(0)[name] for name in (*names, "attackers/mcadams/gru-0")]
         keys = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
         return {
-            fit.name.split("/", 1)[1]: tuple(planned(fit.configs, fit.values, key, None) for key in keys)
-            for fit in fits
+            job.name.split("/", 1)[1]: tuple(planned(job.configs, job.values, key, None) for key in keys)
+            for job in jobs
         }
 
     assert epochs(2.2) == {
@@ -293,24 +302,26 @@ def test_all_trainings_of_an_evaluation_can_last_longer(repository, tmp_path):
     assert epochs(2.2, most=3)["ignorant/cnn-0"][0] == 3
 
 
-@pytest.mark.parametrize(("shuffled", "trained"), [(None, ["cnn-0", "cnn-1", "cnn-2"]), ("svm", [])])
-def test_who_learns_from_shuffled_labels_can_be_said(content, shuffled, trained, tmp_path, repository):
-    changed = {**content, "out": str(tmp_path), "shuffled": shuffled, "shuffles": 3}
-    run = Run(Evaluation.parse(changed, "file"), data_root=None, max_epochs=1, workers=1, trainings=1)
-    assert [m.name for m in run.members(SHUFFLED)] == [f"{SHUFFLED}/{shuffled or 'cnn'}-{deal}" for deal in range(3)]
-    assert [fit.name for fit in run.fits(0) if SHUFFLED in fit.name] == [
-        f"fold 0: attackers/{SHUFFLED}/{n}" for n in trained
-    ]
+@pytest.mark.parametrize(("architecture", "trained"), [(None, ["cnn-0", "cnn-1", "cnn-2"]), ("svm", [])])
+def test_who_learns_from_shuffled_labels_can_be_said(content, architecture, trained, tmp_path, repository):
+    changed = {**content, "out": str(tmp_path), "permutation_architecture": architecture or "", "permutations": 3}
+    run = EvaluationRun(Evaluation.parse(changed, "file"), Options(max_epochs=1))
+    expected = [f"{SHUFFLED}/{architecture or 'cnn'}-{number}" for number in range(3)]
+    assert [attacker.name for attacker in run.attackers(SHUFFLED)] == expected
+    assert [name for name in run.jobs(0) if SHUFFLED in name] == [f"attackers/{SHUFFLED}/{n}" for n in trained]
 
 
 def test_classical_attackers_alone(content, tmp_path, repository):
     """No network is trained, nothing verified: attackers on original speech in a minute."""
     svm = {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}
-    small = {key: value for key, value in content.items() if key not in ("judges", "verifier", "systems")}
+    small = {key: value for key, value in content.items() if key not in ("classifiers", "verifier", "systems")}
     file, out = tmp_path / "evaluation.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump({**small, "attackers": svm}))
+    file.write_text(yaml.safe_dump({**small, "architectures": svm}))
     assert cli.run(["evaluate", "--config", str(file), "--out", str(out), "--workers", "1"]) == 0
     results = Results.from_json(out / "results.json")
     assert {row.attribute for row in results.rows} == {"emotion", "speech"}
-    assert {row.attacker for row in results.select(system="original", attribute="emotion")} >= {*LADDER, SHUFFLED}
+    assert {row.attacker for row in results.select(system="original", attribute="emotion")} >= {
+        *KNOWN_ATTACKERS,
+        SHUFFLED,
+    }
     assert not (out / "fold-0" / "attackers").exists()

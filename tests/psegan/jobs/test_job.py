@@ -1,12 +1,13 @@
-"""Trainings as stages: side by side, apart from each other, and with their failures named."""
+"""Jobs: side by side, apart from each other, after those that they need, and with their failures named."""
 
 import re
 
 import pytest
 
 from psegan.common.errors import PseganError
+from psegan.common.files import file_hash
 from psegan.common.machine import gpu_names
-from psegan.jobs.job import Fit, log_path, only_one, train_all
+from psegan.jobs.job import Job, only_one, planned_epochs, run_jobs
 
 VALUES = {
     "model.init_args.attribute": "gender", "trainer.max_epochs": 1, "trainer.limit_train_batches": 2,
@@ -17,35 +18,70 @@ CONFIGS = ("experiments/classifier.yaml", "experiments/corpora/synthetic.yaml")
 
 
 def test_trainings_side_by_side_fail_apart(from_repository, tmp_path):
-    fits = [
-        Fit("good", tmp_path / "good", CONFIGS, VALUES),
-        Fit("bad", tmp_path / "bad", CONFIGS, {**VALUES, "model.init_args.attribute": "mood"}),
+    jobs = [
+        Job("good", tmp_path / "good", CONFIGS, VALUES),
+        Job("bad", tmp_path / "bad", CONFIGS, {**VALUES, "model.init_args.attribute": "mood"}),
     ]
     with pytest.raises(PseganError, match=r"1 of 2 trainings failed, bad first: .*mood.* \(its log: .*log\.txt\)"):
-        train_all(fits, 2, "training")
-    assert Fit("good", tmp_path / "good", CONFIGS, VALUES).complete
-    assert not Fit("bad", tmp_path / "bad", CONFIGS, fits[1].values).complete
-    assert "fit:" in log_path(fits[0]).read_text()
+        run_jobs(jobs, 2, "training")
+    assert Job("good", tmp_path / "good", CONFIGS, VALUES).complete
+    assert not Job("bad", tmp_path / "bad", CONFIGS, jobs[1].values).complete
+    assert "fit:" in jobs[0].log.read_text()
+
+
+def test_a_job_waits_for_what_it_needs(from_repository, tmp_path):
+    """What is needed comes along, and is run first; what needs a failed job does not begin."""
+    first = Job("first", tmp_path / "first", CONFIGS, VALUES)
+    encoder = {**VALUES, "model.init_args.encoder_checkpoint": "{start}"}
+    second = Job("second", tmp_path / "second", CONFIGS, encoder, {"start": first})
+    assert not second.complete
+    run_jobs([second], 2, "training")
+    assert first.complete and second.complete
+    assert second.record.settings["inputs"] == {"start": file_hash(first.checkpoint)}
+    bad = Job("bad", tmp_path / "bad", CONFIGS, {**VALUES, "model.init_args.attribute": "mood"})
+    third = Job("third", tmp_path / "third", CONFIGS, encoder, {"start": bad})
+    with pytest.raises(
+        PseganError, match=r"1 of 2 trainings failed \(and 1 that need them have not begun\), bad first"
+    ):
+        run_jobs([third], 2, "training")
+    assert not third.folder.exists()
+
+
+def test_a_training_of_an_earlier_version_is_refused(from_repository, tmp_path):
+    (tmp_path / "stage.json").write_text('{"complete": true}')
+    with pytest.raises(PseganError, match="holds a training of an earlier psegan; remove it"):
+        run_jobs([Job("old", tmp_path, CONFIGS, VALUES)], 1, "training")
+
+
+def test_epochs_have_one_factor_and_one_bound(from_repository):
+    configs = ["experiments/attackers/cnn.yaml"]
+    epochs, between = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
+    own = {epochs: 50, between: 5}
+    assert planned_epochs(configs, own) == {}
+    assert planned_epochs(configs, own, 2.2) == {epochs: 110, between: 11}
+    assert planned_epochs(configs, own, 2.2, 3) == {epochs: 3, between: 11}
+    assert planned_epochs([], {epochs: "2"}, most=3) == {epochs: 2}
+    assert planned_epochs([], {}, most=3) == {epochs: 3}
 
 
 def test_a_complete_training_is_left_alone_and_another_refused(from_repository, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("a")
 
-    def fit(**more: object) -> Fit:
-        return Fit("gender", tmp_path / "run", CONFIGS, {**VALUES, **more}, {"labels": labels})
+    def job(**more: object) -> Job:
+        return Job("gender", tmp_path / "run", CONFIGS, {**VALUES, **more}, {"labels": labels})
 
-    train_all([fit()], 1, "training")
-    stamp = fit().checkpoint.stat().st_mtime_ns
-    assert fit().complete
-    train_all([fit()], 1, "training")
-    assert fit().checkpoint.stat().st_mtime_ns == stamp
-    message = r"run was made with other settings \(set\.seed_everything was None, now 3\)"
+    run_jobs([job()], 1, "training")
+    stamp = job().checkpoint.stat().st_mtime_ns
+    assert job().complete
+    run_jobs([job()], 1, "training")
+    assert job().checkpoint.stat().st_mtime_ns == stamp
+    message = r"run holds another training \(set\.seed_everything was None, now 3\)"
     with pytest.raises(PseganError, match=message):
-        train_all([fit(seed_everything=3)], 1, "training")
+        run_jobs([job(seed_everything=3)], 1, "training")
     labels.write_text("b")
     with pytest.raises(PseganError, match=r"inputs\.labels was"):
-        train_all([fit()], 1, "training")
+        run_jobs([job()], 1, "training")
 
 
 def test_gpus_are_those_that_a_scheduler_left(monkeypatch):
@@ -56,15 +92,17 @@ def test_gpus_are_those_that_a_scheduler_left(monkeypatch):
 
 
 def test_references_become_paths(from_repository, tmp_path):
-    fit = Fit("x", tmp_path, CONFIGS, {"a.b": ["{one}", "{two}"]}, {"one": tmp_path / "1", "two": tmp_path / "2"})
-    assert f'--a.b=["{tmp_path}/1", "{tmp_path}/2"]' in fit.words()
-    assert not any(re.search(r"\{\w+\}", word) for word in fit.words())
+    job = Job("x", tmp_path, CONFIGS, {"a.b": ["{one}", "{two}"]}, {"one": tmp_path / "1", "two": tmp_path / "2"})
+    assert f'--a.b=["{tmp_path}/1", "{tmp_path}/2"]' in job.words()
+    assert not any(re.search(r"\{\w+\}", word) for word in job.words())
 
 
 def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tmp_path):
-    fit = Fit("gender", tmp_path / "run", CONFIGS, VALUES, result="best.ckpt")
+    job = Job("gender", tmp_path / "run", CONFIGS, {**VALUES, "best.monitor": "val/uar"})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(PseganError, match=r"ended without writing .*best\.ckpt"):
-        train_all([fit], 1, "training")
+        job.finish()
 
 
 def test_a_folder_has_one_master(tmp_path):

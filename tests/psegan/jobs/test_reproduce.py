@@ -1,4 +1,4 @@
-"""``psegan reproduce``: every output is there, complete stages are skipped, other settings are refused."""
+"""``psegan reproduce``: every output is there, complete jobs are left alone, other settings are refused."""
 
 import json
 import os
@@ -16,9 +16,9 @@ import yaml
 from psegan.common.errors import PseganError
 from psegan.common.files import commit
 from psegan.common.record import Record
-from psegan.evaluation.specification import Evaluation
 from psegan.jobs.job import planned
-from psegan.jobs.reproduce import Part, Reproduction, _settings, announce, evaluate_systems, remaining, reproduce
+from psegan.jobs.options import Options
+from psegan.jobs.reproduce import Reproduction, announce, remaining, reproduce
 from psegan.report.results import Results
 
 
@@ -27,7 +27,7 @@ def experiment_file(from_repository, tmp_path):
     """The demo on a tiny corpus with just the ``ignorant`` attacker, into ``tmp_path / "out"``."""
     content = yaml.safe_load((from_repository / "experiments" / "reproduce" / "demo.yaml").read_text())
     evaluation = yaml.safe_load((from_repository / content["evaluation"]).read_text())
-    evaluation |= {"ladder": ["ignorant"], "systems": {}, "resamples": 100}
+    evaluation |= {"attackers": ["ignorant"], "systems": {}, "resamples": 100}
     content["evaluation"] = str(tmp_path / "evaluation.yaml")
     (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
     content["out"] = str(tmp_path / "out")
@@ -40,8 +40,11 @@ def experiment_file(from_repository, tmp_path):
     return path
 
 
-def run(path, **options):
-    reproduce(Reproduction.read(str(path)), max_epochs=1, workers=1, **options)
+TINY = Options(max_epochs=1, workers=1)
+
+
+def run(path, **changes):
+    reproduce(replace(Reproduction.read(str(path)), **changes), TINY)
 
 
 def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_path, capsys):
@@ -61,10 +64,10 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
     assert "\nevaluation\n" in printed
     assert "report.html" in printed
 
-    stages = [path for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts]
-    stamps = {path: path.stat().st_mtime_ns for path in stages}
+    made = [path for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts]
+    stamps = {path: path.stat().st_mtime_ns for path in made}
     run(experiment_file)
-    assert {path: path.stat().st_mtime_ns for path in stages} == stamps
+    assert {path: path.stat().st_mtime_ns for path in made} == stamps
     assert capsys.readouterr().out.count("complete, nothing to do") == 4
 
     (out / "results.json").unlink()
@@ -73,11 +76,11 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
     assert capsys.readouterr().out.count("complete, nothing to do") == 4
 
     content = yaml.safe_load(experiment_file.read_text())
-    content["stages"]["speaker"]["set"]["model.init_args.learning_rate"] = 1e-4
+    content["trainings"]["speaker"]["set"]["model.init_args.learning_rate"] = 1e-4
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(
         PseganError,
-        match=r"speaker was made with other settings \(set\.model\.init_args\.learning_rate was None, now 0\.0001\)",
+        match=r"speaker holds another training \(set\.model\.init_args\.learning_rate was None, now 0\.0001\)",
     ):
         run(experiment_file)
 
@@ -86,35 +89,35 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     content = yaml.safe_load(experiment_file.read_text())
     content["splits"] = {"paper": [], "speaker-disjoint": [0, 1]}
     content["set"]["data.init_args.n_speakers"] = 8
-    content["stages"] = {name: stage | {"minutes": 1} for name, stage in content["stages"].items()}
+    content["trainings"] = {name: training | {"minutes": 1} for name, training in content["trainings"].items()}
     for name in ("emotion", "speaker"):  # who only watch a training
-        content["stages"].pop(name)
-        content["stages"]["psegan"]["set"].pop(f"privacy.{name}_classifier")
+        content["trainings"].pop(name)
+        content["trainings"]["psegan"]["set"].pop(f"privacy.{name}_classifier")
     evaluation = yaml.safe_load((tmp_path / "evaluation.yaml").read_text())
-    evaluation |= {"judges": {}, "verifier": {}, "shuffles": 1}
+    evaluation |= {"classifiers": {}, "verifier": {}, "permutations": 1}
     (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     experiment = Reproduction.read(str(experiment_file))
-    announce(experiment, tmp_path / "out", workers=2)
+    announce(experiment, experiment.jobs(TINY), replace(TINY, workers=2))
     assert re.search(r"about .* with 2 process\(es\) at a time, and what has no estimate", capsys.readouterr().out)
-    # two stages in three parts, one after the other; three systems and controls scored in each
-    assert remaining(experiment, tmp_path / "out") == ([1, 1, None, None, None] * 3, 2)
+
+    def left(one: Reproduction, options: Options = TINY) -> tuple[list[float | None], float]:
+        return remaining(one, one.jobs(options), options)
+
+    # two trainings in three places, one after the other; three systems and controls scored in each
+    assert left(experiment) == ([1] * 6 + [None] * 9, 2)
     scored = replace(experiment, evaluation_minutes=3.0, epochs={"speaker-disjoint": 2.0})
-    assert remaining(scored, tmp_path / "out") == ([1, 1, 3, 3, 3] * 3, 2)
+    assert left(scored) == ([1] * 6 + [3] * 9, 2)
     faster = replace(scored, minutes={"speaker-disjoint": 0.5})
-    assert remaining(faster, tmp_path / "out") == ([1, 1, 3, 3, 3] + [0.5, 0.5, 3, 3, 3] * 2, 2)
-    assert remaining(scored, tmp_path / "out", ["ignorant"])[0] == [1, 1, None, None, None] * 3
-    stage = experiment.stages[-1]
-    for part, factor in zip(experiment.parts(), (1, 2, 2), strict=True):
-        epochs = planned(stage.config, stage.set, "trainer.max_epochs", None)
-        assert _settings(scored, stage, part, None, None).get("trainer.max_epochs", epochs) == factor * epochs
-    asked: list[Evaluation] = []
-    with monkeypatch.context() as patch:
-        patch.setattr("psegan.jobs.evaluate.evaluate", lambda evaluation, *_: asked.append(evaluation))
-        for part in scored.parts():
-            evaluate_systems(scored, {}, tmp_path, parts=[part])
+    assert left(faster) == ([1, 1] + [0.5] * 4 + [3] * 9, 2)
+    assert left(scored, replace(TINY, attackers=["ignorant"]))[0] == [1] * 6 + [None] * 9
+    epochs, places = experiment.trainings["psegan"].set["trainer.max_epochs"], experiment.split_folds()
+    for place, factor in zip(places, (1, 2, 2), strict=True):
+        job = scored.jobs(Options())[place, "psegan"]
+        assert planned(job.configs, job.values, "trainer.max_epochs", None) == factor * epochs
+    asked = [scored.evaluation_of({}, TINY, tmp_path, [place]) for place in places]
     assert [(one.epochs, one.folds) for one in asked] == [(1, [0]), (2, [0]), (2, [1])]
-    reproduce(experiment.narrowed(["speaker-disjoint"], None), max_epochs=1, workers=2)
+    reproduce(experiment.narrowed(["speaker-disjoint"], None), replace(TINY, workers=2))
     assert not (tmp_path / "out" / "paper").exists()
     disjoint = tmp_path / "out" / "speaker-disjoint"
     results = Results.from_json(disjoint / "results.json")
@@ -138,35 +141,35 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     other = experiment.narrowed(None, [2])
     assert other.splits == {"paper": [], "speaker-disjoint": [2]}
     # what is published stays so
-    assert other.beside(experiment, tmp_path / "out").splits == {"paper": [], "speaker-disjoint": [0, 1, 2]}
-    assert replace(other, systems={}, stages=()).beside(experiment, tmp_path / "out") == replace(
+    assert other.beside(experiment).splits == {"paper": [], "speaker-disjoint": [0, 1, 2]}
+    assert replace(other, systems={}, trainings={}).beside(experiment) == replace(
         experiment, splits={"paper": [], "speaker-disjoint": [0, 1, 2]}
     )
-    assert remaining(experiment.narrowed(["speaker-disjoint"]), tmp_path / "out") == ([], 0)
+    assert left(experiment.narrowed(["speaker-disjoint"])) == ([], 0)
 
 
 def test_a_corpus_that_is_not_there_is_said_at_once(tmp_path):
     experiment = Reproduction.read("experiments/reproduce/ravdess.yaml")
     with pytest.raises(PseganError, match="nowhere"):
-        reproduce(experiment, out=str(tmp_path / "out"), data_root=str(tmp_path / "nowhere"))
+        reproduce(replace(experiment, out=str(tmp_path / "out")), Options(data_root=str(tmp_path / "nowhere")))
     assert not (tmp_path / "out").exists(), "nothing has begun"
 
 
-def test_a_part_of_the_systems_needs_a_part_of_the_stages():
+def test_a_part_of_the_systems_needs_a_part_of_the_trainings():
     experiment = Reproduction.read("experiments/reproduce/ravdess.yaml")
-    assert experiment.narrowed().stages == experiment.stages
+    assert experiment.narrowed() == experiment
     part = experiment.narrowed(systems=["psegan-no-sm"])
     assert set(part.systems) == {"psegan-no-sm"}
-    assert [stage.name for stage in part.stages] == ["emotion", "speaker", "critic", "psegan-no-sm"]
+    assert list(part.trainings) == ["emotion", "speaker", "critic", "psegan-no-sm"]
     with pytest.raises(PseganError, match="--systems gan: the experiment has psegan, gengan"):
         experiment.narrowed(systems=["gan"])
 
 
 def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, tmp_path):
-    """Ctrl-C while a stage trains: the stage is not taken for complete; the same command finishes it."""
+    """Ctrl-C while a job trains: it is not taken for complete; the same command finishes it."""
     content = yaml.safe_load(experiment_file.read_text())
-    for name, stage in content["stages"].items():
-        stage.setdefault("set", {})["trainer.max_epochs"] = 40 if name == "emotion" else 1
+    for name, training in content["trainings"].items():
+        training.setdefault("set", {})["trainer.max_epochs"] = 40 if name == "emotion" else 1
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     command = [sys.executable, "-m", "psegan.cli", "reproduce", "--config", str(experiment_file), "--workers=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -181,7 +184,7 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     _, stderr = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
     assert "Traceback" not in stderr
-    state = json.loads((tmp_path / "out" / "emotion" / "stage.json").read_text())
+    state = json.loads((tmp_path / "out" / "emotion" / "job.json").read_text())
     assert state["complete"] is False
     assert not (tmp_path / "out" / "speaker").exists()
 
@@ -192,16 +195,16 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
 
 
 def test_a_record_knows_other_settings(tmp_path):
-    record = Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}})
+    record = Record(tmp_path / "record.json", {"a": 1, "b": {"c": (1, 2)}})
     assert not record.begun
     record.begin()
-    again = Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}})
+    again = Record(tmp_path / "record.json", {"a": 1, "b": {"c": (1, 2)}})
     assert again.begun
     assert not again.complete
     assert not again.difference
     record.finish()
-    assert Record(tmp_path / "stage.json", {"a": 1, "b": {"c": (1, 2)}}).complete
-    assert Record(tmp_path / "stage.json", {"a": 1, "b": {"c": 3}}).difference == "b.c was [1, 2], now 3"
+    assert Record(tmp_path / "record.json", {"a": 1, "b": {"c": (1, 2)}}).complete
+    assert Record(tmp_path / "record.json", {"a": 1, "b": {"c": 3}}).difference == "b.c was [1, 2], now 3"
 
 
 @pytest.mark.parametrize(
@@ -209,22 +212,30 @@ def test_a_record_knows_other_settings(tmp_path):
     [
         (lambda c: c.update(stagse={}), "unknown key 'stagse'"),
         (lambda c: c.pop("corpus"), "lacks the key 'corpus'"),
-        (lambda c: c["stages"]["emotion"].update(overlay=1), r"stages\.emotion: unknown key 'overlay'"),
-        (lambda c: c["systems"].update(psegan="nowhere"), r"systems\.psegan names stage 'nowhere'"),
+        (lambda c: c["trainings"]["emotion"].update(overlay=1), r"trainings\.emotion: unknown key 'overlay'"),
+        (lambda c: c["systems"].update(psegan="nowhere"), r"systems\.psegan names training 'nowhere'"),
         (lambda c: c.pop("evaluation"), "lacks the key 'evaluation'"),
-        (lambda c: c.update(evaluation={}), r"evaluation is \{\}, but must be text"),
-        (lambda c: c.update(stages=["emotion"]), r"stages is \['emotion'\], but must be a mapping"),
-        (lambda c: c["stages"].update(emotion=None), r"stages\.emotion is None, but must be a mapping"),
-        (lambda c: c["stages"]["emotion"].update(config="a.yaml"), r"config is 'a\.yaml', but must be a list"),
-        (lambda c: c["stages"]["emotion"].update(set=["a"]), r"set is \['a'\], but must be a mapping"),
-        (lambda c: c.update(seed="one"), "seed is 'one', but must be a whole number"),
-        (lambda c: c.update(splits={"paper": ["a"]}), r"splits\.paper holds \['a'\], but must hold different whole"),
+        (lambda c: c.update(evaluation={}), r'key "evaluation": Expected a <class .str.>. Got value: \{\}'),
+        (lambda c: c.update(stages=c.pop("trainings")), "unknown key 'stages'; there are name, out, corpus, trainings"),
+        (lambda c: c.update(trainings=["emotion"]), r'key "trainings": .*emotion'),
+        (lambda c: c["trainings"].update(emotion=None), r"trainings\.emotion is None, but must be a mapping"),
+        (lambda c: c["trainings"]["emotion"].update(config="a.yaml"), r'trainings\.emotion: .*"config": .* a\.yaml'),
+        (
+            lambda c: c["trainings"]["emotion"].update(set=["a"]),
+            r'trainings\.emotion: .*"set": Expected a <class .dict',
+        ),
+        (lambda c: c.update(seed="one"), 'key "seed": Expected a <class .int.>. Got value: one'),
+        (lambda c: c.update(splits={"paper": ["a"]}), r'key "splits": Expected a <class .int.>. Got value: a'),
+        (lambda c: c.update(splits={"paper": [-1]}), r"splits\.paper holds \[-1\], but must hold different whole"),
         (lambda c: c.update(splits={"paper": [0]}), "no other split has any"),
         (lambda c: c.update(splits={"speaker-disjoint": []}), "split speaker-disjoint needs folds"),
-        (lambda c: c.update(splits={"paper": []}, epochs={"paper": "two"}), r"epochs\.paper is 'two', but"),
+        (
+            lambda c: c.update(splits={"paper": []}, epochs={"paper": "two"}),
+            'key "epochs": Expected a <class .float.>. Got value: two',
+        ),
         (lambda c: c.update(splits={"paper": []}, minutes={"ppaer": 0.5}), r"minutes\.ppaer is of a split"),
         (lambda c: c.update(splits={"paper": []}, epochs={"paper": 0}), "must be a factor above 0"),
-        (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a stage"),
+        (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a training"),
     ],
 )
 def test_errors_in_an_experiment_file_are_named(experiment_file, change, message):
@@ -243,11 +254,11 @@ def test_missing_and_broken_files(tmp_path, from_repository):
         Reproduction.read(str(tmp_path / "broken.yaml"))
 
 
-def test_a_reference_to_a_later_stage_is_named(experiment_file):
+def test_a_reference_to_a_later_training_is_named(experiment_file):
     content = yaml.safe_load(experiment_file.read_text())
-    content["stages"] = {"psegan": content["stages"].pop("psegan"), **content["stages"]}
+    content["trainings"] = {"psegan": content["trainings"].pop("psegan"), **content["trainings"]}
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(PseganError, match=r"refers to \{speaker_matcher\}, which is no earlier stage"):
+    with pytest.raises(PseganError, match=r"refers to \{speaker_matcher\}, which is no earlier training"):
         run(experiment_file)
 
 
@@ -259,18 +270,16 @@ def test_several_devices_and_broken_overlays_are_refused(experiment_file, tmp_pa
         run(experiment_file)
     content["set"].pop("trainer.devices")
     (tmp_path / "broken.yaml").write_text("a: [")
-    content["stages"]["emotion"]["config"].append(str(tmp_path / "broken.yaml"))
+    content["trainings"]["emotion"]["config"].append(str(tmp_path / "broken.yaml"))
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(PseganError, match=r"broken\.yaml: is not YAML"):
         run(experiment_file)
 
 
-def test_a_seed_reaches_every_stage(experiment_file):
+def test_a_seed_reaches_every_training(experiment_file):
     content = yaml.safe_load(experiment_file.read_text())
     content["seed"] = 3
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     experiment = Reproduction.read(str(experiment_file))
-    seeds = {
-        stage.name: _settings(experiment, stage, Part(), None, None)["seed_everything"] for stage in experiment.stages
-    }
+    seeds = {name: job.values["seed_everything"] for (_, name), job in experiment.jobs(TINY).items()}
     assert seeds == {"emotion": 3, "speaker": 3, "speaker_matcher": 1003, "psegan": 3}

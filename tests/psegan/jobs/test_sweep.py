@@ -15,6 +15,9 @@ import yaml
 
 from psegan import cli
 from psegan.common.errors import PseganError
+from psegan.jobs.options import Options
+from psegan.jobs.sweep import find_experiment, trial_jobs
+from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
 
@@ -34,10 +37,10 @@ def files(from_repository, trained, tmp_path) -> dict[str, Path]:
     contents = {
         "trained": {"model": {"init_args": matcher}, "privacy": watch},
         "evaluation": yaml.safe_load(Path("experiments/evaluate/demo.yaml").read_text())
-        | {"ladder": ["ignorant"], "systems": {}, "resamples": 100, "n_clips": 1},
+        | {"attackers": ["ignorant"], "systems": {}, "resamples": 100, "n_clips": 1},
         "experiment": {
             "name": "tiny", "out": str(tmp_path / "before"), "corpus": "experiments/corpora/synthetic.yaml",
-            "stages": {}, "evaluation": str(made["evaluation"]), "systems": {},
+            "trainings": {}, "evaluation": str(made["evaluation"]), "systems": {},
             "set": {key: value for key, value in QUICK.items() if key.startswith("data")},
         },
         "sweep": {
@@ -79,7 +82,7 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
     with (tmp_path / "log").open("wb") as log:
         killed = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         first = out / "trials" / "gengan" / "checkpoints" / "last.ckpt"
-        second = out / "trials" / "psegan-no-sm" / "stage.json"
+        second = out / "trials" / "psegan-no-sm" / "job.json"
         until = time.monotonic() + 240
         while not second.exists() and killed.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
@@ -114,7 +117,7 @@ def test_trials_of_other_settings_are_not_taken_for_complete(files, tmp_path):
     change(files["sweep"], config={"values": ["experiments/gengan.yaml"]})
     out = tmp_path / "out"
     assert cli.run(words(files, out, "--no-evaluation")) == 0
-    with pytest.raises(PseganError, match="was made with other settings .*max_epochs was 1, now 2"):
+    with pytest.raises(PseganError, match="holds another training .*max_epochs was 1, now 2"):
         cli.run([*words(files, out, "--no-evaluation"), "--max-epochs", "2"])
 
 
@@ -133,12 +136,12 @@ def test_a_terminated_trial_is_not_complete(files, tmp_path):
                                   check=True).stdout.split()  # fmt: skip
         os.kill(int(child), signal.SIGTERM)
         assert running.wait(60) == 1, (tmp_path / "log").read_text()[-3000:]
-    assert '"complete": false' in (out / "trials" / "gengan" / "stage.json").read_text()
+    assert '"complete": false' in (out / "trials" / "gengan" / "job.json").read_text()
 
 
-def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
+def test_trainings_cut_short_have_a_folder_of_their_own(files, tmp_path):
     content = yaml.safe_load(files["experiment"].read_text())
-    content["stages"] = {name: {"config": ["experiments/speaker_matcher.yaml"]} for name in ("matcher", "unneeded")}
+    content["trainings"] = {name: {"config": ["experiments/speaker_matcher.yaml"]} for name in ("matcher", "unneeded")}
     content["set"] |= QUICK | {"run.loggers": ["csv"]}
     files["experiment"].write_text(yaml.safe_dump(content))
     matcher = {"speaker_matcher_checkpoint": f"{tmp_path}/before/matcher/checkpoints/last.ckpt"}
@@ -148,14 +151,14 @@ def test_stages_cut_short_have_a_folder_of_their_own(files, tmp_path):
     assert cli.run(words(files, out, "--no-evaluation")) == 0
     assert not (tmp_path / "before").exists()
     read = yaml.safe_load((out / "trials" / "psegan" / "config.yaml").read_text())["model"]["init_args"]
-    assert read["speaker_matcher_checkpoint"] == str(out / "stages" / "matcher" / "checkpoints" / "last.ckpt")
-    assert not (out / "stages" / "unneeded").exists()
-    stage = out / "stages" / "matcher" / "stage.json"
-    stage.write_text(
-        stage.read_text().replace('"complete": true', '"complete": false')
+    assert read["speaker_matcher_checkpoint"] == str(out / "trainings" / "matcher" / "checkpoints" / "last.ckpt")
+    assert not (out / "trainings" / "unneeded").exists()
+    record = out / "trainings" / "matcher" / "job.json"
+    record.write_text(
+        record.read_text().replace('"complete": true', '"complete": false')
     )  # as an interrupted one leaves it
     assert cli.run(words(files, out, "--no-evaluation")) == 0
-    assert '"complete": true' in stage.read_text(), "what an interrupted stage left is no checkpoint to train with"
+    assert '"complete": true' in record.read_text(), "what an interrupted job left is no checkpoint to train with"
 
 
 def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
@@ -215,3 +218,13 @@ def test_the_wandb_agents_trials_do_not_meet(files, monkeypatch, capsys):
         assert parsed["run"]["wandb_id"] == run and parsed["run"]["group"] == "abc"
         folders.append(parsed["run"]["dir"])
     assert folders == ["runs/sweeps/abc/run1", "runs/sweeps/abc/run2"]
+
+
+@pytest.mark.parametrize("name", ["systems", "ablations"])
+def test_what_published_sweeps_read_the_experiment_trains(name, from_repository, tmp_path):
+    sweep = Sweep.read(f"experiments/sweeps/{name}.yaml")
+    jobs = trial_jobs(sweep.trials(), sweep, tmp_path, find_experiment(sweep, None), Options())
+    for job in jobs.values():
+        needed = [need.name for need in job.jobs]
+        assert needed == ["paper/speaker_matcher", "paper/emotion", "paper/speaker"]
+        assert all(f"checkpoint/{need.checkpoint}" in job.needs for need in job.jobs)

@@ -7,7 +7,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
 from psegan.common.errors import PseganError
-from psegan.jobs.job import Fit
+from psegan.jobs.job import Job
 from psegan.jobs.sweep_file import Sweep
 
 SWEEPS = sorted((Path(__file__).resolve().parents[2] / "experiments" / "sweeps").glob("*.yaml"))
@@ -39,8 +39,8 @@ def test_trials_are_those_of_the_wandb_agent(path):
         place = command.index("${args}")
         words = [*command[:place], *arguments["args"], *command[place + 1 :]]
         assert words[:2] == ["psegan", "fit"]
-        fit = Fit(trial.name, Path("run"), trial.configs, trial.values)
-        configs, values = settings(fit.words()[1:])
+        job = Job(trial.name, Path("run"), trial.configs, trial.values)
+        configs, values = settings(job.words()[1:])
         assert {values.pop("run.dir"), values.pop("ckpt_path")} == {"run", "auto"}
         assert (configs, values) == settings(words[2:])
 

@@ -1,0 +1,445 @@
+"""An evaluation from end to end: protect a corpus by every system, train the attackers, let them predict, and score them.
+
+Everything it makes lies in one folder, and what is complete is not made again:
+
+    corpora/SYSTEM/          protected recordings and their manifest
+    fold-K/manifests/        which of them an attacker of fold K learns from, and which are tested
+    fold-K/attackers/        a job each: what it is trained on (or ``ignorant``) / architecture-seed
+    fold-K/classifiers/      a job each: speaker, gender and content, and the verifier
+    fold-K/predictions/      what all of them predict of each system's speech
+    results.json, ...        see :mod:`psegan.evaluation.publish`
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
+from datamodules.splits import SUBSETS
+from psegan import __version__
+from psegan.common.files import file_hash, read_yaml
+from psegan.common.instantiate import instantiate
+from psegan.common.machine import cores
+from psegan.common.random import stable_hash
+from psegan.common.record import Record
+from psegan.evaluation import leakage, publish
+from psegan.evaluation.attackers import ClassicalAttackers
+from psegan.evaluation.clips import various
+from psegan.evaluation.corpora import load_corpus, protect_corpus
+from psegan.evaluation.predictions import SystemPredictions, predict
+from psegan.evaluation.scoring import COUNTING, Scoring
+from psegan.evaluation.specification import Evaluation, Trained
+from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
+from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
+from psegan.jobs.options import Options
+from psegan.protection.controls import checkpoint_of, is_trained
+from psegan.report.results import Results
+from psegan.report.tables import SHUFFLED
+from psegan.systems.classifier import load_classifier
+
+ORIGINAL, COPY = "original", "copy-synthesis"
+IGNORANT, AWARE = "ignorant", "vocoder-aware"
+SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
+"""Added to the seeds of trainings, so that no attacker or classifier is a network that a system was trained beside."""
+BySystem = dict[str, dict[int, SystemPredictions]]
+"""System → fold → predictions."""
+LAYOUT = 2
+"""Of the folder; raised by one whenever folders of before cannot be gone on with."""
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """One attacker on emotion.
+
+    Attributes:
+        trained_on: ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name.
+        architecture, seed: which.
+    """
+
+    trained_on: str
+    architecture: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.trained_on}/{self.architecture}-{self.seed}"
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The systems, or the permutation of labels, whose manifests that is."""
+        if self.trained_on == SHUFFLED:
+            return (f"{SHUFFLED}-{self.seed}",)
+        return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, COPY)}.get(self.trained_on, (self.trained_on,))
+
+
+class EvaluationRun:
+    """One evaluation in its folder.
+
+    Args:
+        evaluation: what to do.
+        options: of the command line.
+    """
+
+    def __init__(self, evaluation: Evaluation, options: Options) -> None:
+        self.evaluation, self.options = evaluation, options
+        self.folder, self.workers = Path(evaluation.out), options.workers or cores()
+        self.aware = AWARE in evaluation.attackers
+        self.strongest = "strongest" in evaluation.attackers
+        self.informed = self.strongest or "informed" in evaluation.attackers  # whether any learns from protected speech
+        self.subsets = ("test", "validation") if self.strongest else ("test",)  # the strongest is chosen on validation
+        self.classical = cache(self._classical)
+        self.verifier = cache(self._verifier)
+        self.jobs = cache(self._jobs)
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            PseganError: see :func:`psegan.jobs.evaluate.evaluate`.
+        """
+        evaluation, folds = self.evaluation, self.evaluation.folds
+        for corpus in self.corpora.values():
+            for subset in SUBSETS:
+                corpus.split_utterances(subset)
+        # systems, attackers and classifiers may be added to one's own folder
+        settings = {
+            "layout": LAYOUT, "name": evaluation.name, "corpus": read_yaml(evaluation.corpus), "data": evaluation.data,
+            "passes": evaluation.passes, "vocoder": evaluation.vocoder, "seed": evaluation.seed,
+        }  # fmt: skip
+        Record(self.folder / "evaluation.json", settings).claim("evaluation")
+        self.check_leakage()
+        self.protect()
+        for fold in folds:
+            self.write_manifests(fold)
+            disjoint = self.corpora[fold].split == "speaker-disjoint"
+            leakage.check_manifest(self.manifest(fold, ORIGINAL), disjoint)
+        run_jobs(self.all_jobs, self.options.trainings, "training attackers and classifiers")
+        for fold in folds:
+            for system in evaluation.systems:
+                self.predict(fold, system)
+        self.publish()
+
+    @cached_property
+    def corpora(self) -> dict[int, CorpusDataModule]:
+        """Fold → original speech."""
+        evaluation, corpora = self.evaluation, {}
+        for fold in evaluation.folds:
+            own = {"fold": fold} if len(evaluation.folds) > 1 or fold else {}
+            corpora[fold] = load_corpus(evaluation.corpus, self.options.data_root, {**evaluation.data, **own})
+        return corpora
+
+    @property
+    def data(self) -> CorpusDataModule:
+        """The corpus, for what is the same in all folds."""
+        return self.corpora[self.evaluation.folds[0]]
+
+    def attackers(self, trained_on: str) -> list[Attacker]:
+        """Attackers who learn from ``trained_on``."""
+        evaluation, wanted = self.evaluation, list(self.evaluation.architectures)
+        if trained_on == SHUFFLED:
+            architecture = evaluation.permutation_architecture
+            return [Attacker(trained_on, architecture, number) for number in range(evaluation.permutations)]
+        if trained_on == AWARE or not self.strongest:
+            wanted = wanted[:1]
+        return [Attacker(trained_on, name, seed) for name in wanted for seed in evaluation.architectures[name].seeds]
+
+    def attackers_of(self, *systems: str) -> list[Attacker]:
+        """Attackers of systems' speech, each after the one that it starts from."""
+        sources = [IGNORANT, *([SHUFFLED] if ORIGINAL in systems else []), *([AWARE] if self.aware else [])]
+        sources += systems if self.informed else ()
+        return [attacker for source in sources for attacker in self.attackers(source)]
+
+    def estimator(self, attacker: Attacker) -> str | None:
+        """Of a classical attacker; None of one that is a network."""
+        return self.evaluation.architectures[attacker.architecture].estimator
+
+    def check_leakage(self) -> dict[str, str]:
+        """What trained systems were trained on.
+
+        Raises:
+            PseganError: they, or a network that an attacker or classifier starts from, were trained on what is tested.
+        """
+        evaluation = self.evaluation
+        every: dict[str, Trained] = {
+            **evaluation.architectures,
+            **evaluation.classifiers,
+            "verifier": evaluation.verifier,
+        }
+        starts = {name: start for name, how in every.items() if (start := _start_of(how)) is not None}
+        leakage.check_starts(starts, self.corpora)
+        return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder)
+
+    # protected corpora
+
+    def protect(self) -> None:
+        """Write every system's corpora."""
+        for system, spec in self.evaluation.systems.items():
+            for (fold, number), folder in self.corpus_folders(system).items():
+                protect_corpus(
+                    self.data, self.utterances(system, fold, number), of_fold(spec, fold), folder,
+                    seed=self.evaluation.seed + 1000 * number, workers=self.workers, label=f"protecting: {folder.name}",
+                )  # fmt: skip
+
+    def corpus_folders(self, system: str) -> dict[tuple[int | None, int], Path]:
+        """(fold, pass) → folder; the fold is None for a protector that is the same in all of them."""
+        differs = "{fold}" in str(self.evaluation.systems[system])
+        passes = 1 if system in (ORIGINAL, COPY) or not self.informed else self.evaluation.passes
+        folders = {}
+        for fold in self.evaluation.folds if differs else [None]:
+            for number in range(passes):
+                name = system + (f"-fold-{fold}" if differs else "") + (f"-pass-{number}" if number else "")
+                folders[fold, number] = self.folder / "corpora" / name
+        return folders
+
+    def utterances(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
+        """What of the corpus a system has to protect, each with its subset in the first fold that has it."""
+        learnt_from = self.informed or system == ORIGINAL or (system == COPY and self.aware)
+        subsets = ("train",) if number else SUBSETS if learnt_from else ("test",)
+        wanted: dict[str, tuple[str, Utterance]] = {}
+        for k in self.evaluation.folds if fold is None else [fold]:
+            for subset in subsets:
+                for utterance in self.corpora[k].split_utterances(subset):
+                    wanted.setdefault(utterance.id, (subset, utterance))
+        return [wanted[name] for name in sorted(wanted)]
+
+    def manifest(self, fold: int, name: str) -> Path:
+        """Which recordings of a system, or under which permutation of labels, belong to which subset in a fold."""
+        return self.folder / f"fold-{fold}" / "manifests" / name / "manifest.csv"
+
+    def write_manifests(self, fold: int) -> None:
+        """Write a fold's manifests."""
+        subset_of = {u.id: subset for subset in SUBSETS for u in self.corpora[fold].split_utterances(subset)}
+        for system in self.evaluation.systems:
+            path = self.manifest(fold, system)
+            rows = []
+            for (own_fold, number), folder in self.corpus_folders(system).items():
+                if own_fold not in (None, fold):
+                    continue
+                for row in read_manifest(folder / "manifest.csv"):
+                    if row["id"] not in subset_of or (number and subset_of[row["id"]] != "train"):
+                        continue
+                    recording = os.path.relpath(folder / row["path"], path.parent)
+                    name = row["id"] + (f"#{number}" if number else "")
+                    place = {"corpus": folder.name, "source": row["id"]}
+                    rows.append({**row, "id": name, "path": recording, "split": subset_of[row["id"]], **place})
+            write_manifest(path, rows)
+        rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
+        for attacker in self.attackers(SHUFFLED):  # every seed and fold gets labels of its own
+            permuted = _permuted(rows, self.evaluation.seed + attacker.seed + 1000 * fold)
+            write_manifest(self.manifest(fold, attacker.corpora[0]), list(permuted))
+
+    def opened(self, fold: int, name: str) -> ManifestDataModule:
+        """A fold's corpus of protected speech."""
+        return ManifestDataModule(
+            str(self.manifest(fold, name)),
+            classes={key: list(names) for key, names in self.data.classes.items()},
+            eval_batch_size=self.data.eval_batch_size,
+            in_memory=False,
+        )
+
+    # jobs
+
+    @property
+    def all_jobs(self) -> list[Job]:
+        """Those of all folds."""
+        return [job for fold in self.evaluation.folds for job in self.jobs(fold).values()]
+
+    def _jobs(self, fold: int) -> dict[str, Job]:
+        """Folder's name below the fold's → the training of a network there.
+
+        Who has protected speech of known emotion also has the speech that it was made from, and starts from what that
+        taught; from nothing, the same network gets less out of little protected speech.
+        """
+        evaluation = self.evaluation
+        jobs: dict[str, Job] = {}
+        for attacker in self.attackers_of(*evaluation.systems):
+            if self.estimator(attacker) is not None:
+                continue
+            name, how, start = f"attackers/{attacker.name}", evaluation.architectures[attacker.architecture], None
+            if attacker.trained_on not in (IGNORANT, SHUFFLED):
+                start = jobs[f"attackers/{replace(attacker, trained_on=IGNORANT).name}"]
+                how = replace(how, set=how.set | how.continued)
+            seed = SEEDS["attackers"] + attacker.seed
+            jobs[name] = self._job(fold, name, how, attacker.corpora, "emotion", seed, start)
+        corpus = self.corpora[fold]
+        for attribute, trained in evaluation.classifiers.items():
+            # a speaker is classified only where training has that speaker's speech
+            if corpus.n_classes[attribute] > 1 and (attribute != "speaker" or corpus.shares_speakers):
+                name = f"classifiers/{attribute}"
+                jobs[name] = self._job(fold, name, trained, [ORIGINAL], attribute, SEEDS["classifiers"])
+        if evaluation.verifier and evaluation.verifier.backend is None:
+            name = "classifiers/verifier"
+            jobs[name] = self._job(fold, name, evaluation.verifier, [ORIGINAL], "speaker", SEEDS["verifier"])
+        return jobs
+
+    def _job(
+        self, fold: int, name: str, how: Trained, corpora: Sequence[str], attribute: str, seed: int, start: Job | None = None,
+    ) -> Job:  # fmt: skip
+        """A training on a fold's corpora, from nothing or from the encoder of another."""
+        values: dict[str, Any] = {
+            **how.set,
+            **planned_epochs(how.config, how.set, self.evaluation.epochs, self.options.max_epochs),
+            "seed_everything": seed,
+            "model.init_args.attribute": attribute,
+            "data.class_path": "datamodules.ManifestDataModule",
+            "data.init_args.manifest": [f"{{{one}}}" for one in corpora],
+            "data.init_args.classes": {key: list(names) for key, names in self.data.classes.items()},
+            "data.init_args.batch_size": self.data.batch_size,
+            "data.init_args.crop_seconds": self.data.crop_seconds,
+            "run.loggers": ["csv"],
+            "trainer.enable_progress_bar": False,
+            "trainer.enable_model_summary": False,
+        }
+        needs: dict[str, Job | Path] = {one: self.manifest(fold, one) for one in corpora}
+        own = _start_of(how)
+        if encoder := start or (None if own is None else Path(own)):
+            values["model.init_args.encoder_checkpoint"] = "{start/encoder}"  # no system's name holds a slash
+            needs["start/encoder"] = encoder
+        return Job(f"fold {fold}: {name}", self.folder / f"fold-{fold}" / name, tuple(how.config), values, needs)
+
+    # predictions
+
+    def predictions_path(self, fold: int, system: str, subset: str = "test") -> Path:
+        """Where the predictions on a system's speech lie."""
+        return self.folder / f"fold-{fold}" / "predictions" / f"{system}-{subset}.npz"
+
+    def predict(self, fold: int, system: str) -> None:
+        """Let everybody predict a system's test speech, and its informed attackers the validation set beside it."""
+        attackers, jobs = self.attackers_of(system), self.jobs(fold)
+        networks = {a.name: job for a in attackers if (job := jobs.get(f"attackers/{a.name}")) is not None}
+        kept = {a: job for a in self.evaluation.classifiers if (job := jobs.get(f"classifiers/{a}")) is not None}
+        inputs = {name: file_hash(job.checkpoint) for name, job in (networks | kept).items()}
+        for one in sorted({system, *(one for attacker in attackers for one in attacker.corpora)}):
+            inputs[f"manifest {one}"] = file_hash(self.manifest(fold, one))
+        verifier = self.verifier(fold)
+        settings = {
+            "inputs": inputs, "verifier": verifier and verifier.describe(), "version": __version__,
+            "attackers": {attacker.name: self.estimator(attacker) for attacker in attackers},
+        }  # fmt: skip
+        record = Record(self.predictions_path(fold, system).with_suffix(".json"), settings)
+        if record.valid and all(self.predictions_path(fold, system, subset).is_file() for subset in self.subsets):
+            return
+        record.begin()
+        corpus = self.opened(fold, system)
+        emotion = {name: load_classifier(job.checkpoint, "emotion") for name, job in networks.items()}
+        label = f"fold {fold}: predicting {system}"
+        for subset in self.subsets:
+            if subset == "test":
+                others = {attribute: load_classifier(job.checkpoint, attribute) for attribute, job in kept.items()}
+                reference = None if system == ORIGINAL else self.opened(fold, ORIGINAL)
+                found = predict(corpus, subset, {**emotion, **others}, verifier, reference, label, self.workers)
+            else:
+                attackers = self.attackers(system)
+                own = {a.name: emotion[a.name] for a in attackers if a.name in emotion}
+                found = predict(corpus, subset, own, label=f"{label}, validation")
+            for attacker in attackers:
+                if (estimator := self.estimator(attacker)) is not None:
+                    found.probability[attacker.name] = self.classical(fold).posteriors(
+                        estimator, attacker.seed, attacker.corpora, system, subset
+                    )
+            found.save(self.predictions_path(fold, system, subset))
+        record.finish()
+
+    def _classical(self, fold: int) -> ClassicalAttackers:
+        """Classical attackers of a fold."""
+        return ClassicalAttackers(partial(self.opened, fold), self.folder / "corpora", self.workers)
+
+    def _verifier(self, fold: int) -> Verifier | None:
+        """What verifies speakers in a fold."""
+        how = self.evaluation.verifier
+        if not how:
+            return None
+        if how.backend is None:
+            return ClassifierVerifier(str(self.jobs(fold)["classifiers/verifier"].checkpoint))
+        spec = {"class_path": how.backend, "init_args": how.init_args}
+        return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
+
+    # publication
+
+    def publish(self) -> None:
+        """Score, and write everything that a reader sees, unless it is there already."""
+        evaluation = self.evaluation
+        paths = {
+            (subset, system, fold): self.predictions_path(fold, system, subset)
+            for subset in self.subsets for system in evaluation.systems for fold in evaluation.folds
+        }  # fmt: skip
+        settings = {
+            "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
+            "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
+            "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
+        }  # fmt: skip
+        record = Record(self.folder / "publication.json", settings)
+        if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
+            record.begin()
+            found: dict[str, BySystem] = {"test": {}, "validation": {}}
+            for (subset, system, fold), path in paths.items():
+                found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
+            self._score(found["test"], found["validation"])
+            record.finish()
+        publish.announce(self.folder)
+
+    def _score(
+        self, test: dict[str, dict[int, SystemPredictions]], validation: dict[str, dict[int, SystemPredictions]]
+    ) -> None:
+        """Make rows, figures, recordings and the page."""
+        folds, systems = self.evaluation.folds, self.evaluation.systems
+        one = len(folds) == 1 and not self.data.shares_speakers
+        tables = [Scoring(self.evaluation, self.data, test, validation, folds, folds[0] if one else None)]
+        if len(folds) > 1:
+            tables += [Scoring(self.evaluation, self.data, test, validation, [fold], fold) for fold in folds]
+        rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
+        trained = [of_fold(spec, fold) for spec in systems.values() if is_trained(spec) for fold in folds]
+        records = [Record(Path(checkpoint_of(spec)).parent.parent / RECORD, {}) for spec in trained]
+        header = publish.header(self.evaluation, self.corpora, self.options.max_epochs) | {
+            "systems": {name: read_manifest(self.manifest(folds[0], name))[0]["protector"] for name in systems},
+            "units": {self.data.corpus: tables[0].bootstrap.drawn_from},
+            "heard by the systems": self.check_leakage(),
+            "strongest": tables[0].chosen,
+            "weights": {job.name: file_hash(job.checkpoint) for job in self.all_jobs},
+            "commits of trainings": {  # "commit" is that of the scoring alone
+                "systems": _commits(records),
+                "attackers and judges": _commits([job.record for job in self.all_jobs]),
+            },
+            "counting": COUNTING,
+        }
+        clips = {system: self.clips(system) for system in systems}
+        publish.publish(self.folder, Results(header, rows), tables[0], clips)
+
+    def clips(self, system: str) -> dict[str, Path]:
+        """Id → recording of the utterances that the page plays."""
+        fold = self.evaluation.folds[0]
+        shown = various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
+        found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
+        return {name: path for name in shown if (path := found[name]) is not None}
+
+
+def of_fold(spec: Any, fold: int | None) -> Any:
+    """A protector's specification with ``{fold}`` filled in."""
+    if isinstance(spec, dict):
+        return {key: of_fold(value, fold) for key, value in spec.items()}
+    return spec.replace("{fold}", str(fold)) if isinstance(spec, str) else spec
+
+
+def _start_of(how: Trained) -> str | None:
+    """The checkpoint whose encoder a training starts from, by its configuration."""
+    found: str | None = planned(how.config, how.set, "model.init_args.encoder_checkpoint", None)
+    return found
+
+
+def _permuted(rows: Sequence[dict[str, str]], seed: int) -> Iterator[dict[str, str]]:
+    """The rows with the emotions of each subset permuted."""
+    for subset in ("train", "validation"):
+        own = [row for row in rows if row["split"] == subset]
+        emotions = [row["emotion"] for row in sorted(own, key=lambda row: stable_hash("shuffled", seed, row["id"]))]
+        for row, emotion in zip(own, emotions, strict=True):
+            yield {**row, "emotion": emotion}
+
+
+def _commits(records: Sequence[Record]) -> list[str]:
+    return sorted({commit for record in records for commit in record.commits})
