@@ -105,7 +105,7 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
     """Protecting, judging and bootstrapping: name → value and unit."""
     classifier = Classifier(NoiseDataModule().n_classes).eval()
     rates = {
-        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
+        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p.transform(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
         for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis())
     }
 

@@ -12,9 +12,9 @@ from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import ambiguity, certainty, squared_distortion, three_deviations
 from psegan.systems import PSEGAN, GenGAN, PCMelGAN
-from psegan.systems.adversarial import load_system
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
+from psegan.weights import load_system
 
 CLASSES = {"emotion": 5, "speaker": 4, "gender": 2, "content": 2}
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fearful")

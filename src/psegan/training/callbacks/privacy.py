@@ -11,7 +11,7 @@ from psegan.common.errors import PseganError
 from psegan.metrics import scores as metrics
 from psegan.plots import roc_figure, tsne_figure, tsne_points
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import AdversarialSystem, Protected
+from psegan.systems.adversarial import AdversarialSystem, ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.systems.judgement import Judge, Judgement, roc
 from psegan.training.loggers import figures_due, log_figure, log_roc_table
@@ -94,7 +94,7 @@ class PrivacyMetrics(L.Callback):
         """Log scalars and figures."""
         self._conclude(trainer, pl_module, "test", figures=True)
 
-    def _hear(self, outputs: Protected, batch: SpeechBatch) -> None:
+    def _hear(self, outputs: ConvertedBatch, batch: SpeechBatch) -> None:
         for (attribute, speech), judge in self.judges.items():
             judge.classifier.to(outputs.original.device)
             judge.hear(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
