@@ -53,8 +53,9 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         self.about = _current(about)
         # of the folder that they were loaded from: licence and limits go where the weights go
         self.card: str | None = None
-        for name, spec in parts.items():
-            self.add_module(name, fold_weight_norm(build(spec)))
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
+            for name, spec in parts.items():
+                self.add_module(name, fold_weight_norm(build(spec)))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -232,7 +233,8 @@ def load_system(path: str | Path) -> Any:
     # a training that was begun in Python doesn't note the class
     class_path = checkpoint.get("hyper_parameters", {}).get("_class_path") or f"psegan.systems.{name}"
     cls: Any = find_class(nn.Module, class_path, str(path))
-    system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
+        system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     system.freeze()
     return system
 
