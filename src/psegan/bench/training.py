@@ -26,6 +26,7 @@ from psegan.common.random import seeded
 from psegan.evaluation.functionals import functionals
 from psegan.metrics.bootstrap import Bootstrap
 from psegan.metrics.quality import measures
+from psegan.models.vocoder import GriffinLim
 from psegan.protection.controls import AdditiveNoise, CopySynthesis, McAdams, PitchShift
 from psegan.systems.classifier import Classifier
 from psegan.training import command as training
@@ -106,7 +107,7 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
     classifier = Classifier(NoiseDataModule().n_classes).eval()
     rates = {
         f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p.transform(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
-        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis())
+        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis(GriffinLim()))
     }
 
     @torch.no_grad()

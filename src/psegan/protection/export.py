@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     from psegan.lineage import VOCODER, lineage
     from psegan.models.state import weights_hash
     from psegan.protection.protector import Protector
-    from psegan.weights import DEFAULT_VOCODER, PretrainedModel, load_parts
+    from psegan.weights import DEFAULT_VOCODER, PretrainedModel, load_system
 
     card = None
     if args.card is not None:
@@ -36,8 +36,9 @@ def main(args: argparse.Namespace) -> int:
             card = Path(args.card).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PseganError(f"{args.card}: cannot be read ({error}); give a text file, or leave --card out") from None
+    system = load_system(args.checkpoint)
+    parts, about = system.parts(), system.about()
     trained_on = lineage(args.checkpoint, "itself")
-    parts, about = load_parts(args.checkpoint)
     if "conversion" in parts:
         vocoder = args.vocoder or DEFAULT_VOCODER
         model: PretrainedModel = Protector.of(parts["conversion"], vocoder, about)
