@@ -140,23 +140,13 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
 
     def default_card(self) -> str:
         """What is known of the weights without anybody writing it."""
-        parts = "\n".join(f"- {name}: `{type(module).__name__}`" for name, module in self.named_children())
-        trained_on = "\n".join(
-            f"- {one['role']}: `{one['data'].get('class_path')}`, split {one['data'].get('init_args', {}).get('split', '?')}"
-            for one in self.about.get("trained_on", [])
+        parts = {name: type(module).__name__ for name, module in self.named_children()}
+        known = json.dumps({"parts": parts, **self.about}, indent=2, ensure_ascii=False)
+        return (
+            f"# {self.about.get('system', type(self).__name__)}\n\nWeights of psegan, speech attribute privacy. They may be "
+            "under the licence of the speech that they were trained on. How well they protect, nobody has written down here: "
+            f"evaluate them.\n\n```json\n{known}\n```\n"
         )
-        return f"""# {self.about.get("system", type(self).__name__)}
-
-Weights of psegan, speech attribute privacy.
-
-## Parts
-{parts}
-
-## Trained on
-{trained_on or "- not said"}
-
-The weights may be under the licence of that speech. How well they protect, nobody has written down here: evaluate them.
-"""
 
 
 def load_parts(source: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:

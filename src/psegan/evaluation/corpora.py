@@ -17,7 +17,7 @@ from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
-from psegan.common.instantiate import instantiate
+from psegan.common.instantiate import current_path, instantiate
 from psegan.common.processes import one_thread, unordered, worth_starting
 from psegan.common.random import of_utterance
 from psegan.common.record import difference
@@ -85,16 +85,16 @@ def protect_corpus(
                 bar.update()
     before = read_manifest(manifest) if manifest.is_file() else []
     rows = {row["id"]: row for row in before} | {
-        u.id: _row(data, stage, u, protector, journal, seed) for stage, u in parts
+        u.id: _row(data, subset, u, protector, journal, seed) for subset, u in parts
     }
     if list(rows.values()) != before:
         write_manifest(manifest, rows.values())
     return manifest
 
 
-def parts_of(data: CorpusDataModule, stages: Iterable[str]) -> list[Part]:
-    """Whole parts of a corpus's split, such as ``train`` and ``test``, in the order of stages and ids."""
-    return [(stage, utterance) for stage in stages for utterance in data.split_utterances(stage)]
+def parts_of(data: CorpusDataModule, subsets: Iterable[str]) -> list[Part]:
+    """Whole subsets of a corpus's split, such as ``train`` and ``test``, in the order of subsets and ids."""
+    return [(subset, utterance) for subset in subsets for utterance in data.split_utterances(subset)]
 
 
 def load_corpus(
@@ -150,7 +150,7 @@ class Journal:
         if not lines:
             return
         try:
-            found, *entries = map(json.loads, lines)
+            found, *entries = (json.loads(line, object_hook=_current) for line in lines)
             self.targets = {entry["id"]: entry["target"] for entry in entries}
             self._sources = {entry["id"]: entry["source"] for entry in entries}
         except (ValueError, TypeError, KeyError):
@@ -213,6 +213,11 @@ class ProtectionTask(NamedTuple):
     seed: int
 
 
+def _current(entry: dict[str, Any]) -> dict[str, Any]:
+    """A protector's description as it is spelt today."""
+    return {**entry, "class_path": current_path(entry["class_path"])} if "class_path" in entry else entry
+
+
 def audio_path(folder: Path, id: str) -> Path:
     """Where an utterance of a protected corpus lies."""
     return folder / f"{id}.flac"
@@ -273,7 +278,7 @@ def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
 
 
 def _row(
-    data: CorpusDataModule, stage: str, utterance: Utterance, protector: Transform, journal: Journal, seed: int
+    data: CorpusDataModule, subset: str, utterance: Utterance, protector: Transform, journal: Journal, seed: int
 ) -> dict[str, str]:
     target = journal.targets[utterance.id]
     # a system that was trained on another corpus may know other emotions
@@ -282,7 +287,7 @@ def _row(
         "path": f"{utterance.id}.flac",
         "id": utterance.id,
         **{attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES},
-        "split": stage,
+        "split": subset,
         "target": "" if target is None else data.emotions[target] if known else f"class {target}",
         "protector": str(protector),
         "weights": protector.weights or "",

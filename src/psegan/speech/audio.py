@@ -163,7 +163,10 @@ class AudioWriter:
     def write(self, waveform: Tensor) -> None:
         """Append samples ``(T,)``, clamped to [-1, 1]."""
         with self._telling():
-            for part in waveform.detach().cpu().float().clamp(-1, 1).split(1 << 16):  # libsndfile's OGG dies of more
+            samples = waveform.detach().cpu().float().clamp(-1, 1)
+            if self.subtype == "PCM_16":  # libsndfile rounds for FLAC and cuts off for WAV
+                samples = (samples * 32768).round().clamp(max=32767).to(torch.int16)
+            for part in samples.split(1 << 16):  # libsndfile's OGG dies of more
                 self._file.write(part.numpy())
         self._written += len(waveform)
 
