@@ -224,8 +224,9 @@ class AdversarialSystem(GANSystem):
         """Convert the batch; callbacks collect the result."""
         return self._log_distortion(self.convert(batch), "test")
 
-    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Nothing: :class:`~psegan.training.callbacks.PredictionWriter` protects waveforms, as ``psegan protect`` does."""
+    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> tuple[str, ...]:
+        """Names alone: :class:`~psegan.training.callbacks.PredictionWriter` protects waveforms, as ``psegan protect`` does."""
+        return batch.id
 
     def convert(self, batch: SpeechBatch) -> ConvertedBatch:
         """Protect the spectrograms of a batch, with the draws of each utterance's own name."""
