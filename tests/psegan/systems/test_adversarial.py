@@ -14,6 +14,7 @@ from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import distortion, speaker_consistency
 from psegan.models.psegan import PSEGANGenerator
+from psegan.protection.protector import Protector
 from psegan.speech.batch import SpeechBatch
 from psegan.systems import PSEGAN
 from psegan.systems.adversarial import ConvertedBatch
@@ -238,8 +239,8 @@ def test_a_system_made_in_python_is_not_loaded_with_other_networks(tmp_path, tra
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(PseganError, match="generator was passed in as a Python object"):
         PSEGAN.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
-    with pytest.raises(PseganError, match="give a checkpoint of a protecting system"):
-        load_system(trained("emotion"))
+    with pytest.raises(PseganError, match="holds Classifier; give a checkpoint of a protecting"):
+        Protector.load(trained("emotion"))
 
 
 def test_wrong_choices_are_named():
