@@ -65,7 +65,7 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
     """Make sure that the networks which attackers and classifiers start from were not trained on what is tested.
 
     Args:
-        starts: name of an attacker or judge → checkpoint.
+        starts: name of an attacker or classifier → checkpoint.
         corpora: fold → the corpus.
 
     Raises:

@@ -21,10 +21,10 @@ from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_voco
 
 
 class Protector(PretrainedModel, Transform):
-    """A conversion of spectrograms and the vocoder that it is heard through.
+    """A conversion of spectrograms and the vocoder that turns them into speech.
 
     Recordings longer than 16 s are converted in windows that overlap, all with the same target and noise; their spectrograms
-    are joined before the vocoder speaks, so that there is nothing to be heard of it. Every window is computed alone, so a
+    are joined before the vocoder speaks, so the waveform has no seams. Every window is computed alone, so a
     recording comes out the same, bit by bit on one thread of a processor, whatever is protected beside it.
 
     Args:
