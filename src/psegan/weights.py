@@ -1,11 +1,12 @@
-"""Weights that ship: a folder of safetensors, a JSON configuration and a card, here, in a local folder or on a hub.
+"""Trained weights, from wherever they come: released ones by name, folders, the hub, checkpoints of ``psegan fit``.
 
-Nothing in such a folder is code: no pickles are read, and a configuration names classes of :mod:`psegan.models` only.
+Weights that ship are a folder of safetensors, a JSON configuration and a card. Nothing in such a folder is code: no pickles
+are read, and a configuration names classes of :mod:`psegan.models` only. A checkpoint is read as tensors and plain values; the
+system that wrote it says which of its networks ship (``System.parts``).
 """
 
 import contextlib
 import copy
-import hashlib
 import importlib
 import io
 import json
@@ -16,22 +17,29 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
+from torch import nn
 
 from psegan.common.errors import PseganError
-from psegan.common.instantiate import describe
+from psegan.common.instantiate import current_path, describe, find_class, instantiate
+from psegan.models.state import fold_weight_norm, folded_state
+from psegan.models.vocoder import Vocoder
 
 MODELS = "psegan.models"
+DEFAULT_VOCODER = "vocos"
+"""What a trained conversion and copy-synthesis speak through where nothing else is said."""
+PUBLIC_VOCODERS = ("speechbrain/tts-hifigan-libritts-16kHz",)
+"""Repositories of the hub whose vocoder has this project's mel convention."""
+PUBLIC_WEIGHTS = "generator.ckpt"
+"""The file that counts in them, a PyTorch state dict; it is read without running any code that it might hold."""
 
 
-class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
+class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
     """Trained networks with what is known of them, in evaluation mode, frozen, weight norm folded.
 
     Args:
         parts: name → ``{"class_path": ..., "init_args": {...}}`` of a module of :mod:`psegan.models`.
-        about: what else there is to know, in plain values: ``heard`` says what they were trained on.
+        about: what else there is to know, in plain values: ``trained_on`` says what they were trained on.
 
     Raises:
         PseganError: a part is no module of ours, or not with these arguments.
@@ -42,12 +50,12 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__()
-        self.about = about
-        self.card: str | None = (
-            None  # of the folder that they were loaded from: licence and limits go where the weights go
-        )
-        for name, spec in parts.items():
-            self.add_module(name, fold_weight_norm(build(spec)))
+        self.about = _current(about)
+        # of the folder that they were loaded from: licence and limits go where the weights go
+        self.card: str | None = None
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
+            for name, spec in parts.items():
+                self.add_module(name, fold_weight_norm(build(spec)))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -58,10 +66,10 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             modules: name → module that keeps its constructor's arguments as attributes.
             about: see the class.
         """
-        shipped = cls({name: describe(module) for name, module in modules.items()}, about)
+        model = cls({name: describe(module) for name, module in modules.items()}, about)
         for name, module in modules.items():
-            shipped.get_submodule(name).load_state_dict(folded_state(module))
-        return shipped
+            model.get_submodule(name).load_state_dict(folded_state(module))
+        return model
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
@@ -122,8 +130,8 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             made = Path(temporary) / "made"
             made.mkdir()
             (made / "README.md").write_text(card or self.card or self.default_card(), encoding="utf-8")
-            shipped = copy.deepcopy(self).half() if half else self
-            super(Shipped, shipped).save_pretrained(made, **kwargs)
+            model = copy.deepcopy(self).half() if half else self
+            super(PretrainedModel, model).save_pretrained(made, **kwargs)
             for path in made.iterdir():
                 path.chmod(0o644)
             if folder.exists():
@@ -132,36 +140,111 @@ class Shipped(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
 
     def default_card(self) -> str:
         """What is known of the weights without anybody writing it."""
-        parts = "\n".join(f"- {name}: `{type(module).__name__}`" for name, module in self.named_children())
-        heard = "\n".join(
-            f"- {one['role']}: `{one['data'].get('class_path')}`, split {one['data'].get('init_args', {}).get('split', '?')}"
-            for one in self.about.get("heard", [])
+        parts = {name: type(module).__name__ for name, module in self.named_children()}
+        known = json.dumps({"parts": parts, **self.about}, indent=2, ensure_ascii=False)
+        return (
+            f"# {self.about.get('system', type(self).__name__)}\n\nWeights of psegan, speech attribute privacy. They may be "
+            "under the licence of the speech that they were trained on. How well they protect, nobody has written down here: "
+            f"evaluate them.\n\n```json\n{known}\n```\n"
         )
-        return f"""# {self.about.get("system", type(self).__name__)}
-
-Weights of psegan, speech attribute privacy.
-
-## Parts
-{parts}
-
-## Trained on
-{heard or "- not said"}
-
-The weights may be under the licence of that speech. How well they protect, nobody has written down here: evaluate them.
-"""
 
 
-def load_part(name: str | Path, part: str) -> nn.Module:
-    """One trained network from shipped weights, as ``load_part("vocos", "vocoder")``.
+def load_parts(source: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The networks of trained weights by name, frozen and in evaluation mode, and what is known of them.
+
+    Args:
+        source: name of released weights, a folder that ``psegan export`` wrote, a repository of the Hugging Face hub, a
+            checkpoint of ``psegan fit``, or a public vocoder (:data:`PUBLIC_VOCODERS`) or a local copy of its folder.
+
+    Returns:
+        ``conversion`` and, in weights that ship, ``vocoder`` of a protecting system; ``vocoder`` of a vocoder; ``encoder`` of
+        a classifier. And ``system``, ``emotions``, ``attribute`` and ``trained_on``, as far as they are known.
 
     Raises:
-        PseganError: see :meth:`Shipped.from_pretrained`, or it has no such part.
+        PseganError: there are none, they cannot be fetched, or they are damaged.
     """
-    shipped = Shipped.from_pretrained(name)
-    if part not in dict(shipped.named_children()):
-        parts = ", ".join(key for key, _ in shipped.named_children())
-        raise PseganError(f"{name}: holds {parts}, but no {part}; name another")
-    return shipped.get_submodule(part)
+    if is_public(source):
+        return {"vocoder": _load_public(source)}, {}
+    if not is_exported(source) and is_checkpoint(source):
+        system = load_system(source)
+        return system.parts(), system.about()
+    model = PretrainedModel.from_pretrained(source)
+    return dict(model.named_children()), model.about
+
+
+def load_part(source: str | Path, part: str) -> nn.Module:
+    """One trained network, as ``load_part("vocos", "vocoder")``; see :func:`load_parts`.
+
+    Raises:
+        PseganError: see :func:`load_parts`, or it has no such part.
+    """
+    parts, _ = load_parts(source)
+    if part not in parts:
+        raise PseganError(f"{source}: holds {', '.join(parts) or 'nothing that ships'}, but no {part}; name another")
+    return parts[part]
+
+
+def load_vocoder(spec: Vocoder | str | dict[str, Any] | None = None) -> Vocoder:
+    """A vocoder, ready to speak.
+
+    Args:
+        spec: where trained ones are (:func:`load_parts`; of a :class:`psegan.systems.VocoderGAN` the averaged weights count);
+            ``{"class_path": ..., "init_args": {...}}``; a vocoder itself; None for :data:`DEFAULT_VOCODER`.
+
+    Raises:
+        PseganError: there is none, it cannot be fetched, or it is damaged.
+    """
+    if isinstance(spec, Vocoder):
+        return spec.eval()
+    if isinstance(spec, dict):
+        vocoder: nn.Module = instantiate(Vocoder, spec, "vocoder", "psegan.models.vocoder")
+    else:
+        spec = DEFAULT_VOCODER if spec is None else spec
+        if not (is_public(spec) or is_exported(spec) or is_checkpoint(spec)):
+            known = ", ".join([*released("vocoder"), *PUBLIC_VOCODERS])
+            raise PseganError(
+                f"vocoder {spec!r} is not known; there are {known}, folders that psegan export wrote, and checkpoints"
+            )
+        vocoder = load_part(spec, "vocoder")
+    assert isinstance(vocoder, Vocoder)
+    return fold_weight_norm(vocoder.eval().requires_grad_(False))  # type: ignore[return-value]
+
+
+def load_system(path: str | Path) -> Any:
+    """The :class:`psegan.systems.base.System` of a checkpoint, of whatever class, on the CPU, in evaluation mode and frozen.
+
+    Raises:
+        PseganError: the file is missing, is no checkpoint, or holds no system of psegan.
+    """
+    checkpoint = read_checkpoint(path)
+    name = checkpoint.get("psegan", {}).get("system")
+    if name is None:
+        raise PseganError(f"{path} holds no system of psegan; give a .ckpt file that psegan fit wrote")
+    # a training that was begun in Python doesn't note the class
+    class_path = checkpoint.get("hyper_parameters", {}).get("_class_path") or f"psegan.systems.{name}"
+    cls: Any = find_class(nn.Module, class_path, str(path))
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
+        system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    system.freeze()
+    return system
+
+
+def _load_public(source: str | Path) -> Vocoder:
+    from psegan.models.hifigan import HiFiGAN
+
+    vocoder = HiFiGAN()
+    try:
+        local = Path(source).is_dir()
+        folder = Path(source) if local else Path(snapshot_download(str(source), allow_patterns=[PUBLIC_WEIGHTS]))
+        vocoder.generator.load_state_dict(torch.load(folder / PUBLIC_WEIGHTS, map_location="cpu", weights_only=True))
+    except Exception as error:  # a hub client's, an unpickler's, or weights of another network
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PseganError(
+            f"{source}: cannot be loaded ({reason}); run once with a network, which fills the cache (HF_HOME), or give a "
+            f"folder with the hub's {PUBLIC_WEIGHTS}, intact"
+        ) from None
+    vocoder.generator.remove_weight_norm()
+    return vocoder
 
 
 def read_about(name: str | Path) -> dict[str, Any]:
@@ -174,7 +257,7 @@ def read_about(name: str | Path) -> dict[str, Any]:
         folder = Path(find(name))
         path = folder / "config.json" if folder.is_dir() else Path(hf_hub_download(str(name), "config.json"))
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["about"]
-        assert isinstance(about, dict)
+        about = _current(about)
     except Exception as error:  # of the hub's client, of the file, or of what it holds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PseganError(
@@ -183,9 +266,26 @@ def read_about(name: str | Path) -> dict[str, Any]:
     return about
 
 
-def is_shipped(name: str | Path) -> bool:
-    """Whether this is a folder of shipped weights, or the name of released ones."""
+def _current(about: dict[str, Any]) -> dict[str, Any]:
+    """What weights say of themselves, by the keys of today; changed in place, since it is written down again from there."""
+    if "heard" in about:  # of before the key had its plain name
+        about["trained_on"] = about.pop("heard")
+    return about
+
+
+def is_exported(name: str | Path) -> bool:
+    """Whether this is a folder of weights that ship, or the name of released ones."""
     return (Path(find(name)) / "config.json").is_file()
+
+
+def is_checkpoint(source: str | Path) -> bool:
+    """Whether this is a checkpoint of ``psegan fit``, by its ending or because it is a file."""
+    return str(source).endswith(".ckpt") or Path(source).is_file()
+
+
+def is_public(source: str | Path) -> bool:
+    """Whether this is a public vocoder, or a local copy of its folder."""
+    return str(source) in PUBLIC_VOCODERS or (Path(source) / PUBLIC_WEIGHTS).is_file()
 
 
 def find(name: str | Path) -> str:
@@ -205,29 +305,6 @@ def released(part: str = "") -> dict[str, str]:
     }
 
 
-def fold_weight_norm(module: nn.Module) -> nn.Module:
-    """Replace every normalised weight by its value, in place: what inference needs, and faster."""
-    for part in module.modules():
-        if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight")
-    return module
-
-
-def folded_state(module: nn.Module) -> dict[str, Tensor]:
-    """The ``state_dict`` that :func:`fold_weight_norm` would leave; the module stays as it is.
-
-    A copy cannot be folded instead: it shares its parametrised classes with the original, which folding would break.
-    """
-    state = {}
-    for name, tensor in module.state_dict().items():
-        owner, normalised, _ = name.partition(".parametrizations.weight.original")
-        if normalised:
-            state[f"{owner}.weight"] = module.get_submodule(owner).weight.detach()  # type: ignore[operator]
-        else:
-            state[name] = tensor
-    return state
-
-
 def build(spec: Any) -> nn.Module:
     """The module that a configuration describes: classes of :mod:`psegan.models`, and plain values for their arguments.
 
@@ -239,7 +316,7 @@ def build(spec: Any) -> nn.Module:
     """
     if not isinstance(spec, dict) or spec.keys() - {"class_path", "init_args"} or "class_path" not in spec:
         raise PseganError("a part of the configuration is no class_path with init_args; it is not psegan's")
-    module, _, name = str(spec["class_path"]).rpartition(".")
+    module, _, name = current_path(str(spec["class_path"])).rpartition(".")
     found: Any = None
     if re.fullmatch(rf"{re.escape(MODELS)}\.[a-z_]+", module):
         with contextlib.suppress(ImportError):
@@ -269,13 +346,3 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not isinstance(checkpoint, dict):
         raise PseganError(f"{path}: holds no checkpoint; give a .ckpt file that psegan wrote")
     return checkpoint
-
-
-def weights_hash(module: nn.Module) -> str | None:
-    """First 16 hexadecimal digits of the SHA-256 of a module's parameters and buffers; None if it has none."""
-    state = module.state_dict()
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16] if state else None

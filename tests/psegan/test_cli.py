@@ -9,7 +9,7 @@ import yaml
 
 from psegan import cli
 from psegan.common.errors import PseganError
-from psegan.evaluation.leakage import ancestry
+from psegan.lineage import lineage
 from psegan.training import command as training
 
 
@@ -110,7 +110,7 @@ def test_a_run_says_which_other_run_it_went_on_from(psegan_arguments, from_repos
     assert continued_from("other") == str(checkpoint), "continued once more, it has still heard the same"
     training.main(more)
     assert continued_from("run") is None, "its own checkpoint, given by its path, is no other run's"
-    assert [heard.role for heard in ancestry(str(checkpoint), "it")] == ["it", "the speaker matcher of it"]
+    assert [network.role for network in lineage(str(checkpoint), "it")] == ["it", "the speaker matcher of it"]
 
 
 def test_a_speaker_matcher_of_another_shape_or_attribute_is_refused(trained, psegan_arguments, from_repository):

@@ -2,14 +2,14 @@
 
 import torch
 
-from psegan.protection.controls import Protection, UtteranceProtector
+from psegan.protection.transform import Transform, Transformed
 
 
-class Draws(UtteranceProtector):
+class Draws(Transform):
     """Targets among five emotions."""
 
     n_targets = 5
     weights = "0123456789abcdef"
 
-    def transform(self, waveform, random):
-        return Protection(waveform, int(torch.randint(self.n_targets, (), generator=random)))
+    def _transform(self, waveform, random):
+        return Transformed(waveform, int(torch.randint(self.n_targets, (), generator=random)))

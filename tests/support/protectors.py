@@ -17,7 +17,7 @@ def small_protector(grn_repeats: int = 0, seed: int = 0) -> Protector:
         generator = PSEGANGenerator(len(EMOTIONS), noise_dim=4, grn_repeats=grn_repeats)
         torch.nn.init.normal_(generator.unet.output.weight, std=0.3)
         vocoder = Vocos(width=32, hidden=64, depth=2)
-    about = {"emotions": list(EMOTIONS), "heard": []}
+    about = {"emotions": list(EMOTIONS), "trained_on": []}
     return Protector.assemble({"conversion": ToEmotion(generator, len(EMOTIONS)), "vocoder": vocoder}, about)
 
 

@@ -13,11 +13,11 @@ import soundfile
 import torch
 
 from psegan.models.melgan import MelGAN
+from psegan.models.state import fold_weight_norm
 from psegan.models.vocoder import GriffinLim, Vocoder
 from psegan.models.vocos import Vocos
 from psegan.protection.command import DEFAULT_MODEL, add_arguments, protect_all
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel
-from psegan.weights import fold_weight_norm
 
 Value = tuple[float, str]
 """A number and its unit."""
@@ -32,8 +32,7 @@ def speech_out() -> Iterator[tuple[str, Value]]:
         for length, batch in ((4, 1), (16, 1), (4, 16)):
             yield f"vocoder/{name}/{length}s×{batch}", (vocoder_speed(vocoder, length, batch), REAL_TIME)
     with tempfile.TemporaryDirectory() as folder:
-        for batch in (1, 16):
-            yield f"protect/batch-{batch}", (protect_speed(Path(folder), batch), REAL_TIME)
+        yield "protect/files", (protect_speed(Path(folder)), REAL_TIME)
         seconds, megabytes, speed = protect_run(Path(folder) / "short", 4)
         yield "protect/one-file", (seconds, "s from start to end")
         seconds, megabytes, speed = protect_run(Path(folder) / "hour", 3_600)
@@ -55,16 +54,15 @@ def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) 
     return batch * log_mel.shape[2] * HOP / SAMPLE_RATE / sorted(taken[1:])[repeats // 2]
 
 
-def protect_speed(folder: Path, batch: int, files: int = 48) -> float:
+def protect_speed(folder: Path, files: int = 48) -> float:
     """Seconds of speech per second, from files to files, with the released model already in memory."""
     source = folder / "files"
-    if not source.exists():
-        source.mkdir()
-        for i in range(files):
-            soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
+    source.mkdir()
+    for i in range(files):
+        soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    arguments = parser.parse_args([str(source), "-o", str(folder / f"out-{batch}"), "--batch", str(batch)])
+    arguments = parser.parse_args([str(source), "-o", str(folder / "out")])
     summary, elapsed = protect_all(arguments)
     assert summary.done == files
     return summary.seconds / elapsed

@@ -25,6 +25,7 @@ from psegan.common.random import seeded
 from psegan.evaluation.functionals import functionals
 from psegan.metrics.bootstrap import Bootstrap
 from psegan.metrics.quality import measures
+from psegan.models.vocoder import GriffinLim
 from psegan.protection.controls import AdditiveNoise, CopySynthesis, McAdams, PitchShift
 from psegan.systems.classifier import Classifier
 from psegan.training import command as training
@@ -104,8 +105,8 @@ def evaluation_times() -> dict[str, tuple[float, str]]:
     """Controls, classifier, features, quality and bootstrap: name → value and unit."""
     classifier = Classifier(NoiseDataModule().n_classes).eval()
     rates = {
-        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
-        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis())
+        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p.transform(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
+        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis(GriffinLim()))
     }
 
     @torch.no_grad()

@@ -11,6 +11,20 @@ from psegan.common.errors import PseganError, readable
 
 T = TypeVar("T")
 
+_MOVED = {
+    "psegan.protectors.TrainedSystem": "psegan.protection.protector.Protector",
+    "psegan.protection.controls.TrainedSystem": "psegan.protection.protector.Protector",
+    "psegan.protectors": "psegan.protection.controls",
+    "psegan.protect": "psegan.protection.protector",
+}
+"""Old → new paths of classes and modules that class paths in YAML files, released weights and checkpoints may name."""
+
+
+def current_path(class_path: str) -> str:
+    """A class path as it is spelt today: where the class, or else its module, has moved to, or the path itself."""
+    module, dot, name = class_path.rpartition(".")
+    return _MOVED.get(class_path) or f"{_MOVED.get(module, module)}{dot}{name}"
+
 
 def instantiate(base: type[T], spec: Any, where: str, package: str | None = None) -> T:
     """The object that ``spec`` describes.
@@ -75,9 +89,10 @@ def find_class(base: type[T], class_path: str, where: str, package: str | None =
     Raises:
         PseganError: there is none.
     """
-    module, _, name = class_path.rpartition(".")
+    home_path = package or base.__module__
+    module, _, name = current_path(class_path if "." in class_path else f"{home_path}.{class_path}").rpartition(".")
     try:
-        home = importlib.import_module(module or package or base.__module__)
+        home = importlib.import_module(module)
     except ImportError as error:
         raise PseganError(f"{where}: class {class_path} cannot be imported ({error}); correct class_path") from None
     found = getattr(home, name, None)

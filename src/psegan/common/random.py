@@ -20,6 +20,11 @@ def seeded(*occasion: object) -> torch.Generator:
     return torch.Generator().manual_seed(stable_hash(*occasion))
 
 
+def of_utterance(seed: int, id: str) -> torch.Generator:
+    """Where everything is drawn from that protects the utterance ``id``: in validation, predict, protect and evaluation."""
+    return seeded(seed, "protect", id)
+
+
 def secret() -> torch.Generator:
     """A CPU generator whose whole state comes from the operating system's secure random source.
 

@@ -17,11 +17,12 @@ from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
-from psegan.common.instantiate import instantiate
+from psegan.common.instantiate import current_path, instantiate
 from psegan.common.processes import one_thread, unordered, worth_starting
-from psegan.common.random import seeded
+from psegan.common.random import of_utterance
 from psegan.common.record import difference
-from psegan.protection.controls import UtteranceProtector, load_protector
+from psegan.protection.controls import load_protector
+from psegan.protection.transform import Transform
 from psegan.speech.audio import write_audio
 from psegan.speech.batch import ATTRIBUTES
 
@@ -69,10 +70,7 @@ def protect_corpus(
     protector = load_protector(spec)
     journal = Journal(
         Path(folder),
-        {
-            "protector": protector.describe(),
-            "seed": seed,
-        },
+        {"protector": protector.describe(), "seed": seed},
     )
     manifest = journal.folder / MANIFEST
     sources = _sources(data, parts)
@@ -80,23 +78,23 @@ def protect_corpus(
     if waiting:
         journal.begin()
         workers = worth_starting(workers, len(waiting))
-        job = Job(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
+        task = ProtectionTask(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
         with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
-            for id, target in _work(job, waiting, workers):
+            for id, target in _work(task, waiting, workers):
                 journal.note(id, target, sources[id])
                 bar.update()
     before = read_manifest(manifest) if manifest.is_file() else []
     rows = {row["id"]: row for row in before} | {
-        u.id: _row(data, stage, u, protector, journal, seed) for stage, u in parts
+        u.id: _row(data, subset, u, protector, journal, seed) for subset, u in parts
     }
     if list(rows.values()) != before:
         write_manifest(manifest, rows.values())
     return manifest
 
 
-def parts_of(data: CorpusDataModule, stages: Iterable[str]) -> list[Part]:
-    """Whole parts of a corpus's split, such as ``train`` and ``test``, in the order of stages and ids."""
-    return [(stage, utterance) for stage in stages for utterance in data.split_utterances(stage)]
+def parts_of(data: CorpusDataModule, subsets: Iterable[str]) -> list[Part]:
+    """Whole subsets of a corpus's split, such as ``train`` and ``test``, in the order of subsets and ids."""
+    return [(subset, utterance) for subset in subsets for utterance in data.split_utterances(subset)]
 
 
 def load_corpus(
@@ -152,7 +150,7 @@ class Journal:
         if not lines:
             return
         try:
-            found, *entries = map(json.loads, lines)
+            found, *entries = (json.loads(line, object_hook=_current) for line in lines)
             self.targets = {entry["id"]: entry["target"] for entry in entries}
             self._sources = {entry["id"]: entry["source"] for entry in entries}
         except (ValueError, TypeError, KeyError):
@@ -195,7 +193,7 @@ class Journal:
             file.write(line + "\n")
 
 
-class Job(NamedTuple):
+class ProtectionTask(NamedTuple):
     """What a process needs to know to protect an utterance.
 
     Attributes:
@@ -209,10 +207,15 @@ class Job(NamedTuple):
 
     spec: dict[str, Any] | str
     described: dict[str, Any]
-    protector: UtteranceProtector | None
+    protector: Transform | None
     load: Callable[[Utterance], Tensor]
     folder: Path
     seed: int
+
+
+def _current(entry: dict[str, Any]) -> dict[str, Any]:
+    """A protector's description as it is spelt today."""
+    return {**entry, "class_path": current_path(entry["class_path"])} if "class_path" in entry else entry
 
 
 def audio_path(folder: Path, id: str) -> Path:
@@ -220,22 +223,22 @@ def audio_path(folder: Path, id: str) -> Path:
     return folder / f"{id}.flac"
 
 
-def _work(job: Job, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
+def _work(task: ProtectionTask, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
     """Protect utterances in any order; yields id and target of each when its file is there."""
     if workers > 1:
-        yield from unordered(_protect_here, waiting, workers, _take, (job._replace(protector=None),))
+        yield from unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
         return
     with one_thread():
         for utterance in waiting:
-            yield _protect(job, utterance)
+            yield _protect(task, utterance)
 
 
-def _protect(job: Job, utterance: Utterance) -> tuple[str, int | None]:
-    assert job.protector is not None
-    where, path = str(utterance.path or utterance.id), audio_path(job.folder, utterance.id)
+def _protect(task: ProtectionTask, utterance: Utterance) -> tuple[str, int | None]:
+    assert task.protector is not None
+    where, path = str(utterance.path or utterance.id), audio_path(task.folder, utterance.id)
     try:
-        waveform = job.load(utterance)
-        protected, target = job.protector(waveform, seeded(job.seed, "protect", utterance.id))
+        waveform = task.load(utterance)
+        protected, target = task.protector.transform(waveform, of_utterance(task.seed, utterance.id))
         write_audio(path, protected)
     except PseganError as error:
         raise error if where in str(error) else PseganError(f"{where}: {error}") from None
@@ -246,15 +249,15 @@ def _protect(job: Job, utterance: Utterance) -> tuple[str, int | None]:
     return utterance.id, target
 
 
-_job: Job
+_task: ProtectionTask
 _changed: str
 """Of this worker process: its work, and how its protector differs from the parent's."""
 
 
-def _take(job: Job) -> None:
-    global _job, _changed
-    protector = load_protector(job.spec)
-    _job, _changed = job._replace(protector=protector), difference(job.described, protector.describe())
+def _take(task: ProtectionTask) -> None:
+    global _task, _changed
+    protector = load_protector(task.spec)
+    _task, _changed = task._replace(protector=protector), difference(task.described, protector.describe())
 
 
 def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
@@ -262,7 +265,7 @@ def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
         raise PseganError(
             f"the protector changed while it was loaded ({_changed}); run again when its training has ended"
         )
-    return _protect(_job, utterance)
+    return _protect(_task, utterance)
 
 
 def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
@@ -275,7 +278,7 @@ def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
 
 
 def _row(
-    data: CorpusDataModule, stage: str, utterance: Utterance, protector: UtteranceProtector, journal: Journal, seed: int
+    data: CorpusDataModule, subset: str, utterance: Utterance, protector: Transform, journal: Journal, seed: int
 ) -> dict[str, str]:
     target = journal.targets[utterance.id]
     # a system that was trained on another corpus may know other emotions
@@ -284,7 +287,7 @@ def _row(
         "path": f"{utterance.id}.flac",
         "id": utterance.id,
         **{attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES},
-        "split": stage,
+        "split": subset,
         "target": "" if target is None else data.emotions[target] if known else f"class {target}",
         "protector": str(protector),
         "weights": protector.weights or "",

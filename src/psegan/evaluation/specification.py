@@ -76,7 +76,7 @@ class Evaluation:
         systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protection.controls`), or a trained system's
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
         ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
-        vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.vocoders.load_vocoder`.
+        vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.weights.load_vocoder`.
         architectures: of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and ``informed``,
             and ``strongest`` is the best of all.
         attackers: which to build, of :data:`KNOWN_ATTACKERS`.

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
+from psegan.models.state import weights_hash
 from psegan.speech.masking import embed_by_length
 from psegan.systems.classifier import load_classifier
-from psegan.weights import weights_hash
 
 
 class Verifier(ABC):

@@ -51,6 +51,9 @@ class ClassifierDiscriminator(nn.Module):
         encoder: makes the network from spectrogram to embedding.
         augmentation: makes what changes the spectrograms that it hears in training, real and generated: a generator that
             has to convince it through masks learns less that only this one network is convinced by.
+
+    Attributes:
+        random: where the augmentation is drawn from; whoever trains it sets one for every batch. None augments nothing.
     """
 
     def __init__(
@@ -61,12 +64,13 @@ class ClassifierDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.augmentation = encoder(), augmentation()
+        self.random: torch.Generator | None = None
         self.output = nn.Linear(self.encoder.embedding_dim, n_classes)  # type: ignore[arg-type]
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and frames ``(B,)`` → logits ``(B, n_classes)``."""
-        if self.training:  # its draws are as global as a dropout's, and like those alike in all processes of DDP
-            mel, lengths = self.augmentation(mel, lengths, torch.default_generator)
+        if self.training and self.random is not None:
+            mel, lengths = self.augmentation(mel, lengths, self.random)
         return self.output(F.relu(self.encoder(mel, lengths)))
 
     def begin_with(self, encoder: nn.Module, head: nn.Linear) -> None:

@@ -14,9 +14,9 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 
 from psegan.common.errors import PseganError
 from psegan.models.classifier import AttentiveStatisticsPooling
+from psegan.models.state import weights_hash
 from psegan.speech.audio import SAMPLE_RATE
 from psegan.speech.masking import embed_by_length, mask_like, masked_statistics
-from psegan.weights import weights_hash
 
 BUNDLES: dict[str, Wav2Vec2Bundle] = {
     name: bundle

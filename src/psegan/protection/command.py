@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from psegan.common.errors import PseganError
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from tqdm import tqdm
 
-    from psegan.protection.protector import Protector, Recording
+    from psegan.protection.protector import Protector
 
 DEFAULT_MODEL = "psegan-ravdess"
 MEDIA = frozenset({
@@ -51,12 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--existing", choices=("refuse", "skip", "overwrite"), default="refuse",
         help="what becomes of files that are there already; skip goes on with an interrupted run (default: refuse)",
     )  # fmt: skip
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="16 s windows at a time (default: 4)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
 
 @dataclass
-class Job:
+class RecordingTask:
     """One recording to protect.
 
     Attributes:
@@ -64,12 +62,17 @@ class Job:
         place: where it goes, below the output folder.
         out: the same, whole.
         seconds: as its header has it; 0 if that cannot be read.
+        id: by which a seed draws: the place without its ending, as ids of corpora are.
     """
 
     source: Path
     place: Path
     out: Path
     seconds: float
+
+    @property
+    def id(self) -> str:
+        return self.place.with_suffix("").as_posix()
 
 
 @dataclass
@@ -81,10 +84,10 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def fail(self, reason: str, job: Job | None = None) -> None:
+    def fail(self, reason: str, task: RecordingTask | None = None) -> None:
         """Note a failure and say so at once, in one line that names the file."""
-        if job is not None and str(job.source) not in reason and str(job.out) not in reason:
-            reason = f"{job.source}: {reason}"
+        if task is not None and str(task.source) not in reason and str(task.out) not in reason:
+            reason = f"{task.source}: {reason}"
         self.failed.append(reason)
         _say(f"psegan: error: {reason}")
 
@@ -96,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
         PseganError: nothing can be protected at all: no such model, device, source or folder.
     """
     summary, elapsed = protect_all(args)
-    print(_told(summary, elapsed))
+    print(_report_line(summary, elapsed))
     return 1 if summary.failed else 0
 
 
@@ -111,32 +114,29 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
     import torch
     from tqdm import tqdm
 
-    if args.batch < 1:
-        raise PseganError(f"--batch is {args.batch}, but must be at least 1")
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
     summary = Summary()
-    jobs = plan([Path(source) for source in args.sources], out, summary)
+    tasks = plan([Path(source) for source in args.sources], out, summary)
     protector = load(args.model, args.vocoder, args.device)
     if args.target is not None:  # before any recording fails for it
         protector.draw(torch.Generator(), args.target)
     started = time.perf_counter()
-    sinks: list[Sink] = []
     with (
         _ending_like_an_interrupt(),
-        tqdm(total=sum(job.seconds for job in jobs), disable=None, bar_format=_BAR) as bar,
+        tqdm(total=sum(task.seconds for task in tasks), disable=None, bar_format=_BAR) as bar,
     ):
-        try:
-            for recording in protector.protect(_recordings(jobs, protector, args, summary, bar, sinks), args.batch):
-                _finish(recording, summary)
-                sinks.remove(recording.name)
-        except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0]
-            raise PseganError(f"out of memory ({reason}); lower --batch, then go on with --existing skip") from None
-        finally:
-            for sink in sinks:  # an interrupt leaves nothing half written
-                sink.abandon()
+        for task in tasks:
+            try:
+                _protect(task, protector, args, summary, bar)
+            except PseganError as error:
+                summary.fail(str(error), task)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+                raise PseganError(
+                    f"out of memory ({reason}); go on with --existing skip, perhaps on another --device"
+                ) from None
     return summary, time.perf_counter() - started
 
 
@@ -160,7 +160,7 @@ def _ending_like_an_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
+def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[RecordingTask]:
     """What goes where: a file into the folder ``out`` itself, the recordings below a folder to the same places below it,
     or, of several folders, below a folder of that name in it.
 
@@ -199,7 +199,7 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Job]:
     for place in taken:
         if (replaced := originals.get((out / place).resolve())) is not None:
             raise PseganError(f"{replaced}: would be replaced by a protected recording; name another folder with -o")
-    return [Job(path, place, out / place, _seconds(path)) for place, path in taken.items()]
+    return [RecordingTask(path, place, out / place, _seconds(path)) for place, path in taken.items()]
 
 
 def _below(folder: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
@@ -243,7 +243,7 @@ def _seconds(path: Path) -> float:
     try:
         return AudioReader(path).seconds
     except PseganError:
-        return 0.0  # it will be told of when its turn comes
+        return 0.0  # an error when its turn comes
 
 
 @cache
@@ -261,10 +261,9 @@ def load(model: str, vocoder: str | None, device: str) -> "Protector":
     Raises:
         PseganError: there is no such model, vocoder or device.
     """
-    from psegan.protection.export import DEFAULT_VOCODER, load_protector_of
+    from psegan.protection.protector import Protector
 
-    # weights that ship have a vocoder of their own
-    protector = load_protector_of(model, vocoder or (DEFAULT_VOCODER if model.endswith(".ckpt") else None))
+    protector = Protector.load(model, vocoder)
     try:
         return protector.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -272,128 +271,62 @@ def load(model: str, vocoder: str | None, device: str) -> "Protector":
         raise PseganError(f"--device {device}: cannot be used ({reason}); leave it out for the processor") from None
 
 
-def _recordings(
-    jobs: Sequence[Job], protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]",
-    sinks: "list[Sink]",
-) -> "Iterator[Recording]":  # fmt: skip
-    """Every recording that can be begun, opened when its turn comes; ``sinks`` are those that are under way."""
-    from psegan.common.random import secret, seeded
-    from psegan.protection.protector import Recording
-
-    for job in jobs:
-        try:
-            if job.out.exists() and args.existing != "overwrite":
-                if args.existing == "refuse":
-                    raise PseganError(
-                        f"{job.out}: exists already; name another folder, or say --existing skip or overwrite"
-                    )
-                summary.skipped += 1
-                bar.total -= job.seconds
-                continue
-            sink = Sink(job, args.keep_rate, args.existing == "overwrite", bar)
-        except PseganError as error:
-            summary.fail(str(error), job)
-            bar.total -= job.seconds
-            continue
-        random = secret() if args.seed is None else seeded("protect", args.seed, job.place.as_posix())
-        sinks.append(sink)
-        yield Recording(sink.reader.blocks(), protector.draw(random, args.target), sink.write, name=sink)
-
-
-class Sink:
-    """Where one recording is read from, and where its protected samples go.
-
-    Args:
-        job: the recording.
-        keep_rate: write at its own rate, not at 16 kHz.
-        replace: whether a file that is there is to be replaced.
-        bar: counts the seconds that were read.
+def _protect(
+    task: RecordingTask, protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
+) -> None:
+    """Protect one recording, unless its file is there and stays.
 
     Raises:
-        PseganError: it cannot be read.
+        PseganError: it cannot be read, protected or written; then nothing of it is left.
     """
+    from psegan.common.random import of_utterance, secret
+    from psegan.speech.audio import SAMPLE_RATE, AudioReader, AudioWriter, Resampler
 
-    def __init__(self, job: Job, keep_rate: bool, replace: bool, bar: "tqdm[None]") -> None:
-        from psegan.speech.audio import SAMPLE_RATE, AudioReader, AudioWriter, Resampler
-
-        self.job, self.bar = job, bar
-        self.reader: AudioReader = AudioReader(job.source)
-        self.rate = self.reader.rate if keep_rate else SAMPLE_RATE
-        self.resampler = Resampler(SAMPLE_RATE, self.rate)
-        self.writer = AudioWriter(job.out, self.rate, self.reader.format, self.reader.subtype, replace)
-        self._open: AudioWriter | None = None
-        self._stack = ExitStack()
-        self.seconds, self.written = 0.0, 0
-
-    def write(self, waveform: "Tensor") -> None:
-        """Take protected samples at 16 kHz."""
-        from psegan.speech.audio import SAMPLE_RATE
-
-        self._append(self.resampler.push(waveform))
-        self.seconds += len(waveform) / SAMPLE_RATE
-        self.bar.update(len(waveform) / SAMPLE_RATE)
-
-    def _append(self, samples: "Tensor") -> None:
-        if self._open is None:
-            self._open = self._stack.enter_context(self.writer)
-        self._open.write(samples)
-        self.written += len(samples)
-
-    def close(self) -> None:
-        """Let the file appear.
-
-        Raises:
-            PseganError: it cannot be written.
-        """
-        rest = self.resampler.finish()
+    try:
+        if task.out.exists() and args.existing != "overwrite":
+            if args.existing == "refuse":
+                raise PseganError(
+                    f"{task.out}: exists already; name another folder, or say --existing skip or overwrite"
+                )
+            summary.skipped += 1
+            bar.total -= task.seconds
+            return
+        reader = AudioReader(task.source)
+    except PseganError:
+        bar.total -= task.seconds
+        raise
+    rate = reader.rate if args.keep_rate else SAMPLE_RATE
+    resampler = Resampler(SAMPLE_RATE, rate)
+    draws = protector.draw(secret() if args.seed is None else of_utterance(args.seed, task.id), args.target)
+    samples = written = 0
+    with AudioWriter(task.out, rate, reader.format, reader.subtype, args.existing == "overwrite") as writer:
+        for waveform in protector.protect(reader.blocks(), draws):
+            resampled = resampler.push(waveform)
+            writer.write(resampled)
+            samples, written = samples + len(waveform), written + len(resampled)
+            bar.update(len(waveform) / SAMPLE_RATE)
+        rest = resampler.finish()
         # going to 16 kHz and back rounds up twice
-        wanted = self.reader.read if self.rate == self.reader.rate else self.written + len(rest)
-        try:
-            self._append(rest[: wanted - self.written])
-        except PseganError:
-            self.abandon()
-            raise
-        self._stack.close()
-
-    def abandon(self) -> None:
-        """Let nothing appear."""
-        given_up = PseganError("given up")
-        with suppress(PseganError):
-            self._stack.__exit__(PseganError, given_up, None)
-
-
-def _finish(recording: "Recording", summary: Summary) -> None:
-    sink: Sink = recording.name
-    error = recording.error
-    if error is None:
-        try:
-            sink.close()
-        except PseganError as failure:
-            error = failure
-    else:
-        sink.abandon()
-    if error is not None:
-        summary.fail(str(error), sink.job)
-        return
+        writer.write(rest[: reader.read - written] if rate == reader.rate else rest)
     summary.done += 1
-    summary.seconds += sink.seconds
-    if sink.reader.clipped > CLIPPED * sink.reader.read:
-        share = sink.reader.clipped / sink.reader.read
-        _say(f"psegan: warning: {sink.job.source}: clipped ({share:.1%} of its samples), and so was what is protected")
+    summary.seconds += samples / SAMPLE_RATE
+    if reader.clipped > CLIPPED * reader.read:
+        share = reader.clipped / reader.read
+        _say(f"psegan: warning: {task.source}: clipped ({share:.1%} of its samples), and so was what is protected")
 
 
-def _told(summary: Summary, elapsed: float) -> str:
+def _report_line(summary: Summary, elapsed: float) -> str:
     """The line at the end."""
-    jobs = summary.done + summary.skipped + len(summary.failed)
-    told = f"protected {summary.done} of {jobs} recordings"
+    recordings = summary.done + summary.skipped + len(summary.failed)
+    line = f"protected {summary.done} of {recordings} recordings"
     if summary.done:
         speed = f"{summary.seconds / elapsed:.0f} times real time"
-        told += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
+        line += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
     if summary.skipped:
-        told += f"; there already: {summary.skipped}"
+        line += f"; there already: {summary.skipped}"
     if summary.failed:
-        told += f"; failed: {len(summary.failed)}"
-    return told
+        line += f"; failed: {len(summary.failed)}"
+    return line
 
 
 def _say(line: str) -> None:

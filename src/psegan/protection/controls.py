@@ -1,15 +1,9 @@
-"""Protectors: a waveform goes in and a waveform comes out, one utterance at a time.
-
-Trained systems, and the controls that every table of results needs beside them (docs/evaluation.md). A protector's
-draws depend on nothing but the generator that it is given, so that an utterance comes out the same in whatever batch,
-order or process it is protected.
-"""
+"""The controls that every table of results needs beside trained systems (docs/evaluation.md), and transforms by name."""
 
 import math
-from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,131 +13,42 @@ from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
-from psegan.common.instantiate import describe, find_class, instantiate
-from psegan.models.vocoder import GriffinLim, Vocoder
-from psegan.protection.export import load_protector_of
-from psegan.protection.protector import Recording
+from psegan.common.instantiate import find_class, instantiate
+from psegan.models.state import weights_hash
+from psegan.models.vocoder import Vocoder
+from psegan.protection.protector import Protector
+from psegan.protection.transform import Transform, Transformed
 from psegan.speech.audio import LogMel, resample
-from psegan.vocoders import load_vocoder
-from psegan.weights import is_shipped, weights_hash
+from psegan.weights import is_checkpoint, is_exported, load_vocoder
 
 Range = tuple[float, float]
 
 
-class Protection(NamedTuple):
-    """What a protector made of an utterance.
-
-    Attributes:
-        waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz, as long as the original.
-        target: class index of the emotion that speech was moved to; None where there is no such thing.
-    """
-
-    waveform: Tensor
-    target: int | None = None
-
-
-class UtteranceProtector(ABC):
-    """Waveform to waveform. A subclass keeps every argument of its constructor as an attribute of the same name."""
-
-    weights: str | None = None
-    """Hash of the trained weights; None where nothing is trained."""
-    n_targets: int | None = None
-    """Number of emotions that targets are drawn from; None where there are no targets."""
-
-    @torch.no_grad()
-    def __call__(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        """Protect one utterance.
-
-        Args:
-            waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz.
-            random: where everything that is drawn is drawn from.
-
-        Returns:
-            The protected waveform ``(T,)``, finite, clamped to [-1, 1] (what a file can hold), and the target.
-
-        Raises:
-            PseganError: the result is not finite.
-        """
-        protected, target = self.transform(waveform, random)
-        assert protected.shape == waveform.shape, f"{self} turned {tuple(waveform.shape)} into {tuple(protected.shape)}"
-        if not torch.isfinite(protected).all():
-            raise PseganError(f"{self} gives samples that are not finite; its weights or settings are broken")
-        return Protection(protected.float().clamp(-1, 1), target)
-
-    @abstractmethod
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        """What :meth:`__call__` does, before the result is checked and clamped."""
-
-    def describe(self) -> dict[str, Any]:
-        """Identity in plain values: class, settings and the hash of the weights. Equal ones give equal speech."""
-        return {**describe(self), "weights": self.weights}
-
-    def __str__(self) -> str:
-        return _spell(self.describe())
-
-
-class Identity(UtteranceProtector):
+class Identity(Transform):
     """Original speech."""
 
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        return Protection(waveform)
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
+        return Transformed(waveform)
 
 
-class CopySynthesis(UtteranceProtector):
+class CopySynthesis(Transform):
     """What the vocoder alone does to speech: the control that separates privacy from damage.
 
     Args:
-        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); Griffin-Lim by
-            default.
+        vocoder: turns log-mels into waveforms, or its name; see :func:`psegan.weights.load_vocoder`.
     """
 
     def __init__(self, vocoder: Vocoder | str | None = None) -> None:
-        self.vocoder = _ready(vocoder)
+        self.vocoder = load_vocoder(vocoder)
         self.weights = weights_hash(self.vocoder)
         self._front_end = LogMel()
 
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         log_mel, frames = self._front_end(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
-        return Protection(_speak(self.vocoder, log_mel, frames, len(waveform)))
+        return Transformed(self.vocoder(log_mel, frames)[0, : len(waveform)])  # which speaks in whole frames
 
 
-class TrainedSystem(UtteranceProtector):
-    """A trained system of psegan, heard through a vocoder: what :class:`psegan.Protector` makes of speech.
-
-    Args:
-        checkpoint: that ``psegan fit`` wrote; or name or folder of shipped weights.
-        vocoder: turns log-mels into waveforms, or its name (:func:`psegan.vocoders.load_vocoder`); by default the one
-            that was shipped with the weights, Griffin-Lim for a checkpoint.
-
-    Raises:
-        PseganError: the weights are missing, damaged, or hold no protecting system.
-    """
-
-    def __init__(self, checkpoint: str, vocoder: Vocoder | str | None = None) -> None:
-        self.checkpoint = checkpoint
-        self._protector = load_protector_of(checkpoint, vocoder)
-        self.vocoder = self._protector.vocoder
-        self.weights = weights_hash(self._protector)
-        self.n_targets = getattr(self._protector.conversion, "n_emotions", None)
-
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        draws = self._protector.draw(random)
-        heard: list[Tensor] = []
-        (recording,) = self._protector.protect([Recording([waveform], draws, heard.append)])
-        if recording.error is not None:
-            raise recording.error
-        target = draws.get("target")
-        return Protection(torch.cat(heard), None if target is None else int(target[0]))
-
-    def describe(self) -> dict[str, Any]:
-        """See the base class; weights are known by their contents, wherever they lie."""
-        about = super().describe()
-        system = self._protector.about.get("system")
-        about["init_args"] = {"system": system, "vocoder": about["init_args"]["vocoder"]}
-        return about
-
-
-class AdditiveNoise(UtteranceProtector):
+class AdditiveNoise(Transform):
     """White Gaussian noise. Digital silence stays silent.
 
     Args:
@@ -155,13 +60,13 @@ class AdditiveNoise(UtteranceProtector):
             raise PseganError(f"snr_db is {snr_db}, but must be a finite number of dB")
         self.snr_db = snr_db
 
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         noise = torch.randn(waveform.shape, generator=random)
         scale = 10 ** (-self.snr_db / 20) * _rms(waveform) / _rms(noise).clamp(min=1e-12)
-        return Protection(waveform + scale * noise)
+        return Transformed(waveform + scale * noise)
 
 
-class McAdams(UtteranceProtector):
+class McAdams(Transform):
     """McAdams coefficient: formants move, pitch and timing stay (Patino et al., Interspeech 2021).
 
     The baseline B2 of the VoicePrivacy challenges. See :func:`mcadams`.
@@ -175,11 +80,11 @@ class McAdams(UtteranceProtector):
         if not all(0 < value <= 2 for value in _ends(self.alpha)):
             raise PseganError(f"alpha is {alpha}, but must lie above 0 and not above 2")
 
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        return Protection(mcadams(waveform, _draw(self.alpha, random)))
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
+        return Transformed(mcadams(waveform, _draw(self.alpha, random)))
 
 
-class PitchShift(UtteranceProtector):
+class PitchShift(Transform):
     """Pitch and formants move together, as on a tape played faster; timing stays. See :func:`shift_pitch`.
 
     Args:
@@ -191,52 +96,62 @@ class PitchShift(UtteranceProtector):
         if not all(abs(value) <= 12 for value in _ends(self.semitones)):
             raise PseganError(f"semitones is {semitones}, but must lie between -12 and 12, an octave")
 
-    def transform(self, waveform: Tensor, random: torch.Generator) -> Protection:
-        return Protection(shift_pitch(waveform, _draw(self.semitones, random)))
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
+        return Transformed(shift_pitch(waveform, _draw(self.semitones, random)))
 
 
-def load_protector(spec: dict[str, Any] | str) -> UtteranceProtector:
-    """The protector that a word or a mapping describes.
+def load_protector(spec: dict[str, Any] | str) -> Transform:
+    """The transform that a word or a mapping describes.
 
     Args:
-        spec: ``{"class_path": ..., "init_args": {...}}`` of plain values; a YAML file of the same; a ``.ckpt`` file,
-            for :class:`TrainedSystem`; or a class. A class without a dot is one of this module.
+        spec: ``{"class_path": ..., "init_args": {...}}`` of plain values; a YAML file of the same; a checkpoint, or name or
+            folder of weights that ship; or a class. A class without a dot is one of this module, ``Protector`` included,
+            whose arguments are those of :meth:`psegan.protection.protector.Protector.load`.
 
     Raises:
         PseganError: no such file or class, or arguments that the class does not take.
     """
     where = spec if isinstance(spec, str) else "protector"
-    return instantiate(UtteranceProtector, spelt_out(spec), where, package=__name__)  # type: ignore[type-abstract]
+    spec = spelt_out(spec)
+    if not (isinstance(spec.get("class_path"), str) and is_trained(spec)):
+        return instantiate(Transform, spec, where, package=__name__)  # type: ignore[type-abstract]
+    init_args = dict(spec.get("init_args") or {})
+    if not {"checkpoint"} <= init_args.keys() <= {"checkpoint", "vocoder"}:
+        raise PseganError(
+            f"{where}: init_args of a trained system are checkpoint and, if it is to have another, vocoder"
+        )
+    return Protector.load(**init_args)
 
 
 def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
-    """A protector's specification as a mapping; see :func:`load_protector`.
+    """A transform's specification as a mapping; see :func:`load_protector`.
 
     Raises:
         PseganError: no such file.
     """
     if isinstance(spec, dict):
         return spec
-    suffix = Path(spec).suffix
-    if suffix == ".ckpt" or is_shipped(spec):
-        return {"class_path": f"{__name__}.{TrainedSystem.__name__}", "init_args": {"checkpoint": spec}}
-    return read_yaml(spec) if suffix in (".yaml", ".yml") else {"class_path": spec}
+    if Path(spec).suffix in (".yaml", ".yml"):
+        return read_yaml(spec)
+    if is_checkpoint(spec) or is_exported(spec):
+        return {"class_path": f"{Protector.__module__}.{Protector.__name__}", "init_args": {"checkpoint": spec}}
+    return {"class_path": spec}
 
 
 def is_trained(spec: dict[str, Any] | str) -> bool:
-    """Whether a specification describes a :class:`TrainedSystem`, which learnt from speech.
+    """Whether a specification describes a :class:`~psegan.protection.protector.Protector`, which learnt from speech.
 
     Raises:
-        PseganError: it describes no protector.
+        PseganError: it describes no transform.
     """
     class_path = spelt_out(spec).get("class_path")
     if not isinstance(class_path, str):
         raise PseganError(f"protector {spec}: has no class_path; give one, or a checkpoint that ends in .ckpt")
-    return issubclass(find_class(UtteranceProtector, class_path, "protector", __name__), TrainedSystem)  # type: ignore[type-abstract]
+    return issubclass(find_class(Transform, class_path, "protector", __name__), Protector)  # type: ignore[type-abstract]
 
 
 def checkpoint_of(spec: dict[str, Any]) -> str:
-    """The checkpoint, or name or folder of shipped weights, of a trained system's specification."""
+    """The checkpoint, or name or folder of weights that ship, of a trained system's specification."""
     return str((spec.get("init_args") or {}).get("checkpoint"))
 
 
@@ -360,15 +275,6 @@ def _polynomial(roots: Tensor) -> Tensor:
     return product.real.contiguous()
 
 
-def _ready(vocoder: Vocoder | str | None) -> Vocoder:
-    return load_vocoder(vocoder) if isinstance(vocoder, str) else (vocoder or GriffinLim()).eval()
-
-
-def _speak(vocoder: Vocoder, log_mel: Tensor, frames: Tensor, samples: int) -> Tensor:
-    """The waveform ``(T,)``: a vocoder gives whole frames, up to 256 samples more."""
-    return vocoder(log_mel, frames)[0, :samples]
-
-
 def _rms(waveform: Tensor) -> Tensor:
     return waveform.square().mean().sqrt()
 
@@ -388,12 +294,3 @@ def _draw(value: float | Range, random: torch.Generator) -> float:
     """The value itself, or one drawn uniformly from its range."""
     low, high = _ends(value)
     return low if low == high else low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))
-
-
-def _spell(about: dict[str, Any]) -> str:
-    """A description as its constructor's call, with class names alone."""
-    arguments = {
-        name: _spell(value) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in about["init_args"].items()
-    }
-    return f"{about['class_path'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in arguments.items())})"

@@ -1,55 +1,38 @@
 """The product: a recording goes in and comes out with another emotion, whatever its rate and length."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psegan.common.errors import PseganError
-from psegan.common.random import secret, seeded
+from psegan.common.instantiate import describe
+from psegan.common.random import of_utterance, secret
 from psegan.models.conversion import Conversion, Draws
+from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
-from psegan.protection.streaming import Piece, Slicer, Stitcher, Window, batched, mel_blocks, windows
+from psegan.protection.streaming import Slicer, Stitcher, Window, mel_blocks, windows
+from psegan.protection.transform import Transform, Transformed
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
-from psegan.weights import Shipped
+from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
 
 
-@dataclass(eq=False)
-class Recording:
-    """A recording on its way through a :class:`Protector`.
-
-    Attributes:
-        blocks: its waveform in blocks ``(T,)`` of any length, at 16 kHz.
-        draws: target and noise, the same for all of it; see :meth:`Protector.draw`.
-        write: takes protected samples ``(T,)`` in order, together as many as ``blocks`` had.
-        name: whatever the caller knows it by.
-        error: why it failed, if it did.
-        samples: how many were read so far.
-    """
-
-    blocks: Iterable[Tensor]
-    draws: Draws
-    write: Callable[[Tensor], None]
-    name: Any = None
-    error: Exception | None = None
-    samples: int = 0
-    written: int = field(default=0, repr=False)
-
-
-class Protector(Shipped):
-    """A conversion of spectrograms and the vocoder that it is heard through.
+class Protector(PretrainedModel, Transform):
+    """A conversion of spectrograms and the vocoder that turns them into speech.
 
     Recordings longer than 16 s are converted in windows that overlap, all with the same target and noise; their spectrograms
-    are joined before the vocoder speaks, so that there is nothing to be heard of it.
+    are joined before the vocoder speaks, so the waveform has no seams. Every window is computed alone, so a
+    recording comes out the same, bit by bit on one thread of a processor, whatever is protected beside it.
 
     Args:
-        parts: ``conversion`` and ``vocoder``; see :class:`psegan.weights.Shipped`.
+        parts: ``conversion`` and ``vocoder``; see :class:`psegan.weights.PretrainedModel`.
         about: ``emotions`` are names of the targets, in order.
 
     Raises:
-        PseganError: see :class:`psegan.weights.Shipped`.
+        PseganError: see :class:`psegan.weights.PretrainedModel`.
     """
 
     needs = "conversion"
@@ -68,6 +51,35 @@ class Protector(Shipped):
         if not isinstance(self.conversion, Conversion) or not isinstance(self.vocoder, Vocoder):
             raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
         self.front_end, self.scaler = LogMel(), UnitScaler()
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, vocoder: Vocoder | str | dict[str, Any] | None = None) -> Self:
+        """The protector of a checkpoint of ``psegan fit``, or of weights that ship, perhaps with another vocoder.
+
+        Args:
+            checkpoint: the file; or name, folder or hub repository of weights that ship.
+            vocoder: see :func:`psegan.weights.load_vocoder`; by default the one that was shipped with the weights, or
+                :data:`psegan.weights.DEFAULT_VOCODER` for a checkpoint.
+
+        Raises:
+            PseganError: the weights are missing, damaged, or hold no protecting system.
+        """
+        if not is_checkpoint(checkpoint):
+            protector = cls.from_pretrained(checkpoint)
+            if vocoder is None:
+                return protector
+            return cls.of(protector.conversion, vocoder, protector.about)
+        parts, about = load_parts(checkpoint)
+        if "conversion" not in parts:
+            raise PseganError(
+                f"{checkpoint} holds {about['system']}; give a checkpoint of a protecting system that psegan fit wrote"
+            )
+        return cls.of(parts["conversion"], vocoder, about)
+
+    @classmethod
+    def of(cls, conversion: nn.Module, vocoder: Vocoder | str | dict[str, Any] | None, about: dict[str, Any]) -> Self:
+        """A protector of a conversion as it is now, whose weights are copied; see :meth:`load`."""
+        return cls.assemble({"conversion": conversion, "vocoder": load_vocoder(vocoder)}, dict(about))
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -93,7 +105,9 @@ class Protector(Shipped):
         return draws
 
     @torch.inference_mode()
-    def forward(self, waveform: Tensor, sample_rate: int, seed: int | None = None, target: str | None = None) -> Tensor:
+    def forward(
+        self, waveform: Tensor, sample_rate: int, seed: int | None = None, target: str | None = None, id: str = ""
+    ) -> Tensor:
         """Protect one recording.
 
         Args:
@@ -102,6 +116,8 @@ class Protector(Shipped):
             seed: of target and noise; drawn from the operating system's secure source by default, as it should be where
                 privacy counts: whoever knows it knows the target.
             target: name of an emotion instead of a drawn one.
+            id: name of the recording, by which the seed gives every one its own draws; ``psegan protect`` takes the path
+                below its output folder, without the ending.
 
         Returns:
             ``(T',)`` at 16 kHz, as long as the recording, in [-1, 1], on the CPU.
@@ -118,109 +134,81 @@ class Protector(Shipped):
         mono = (waveform.mean(0) if waveform.dim() == 2 else waveform).float().cpu()
         if len(mono) == 0 or not torch.isfinite(mono).all():
             raise PseganError("the waveform must be (T,) or (C, T) samples, at least one, none of them NaN or infinite")
-        random = secret() if seed is None else seeded("protect", seed)
-        heard: list[Tensor] = []
-        recording = Recording([resample(mono, int(sample_rate), SAMPLE_RATE)], self.draw(random, target), heard.append)
-        for done in self.protect([recording]):
-            if done.error is not None:
-                raise done.error
-        return torch.cat(heard)
+        draws = self.draw(secret() if seed is None else of_utterance(seed, id), target)
+        return torch.cat(list(self.protect([resample(mono, int(sample_rate), SAMPLE_RATE)], draws)))
 
     @torch.inference_mode()
-    def protect(self, recordings: Iterable[Recording], batch_size: int = 1) -> Iterator[Recording]:
-        """Protect recordings, several windows at a time, in memory that doesn't grow with their length.
+    def protect(self, blocks: Iterable[Tensor], draws: Draws) -> Iterator[Tensor]:
+        """Protect one recording block by block, in memory that doesn't grow with its length.
 
         Args:
-            recordings: they are begun in order, each when its turn comes.
-            batch_size: windows that are converted or vocoded together, of one recording or several.
+            blocks: its waveform in blocks ``(T,)`` of any length, at 16 kHz; where they end changes nothing.
+            draws: target and noise, the same for all of it; see :meth:`draw`.
 
         Yields:
-            Each when all of it is written, or its ``error`` is known. Only what a user can mend becomes an ``error``.
+            Protected samples ``(T,)`` in [-1, 1] on the CPU, in order, together as many as ``blocks`` had.
+
+        Raises:
+            PseganError: the result is not finite; or whatever reading the blocks raises.
         """
-        converted = batched(self._windows(recordings), batch_size, self._convert)
-        yield from self._finished(batched(self._pieces(converted), batch_size, self._speak))
+        read = written = 0
+
+        def counted() -> Iterator[Tensor]:
+            nonlocal read
+            for block in blocks:
+                read += len(block)
+                yield block
+
+        draws = {name: drawn.to(self.device) for name, drawn in draws.items()}
+        stitcher, slicer = Stitcher(), Slicer(self.vocoder.context)
+        for window in windows(mel_blocks(counted(), self.front_end)):
+            converted = stitcher.join(Window(self._convert(window.mel, draws), window.last))
+            for piece in slicer.cut(converted, window.last):
+                start = piece.start * HOP
+                waveform = self._speak(piece.mel)[start : start + piece.frames * HOP]
+                if piece.last:  # a vocoder speaks in whole frames
+                    waveform = waveform[: read - written]
+                if not torch.isfinite(waveform).all():
+                    raise PseganError("comes out with samples that are not finite; the weights are broken")
+                written += len(waveform)
+                yield waveform.clamp(-1, 1)
+
+    def _convert(self, mel: Tensor, draws: Draws) -> Tensor:
+        """Log-mel ``(80, n)`` → the same converted."""
+        frames = torch.tensor([mel.shape[1]], device=mel.device)
+        return self.scaler.inverse(self.conversion(self.scaler(mel[None]), frames, draws))[0]
+
+    def _speak(self, mel: Tensor) -> Tensor:
+        """Log-mel ``(80, n)`` → waveform ``(n · 256,)`` on the CPU."""
+        frames = torch.tensor([mel.shape[1]], device=mel.device)
+        waveform: Tensor = self.vocoder(mel[None], frames)[0].float().cpu()
+        return waveform
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.front_end.window.device
 
-    def _windows(self, recordings: Iterable[Recording]) -> Iterator[tuple[Recording, Window | None]]:
-        """Every recording's windows; None in the place of what could not be read."""
-        for recording in recordings:
-            try:
-                for window in windows(mel_blocks(_counted(recording), self.front_end)):
-                    yield recording, window
-                    if recording.error is not None and not window.last:
-                        # it cannot be written: the rest need not be read
-                        yield recording, None
-                        break
-            except PseganError as error:
-                recording.error = error
-                yield recording, None
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
+        draws = self.draw(random)
+        target = draws.get("target")
+        made = torch.cat(list(self.protect([waveform], draws)))
+        return Transformed(made, None if target is None else int(target[0]))
 
-    def _convert(self, batch: list[tuple[Recording, Window | None]]) -> Iterator[tuple[Recording, Window | None]]:
-        ready = [(recording, window) for recording, window in batch if window is not None]
-        mels: Iterator[Tensor] = iter(())
-        if ready:
-            mel, lengths = _pad([self.scaler(window.mel) for _, window in ready])
-            names = ready[0][0].draws
-            draws = {
-                name: torch.cat([recording.draws[name] for recording, _ in ready]).to(self.device) for name in names
-            }
-            out = self.scaler.inverse(self.conversion(mel, lengths, draws))
-            mels = (row[:, :n] for row, n in zip(out, lengths.tolist(), strict=True))
-        for recording, window in batch:
-            yield recording, window and Window(next(mels), window.last)
+    @cached_property
+    def weights(self) -> str | None:  # type: ignore[override]
+        """See the base class."""
+        return weights_hash(self)
 
-    def _pieces(self, converted: Iterable[tuple[Recording, Window | None]]) -> Iterator[tuple[Recording, Piece | None]]:
-        current: Recording | None = None
-        for recording, window in converted:
-            if recording is not current:
-                current, stitcher, slicer = recording, Stitcher(), Slicer(self.vocoder.context)
-            if window is None:
-                yield recording, None
-                continue
-            for piece in slicer.cut(stitcher.join(window), window.last):
-                yield recording, piece
+    @property
+    def n_targets(self) -> int | None:  # type: ignore[override]
+        """See the base class."""
+        return getattr(self.conversion, "n_emotions", None)
 
-    def _speak(self, batch: list[tuple[Recording, Piece | None]]) -> Iterator[tuple[Recording, Tensor | None, bool]]:
-        ready = [piece for _, piece in batch if piece is not None]
-        waveforms: Iterator[Tensor] = iter(())
-        if ready:
-            mel, lengths = _pad([piece.mel for piece in ready])
-            waveforms = iter(self.vocoder(mel, lengths).cpu())
-        for recording, piece in batch:
-            if piece is None:
-                yield recording, None, True
-                continue
-            start = piece.start * HOP
-            yield recording, next(waveforms)[start : start + piece.frames * HOP], piece.last
-
-    def _finished(self, spoken: Iterable[tuple[Recording, Tensor | None, bool]]) -> Iterator[Recording]:
-        for recording, waveform, last in spoken:
-            if waveform is not None and recording.error is None:
-                if last:  # a vocoder speaks in whole frames
-                    waveform = waveform[: recording.samples - recording.written]
-                try:
-                    if not torch.isfinite(waveform).all():
-                        raise PseganError("comes out with samples that are not finite; the weights are broken")
-                    recording.write(waveform.float().clamp(-1, 1))
-                    recording.written += len(waveform)
-                except PseganError as error:
-                    recording.error = error
-            if last:
-                yield recording
-
-
-def _counted(recording: Recording) -> Iterator[Tensor]:
-    for block in recording.blocks:
-        recording.samples += len(block)
-        yield block
-
-
-def _pad(mels: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Spectrograms ``(80, n)`` → ``(B, 80, N)`` with zeros, and their frames ``(B,)``."""
-    lengths = torch.tensor([mel.shape[1] for mel in mels], device=mels[0].device)
-    longest = int(lengths.max())
-    return torch.stack([torch.nn.functional.pad(mel, (0, longest - mel.shape[1])) for mel in mels]), lengths
+    def describe(self) -> dict[str, Any]:
+        """See the base class; weights are known by their contents, wherever they lie."""
+        return {
+            "class_path": f"{__name__}.{type(self).__name__}",
+            "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
+            "weights": self.weights,
+        }

@@ -1,7 +1,7 @@
 """Long recordings in constant memory: exact spectrograms of blocks, overlapped windows, and one signal of their pieces."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,32 +18,20 @@ FADE = 32
 EDGE = 512
 """Samples of the front-end's window on either side of a frame's centre."""
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
-def batched(items: Iterable[In], size: int, function: Callable[[list[In]], Iterable[Out]]) -> Iterator[Out]:
-    """Apply ``function`` to up to ``size`` items at a time; results come in order."""
-    waiting: list[In] = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) == size:
-            yield from function(waiting)
-            waiting = []
-    if waiting:
-        yield from function(waiting)
-
 
 def mel_blocks(blocks: Iterable[Tensor], front_end: LogMel) -> Iterator[Tensor]:
-    """Log-mel ``(80, n)`` of a recording that comes in blocks ``(T,)``, the same frames as of the whole."""
+    """Log-mel ``(80, n)`` of a recording that comes in blocks ``(T,)``, the same frames as of the whole.
+
+    Frames are computed :data:`WINDOW` at a time, so that they are the same to the bit however long the blocks are.
+    """
     device = front_end.window.device
     waiting = torch.zeros(EDGE, device=device)
+    step = WINDOW * HOP
     for block in blocks:
         waiting = torch.cat([waiting, block.to(device)])
-        frames = (len(waiting) - 2 * EDGE) // HOP + 1
-        if frames > 0:
-            yield front_end.of_padded(waiting[None, : 2 * EDGE + (frames - 1) * HOP])[0]
-            waiting = waiting[frames * HOP :]
+        while len(waiting) >= 2 * EDGE + step:
+            yield front_end.of_padded(waiting[None, : 2 * EDGE + step - HOP])[0]
+            waiting = waiting[step:]
     waiting = F.pad(waiting, (0, EDGE))
     if len(waiting) >= 2 * EDGE:
         yield front_end.of_padded(waiting[None])[0]

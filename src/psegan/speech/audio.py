@@ -166,9 +166,10 @@ class AudioWriter:
     def write(self, waveform: Tensor) -> None:
         """Append samples ``(T,)``, which are clamped to [-1, 1]."""
         with _one_line(self.path, *UNWRITABLE):
-            for part in (
-                waveform.detach().cpu().float().clamp(-1, 1).split(1 << 16)
-            ):  # libsndfile crashes on more in OGG
+            samples = waveform.detach().cpu().float().clamp(-1, 1)
+            if self.subtype == "PCM_16":  # libsndfile rounds for FLAC and cuts off for WAV
+                samples = (samples * 32768).round().clamp(max=32767).to(torch.int16)
+            for part in samples.split(1 << 16):  # libsndfile crashes on more in OGG
                 self._file.write(part.numpy())
         self._written += len(waveform)
 

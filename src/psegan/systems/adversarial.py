@@ -1,11 +1,9 @@
-"""What all protecting systems share: discriminators that warm up, protection, and loading a trained system."""
+"""What all protecting systems share: discriminators that warm up, and protection."""
 
-import importlib
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from psegan.common.errors import PseganError
-from psegan.common.random import seeded
+from psegan.common.random import of_utterance, seeded
 from psegan.losses import distortion, fake_loss
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.discriminator import ClassifierDiscriminator
@@ -22,11 +20,10 @@ from psegan.speech.masking import MaskedBatchNorm2d
 from psegan.systems.base import check_argument
 from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem
-from psegan.weights import read_checkpoint
 
 
 @dataclass(frozen=True)
-class Protected(TensorRecord):
+class ConvertedBatch(TensorRecord):
     """Speech before and after protection, as scaled log-mels.
 
     Attributes:
@@ -122,6 +119,14 @@ class AdversarialSystem(GANSystem):
     def _discriminators(self) -> list[str]:
         return [name for phase in self.phases() if phase.warms_up for name in phase.networks]
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The conversion."""
+        return {"conversion": self.conversion}
+
+    def about(self) -> dict[str, Any]:
+        """See the base class; and the names of the emotions."""
+        return {**super().about(), "emotions": list(self.emotions)}
+
     @property
     @abstractmethod
     def conversion(self) -> Conversion:
@@ -203,40 +208,39 @@ class AdversarialSystem(GANSystem):
         of_fake = fake_loss(discriminator(fake.detach(), lengths))
         return {"total": of_real + self.fake_weight * of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
 
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
-        """Protect the batch with draws that are the same in every epoch; callbacks judge the result."""
-        return self._protect_batch(batch, "val", batch_idx)
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """See the base class; discriminators that augment what they see draw by the batch's occasion too."""
+        random = seeded(*self.occasion, "augmentation")
+        networks = map(self.get_submodule, self._discriminators())
+        augmenting = [network for network in networks if isinstance(network, ClassifierDiscriminator)]
+        for discriminator in augmenting:
+            discriminator.random = random
+        super().training_step(batch, batch_idx)
+        for discriminator in augmenting:
+            discriminator.random = None
 
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:  # type: ignore[override]
-        """Protect the batch; callbacks judge the result."""
-        return self._protect_batch(batch, "test", batch_idx)
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> ConvertedBatch:  # type: ignore[override]
+        """Convert the batch, with draws that are the same in every epoch; callbacks collect the result."""
+        return self._log_distortion(self.convert(batch), "val")
 
-    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> Protected:
-        """Protect the batch."""
-        return self._protect_batch(batch, "predict", batch_idx)
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> ConvertedBatch:  # type: ignore[override]
+        """Convert the batch; callbacks collect the result."""
+        return self._log_distortion(self.convert(batch), "test")
 
-    def _protect_batch(self, batch: SpeechBatch, stage: str, batch_idx: int) -> Protected:
+    def predict_step(self, batch: SpeechBatch, batch_idx: int) -> tuple[str, ...]:
+        """Names alone: :class:`~psegan.training.callbacks.PredictionWriter` protects waveforms, as ``psegan protect`` does."""
+        return batch.id
+
+    def convert(self, batch: SpeechBatch) -> ConvertedBatch:
+        """Protect the spectrograms of a batch, with the draws of each utterance's own name."""
         original, lengths = self.features(batch)
-        random = seeded(self.seed, stage, batch_idx, self.global_rank)
-        protected, target = self.protect(original, lengths, random)
-        if stage != "predict":
-            error = distortion(protected, original, lengths)
-            self.log(f"{stage}/distortion", error, batch_size=len(batch), sync_dist=True)
-        return Protected(batch.id, original, protected, lengths, target)
+        conversion = self.conversion
+        each = [conversion.draw(1, of_utterance(self.seed, id)) for id in batch.id]
+        draws = {name: torch.cat([one[name] for one in each]).to(original.device) for name in each[0]}
+        return ConvertedBatch(batch.id, original, conversion(original, lengths, draws), lengths, draws.get("target"))
 
-
-def load_system(path: str | Path) -> AdversarialSystem:
-    """Load a trained system of any class, in evaluation mode and frozen.
-
-    Raises:
-        PseganError: the file is missing, is no checkpoint, or holds no such system.
-    """
-    about = read_checkpoint(path)
-    module, _, name = about.get("hyper_parameters", {}).get("_class_path", "").rpartition(".")
-    cls = getattr(importlib.import_module(module), name, None) if module else None
-    if not (isinstance(cls, type) and issubclass(cls, AdversarialSystem)):
-        found = about.get("psegan", {}).get("system", "no system of psegan")
-        raise PseganError(f"{path} holds {found}; give a checkpoint of a protecting system that psegan fit wrote")
-    system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    system.freeze()
-    return system
+    def _log_distortion(self, converted: ConvertedBatch, stage: str) -> ConvertedBatch:
+        """Log the mean over all frames of the set, however they are dealt out to batches."""
+        error = distortion(converted.protected, converted.original, converted.lengths)
+        self.log(f"{stage}/distortion", error, batch_size=int(converted.lengths.sum()), sync_dist=True)
+        return converted

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from psegan.common.errors import PseganError
 from psegan.speech.audio import LogMel, UnitScaler
 from psegan.speech.batch import SpeechBatch
-from psegan.weights import read_checkpoint
 
 
 class ScaledLogMel(nn.Module):
@@ -67,6 +66,14 @@ class System(L.LightningModule):
         """Names this training batch for :func:`psegan.common.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Name → network of what ships of a trained system: ``conversion``, ``vocoder`` or ``encoder``."""
+        return {}
+
+    def about(self) -> dict[str, Any]:
+        """What whoever loads these networks has to know, in plain values."""
+        return {"system": type(self).__name__}
+
     def on_fit_start(self) -> None:
         """Refuse a training that lacks something; from here on :meth:`setup` leaves the weights as they are."""
         if not self.begun:
@@ -118,8 +125,9 @@ class System(L.LightningModule):
         Raises:
             PseganError: the checkpoint holds another system, or weights of other shapes.
         """
-        check_system(checkpoint, type(self).__name__)
-        about = checkpoint["psegan"]
+        about, own = checkpoint.get("psegan", {"system": "no system of psegan"}), type(self).__name__
+        if about["system"] != own:
+            raise PseganError(f"the checkpoint holds {about['system']}, not {own}; give a checkpoint of {own}")
         if about["custom"] and self._trainer is None:
             raise PseganError(
                 f"the checkpoint's {', '.join(about['custom'])} was passed in as a Python object, which a checkpoint does "
@@ -140,21 +148,3 @@ def check_argument(valid: bool, name: str, value: object, wanted: str) -> None:
     """Raise :class:`PseganError` unless the value of a constructor's argument is ``valid``; ``wanted`` says what it is."""
     if not valid:
         raise PseganError(f"model.init_args.{name} is {value!r}, but {wanted}")
-
-
-def check_system(checkpoint: dict[str, Any], expected: str, path: str = "the checkpoint") -> None:
-    """Raise :class:`PseganError` unless ``checkpoint`` holds the system named ``expected``."""
-    found = checkpoint.get("psegan", {}).get("system", "something that is not psegan's")
-    if found != expected:
-        raise PseganError(f"{path} holds {found}, not {expected}; give a checkpoint of {expected}")
-
-
-def load_checkpoint(path: str, expected: str) -> dict[str, Any]:
-    """Read a checkpoint of the system named ``expected`` onto the CPU, with ``weights_only``.
-
-    Raises:
-        PseganError: no such file, not a checkpoint, or one of another system.
-    """
-    checkpoint = read_checkpoint(path)
-    check_system(checkpoint, expected, path)
-    return checkpoint

@@ -15,7 +15,8 @@ from psegan.common.random import seeded
 from psegan.models.augmentation import SpectrogramAugmentation, mixed
 from psegan.models.classifier import SpeechEncoder
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.base import System, load_checkpoint
+from psegan.systems.base import System
+from psegan.weights import load_part, load_system
 
 
 class Classifier(System):
@@ -71,6 +72,14 @@ class Classifier(System):
         self.label_smoothing = label_smoothing
         self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder."""
+        return {"encoder": self.encoder}
+
+    def about(self) -> dict[str, Any]:
+        """See the base class; and what it classifies."""
+        return {**super().about(), "attribute": self.attribute}
+
     def embed(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → embedding ``(B, E)``."""
         return self.encoder(mel, lengths)
@@ -108,10 +117,8 @@ class Classifier(System):
         if stage != "fit" or self.begun or self.encoder_checkpoint is None:
             return
         path = self.encoder_checkpoint
-        prefix = "encoder."
-        state = load_checkpoint(path, Classifier.__name__)["state_dict"]
         try:
-            self.encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            self.encoder.load_state_dict(load_part(path, "encoder").state_dict())
         except RuntimeError:
             raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
 
@@ -164,12 +171,11 @@ def load_classifier(path: str | Path, attribute: str) -> Classifier:
     Raises:
         PseganError: the file is missing, is no checkpoint, or holds something else.
     """
-    checkpoint = load_checkpoint(str(path), Classifier.__name__)
-    found = checkpoint["hyper_parameters"]["attribute"]
-    if found != attribute:
+    classifier = load_system(path)
+    if not isinstance(classifier, Classifier):
+        raise PseganError(f"{path} holds {type(classifier).__name__}, not Classifier; give a checkpoint of Classifier")
+    if classifier.attribute != attribute:
         raise PseganError(
-            f"{path} classifies {found}, not {attribute}; give a checkpoint of the {attribute} classifier"
+            f"{path} classifies {classifier.attribute}, not {attribute}; give a checkpoint of the {attribute} classifier"
         )
-    classifier = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    classifier.freeze()
     return classifier

@@ -18,9 +18,9 @@ from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
-from psegan.systems.base import check_argument, load_checkpoint
+from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
-from psegan.weights import is_shipped, load_part, read_about
+from psegan.weights import load_parts
 
 UNIFORM = "uniform"
 
@@ -149,8 +149,11 @@ class PSEGAN(AdversarialSystem):
         if stage != "fit" or self.begun or not self.speaker_matcher_checkpoints or self.speaker_matcher is None:
             return
         for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
+            parts, about = load_parts(path)
+            if about.get("attribute") != "speaker":
+                raise PseganError(f"{path} does not classify speakers; give a checkpoint of the speaker matcher")
             try:
-                encoder.load_state_dict(_speaker_encoder(path))
+                encoder.load_state_dict(parts["encoder"].state_dict())
             except RuntimeError:
                 raise PseganError(
                     f"{path} has another encoder than model.init_args.speaker_matcher; give them the same settings"
@@ -180,16 +183,3 @@ class PSEGAN(AdversarialSystem):
         super().on_train_epoch_start()
         if self.speaker_matcher is not None:
             self.speaker_matcher.eval()
-
-
-def _speaker_encoder(path: str) -> dict[str, Tensor]:
-    """Weights of a speaker classifier's encoder, from its checkpoint or from shipped weights."""
-    if is_shipped(path):
-        attribute, weights = read_about(path).get("attribute"), load_part(path, "encoder").state_dict()
-    else:
-        checkpoint = load_checkpoint(path, "Classifier")
-        attribute, prefix = checkpoint["hyper_parameters"]["attribute"], "encoder."
-        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    if attribute != "speaker":
-        raise PseganError(f"{path} does not classify speakers; give a checkpoint of the speaker matcher")
-    return weights

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +21,14 @@ from psegan.losses import (
     multi_resolution_stft,
 )
 from psegan.models.spectral_discriminator import SpectralDiscriminator
+from psegan.models.state import folded_state
 from psegan.models.vocoder import Vocoder
 from psegan.models.vocos import Vocos
 from psegan.speech.batch import SpeechBatch
 from psegan.speech.masking import mask_like
-from psegan.systems.base import check_argument, load_checkpoint
+from psegan.systems.base import check_argument
 from psegan.systems.gan import GANSystem, Phase
-from psegan.weights import folded_state
+from psegan.weights import load_vocoder
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class VocoderGAN(GANSystem):
         gain: range of the random gain of each segment, in dB, so that the vocoder learns quiet and loud speech.
         average: decay of the exponential moving average of the weights; the averaged weights are evaluated and kept.
         vocoder_checkpoint: name, folder or checkpoint of a vocoder of the same sizes whose weights training begins with
-            (:func:`psegan.vocoders.load_vocoder`); None begins with random weights.
+            (:func:`psegan.weights.load_vocoder`); None begins with random weights.
         gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
@@ -109,6 +109,10 @@ class VocoderGAN(GANSystem):
         self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
         self.spectral_share, self.final_learning_rate, self.gain = spectral_share, final_learning_rate, gain
         self.vocoder_checkpoint = vocoder_checkpoint
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The averaged vocoder."""
+        return {"vocoder": self.averaged.module}
 
     def setup(self, stage: str) -> None:
         """Start from other weights, where a training begins."""
@@ -232,8 +236,6 @@ def begin_with(vocoder: nn.Module, spec: str) -> None:
     Raises:
         PseganError: there is no such vocoder, or its weights are of other shapes.
     """
-    from psegan.vocoders import load_vocoder  # which loads checkpoints of this system
-
     weights = load_vocoder(spec).state_dict()
     ours = folded_state(vocoder)
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in ours.items()}:
@@ -249,16 +251,3 @@ def begin_with(vocoder: nn.Module, spec: str) -> None:
                 setattr(module, last, tensor)  # weight norm takes it apart
             else:
                 getattr(module, last).copy_(tensor)
-
-
-def load_trained(path: str | Path) -> Vocoder:
-    """The averaged vocoder of a checkpoint.
-
-    Raises:
-        PseganError: the file is missing, or holds something else.
-    """
-    load_checkpoint(str(path), VocoderGAN.__name__)
-    system = VocoderGAN.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    vocoder = system.averaged.module.eval()
-    assert isinstance(vocoder, Vocoder)
-    return vocoder

@@ -362,7 +362,7 @@ def test_protect_reads_the_corpus_in_data_root(emodb, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--protector", "Identitty"), "Identitty is no UtteranceProtector"),
+        (("--protector", "Identitty"), "Identitty is no Transform"),
         (("--protector", "Identity", "--corpus", "missing.yaml"), "missing.yaml: cannot be read"),
         (("--protector", "Identity", "--data-root", "here"), "SyntheticDataModule: does not accept option 'root'"),
         (("--protector", "Identity", "--workers", "0"), "the number of workers is 0"),

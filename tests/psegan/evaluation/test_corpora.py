@@ -200,6 +200,16 @@ def test_a_folder_of_other_settings_is_refused(synthetic, tmp_path):
     assert contents(out) == before
 
 
+def test_a_folder_of_before_the_modules_moved_goes_on(synthetic, tmp_path):
+    parts = parts_of(synthetic, ("test",))
+    protect_corpus(synthetic, parts, NOISE, tmp_path)
+    journal = tmp_path / corpora.JOURNAL
+    journal.write_text(journal.read_text().replace("psegan.protection.controls.", "psegan.protectors."))
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.flac")}
+    protect_corpus(synthetic, parts, NOISE, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
 def test_utterances_may_join_later(synthetic, tmp_path):
     tested, trained = parts_of(synthetic, ("test",)), parts_of(synthetic, ("train",))
     protect_corpus(synthetic, tested, NOISE, tmp_path / "out")

@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from psegan.common.errors import PseganError
-from psegan.evaluation.leakage import ancestry, check_systems
+from psegan.evaluation.leakage import check_systems
 from psegan.evaluation.specification import Evaluation
 from psegan.jobs.evaluation_run import EvaluationRun
 from psegan.jobs.options import Options
+from psegan.lineage import lineage
 
 SPEAKERS = {"class_path": "datamodules.SyntheticDataModule", "init_args": {"split": "paper", "split_seed": 7}}
 
@@ -33,7 +34,7 @@ def test_every_network_that_a_training_read_counts(run):
     matchers = [run("one"), run("two")]
     critic = run("critic", continued_from=run("before"))
     system = run("system", {"speaker_matcher_checkpoint": matchers, "discriminator_checkpoint": critic})
-    assert [(heard.role, Path(heard.source).parents[1].name) for heard in ancestry(system, "psegan")] == [
+    assert [(network.role, Path(network.source).parents[1].name) for network in lineage(system, "psegan")] == [
         ("psegan", "system"),
         ("the speaker matcher of psegan", "one"),
         ("the speaker matcher of psegan", "two"),
@@ -44,7 +45,7 @@ def test_every_network_that_a_training_read_counts(run):
 
 def test_an_unknown_past_is_refused(run):
     system = run("system", {"speaker_matcher_checkpoint": "nowhere/checkpoints/last.ckpt"})
-    spec = {"class_path": "psegan.protection.controls.TrainedSystem", "init_args": {"checkpoint": system}}
+    spec = {"class_path": "psegan.protection.protector.Protector", "init_args": {"checkpoint": system}}
     corpus = EvaluationRun(Evaluation.read("experiments/evaluate/demo.yaml"), Options()).corpora
     with pytest.raises(PseganError, match=r"nowhere.*no such checkpoint of the speaker matcher of psegan"):
         check_systems({"psegan": spec}, corpus)

@@ -195,7 +195,7 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
     with pytest.raises(PseganError, match="was trained on speaker .*, whom the attackers of fold 0 learn from too"):
         cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
     (moved.parents[1] / "config.yaml").unlink()
-    with pytest.raises(PseganError, match="what psegan has heard is not known"):
+    with pytest.raises(PseganError, match="what psegan was trained on is not known"):
         cli.run([*words[:-1], f"psegan={moved}", "--out", str(tmp_path / "disjoint")])
     with pytest.raises(PseganError, match="'a/b' cannot be a name"):
         cli.run([*words[:-1], "a/b=x.ckpt", "--out", str(tmp_path / "nowhere")])
@@ -207,7 +207,7 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
     """Exported, a system is judged like its checkpoint, and refused where that would be; its vocoder is only spoken of."""
     shipped = tmp_path / "shipped"
     assert cli.run(["export", str(system), "-o", str(shipped), "--vocoder", "vocos"]) == 0
-    heard = json.loads((shipped / "config.json").read_text())["about"]["heard"]
+    heard = json.loads((shipped / "config.json").read_text())["about"]["trained_on"]
     # the released vocoder's training went on from another's
     assert [one["role"] for one in heard] == ["itself", "the speaker matcher of itself", *["the vocoder"] * 3]
     assert str(tmp_path) not in json.dumps(heard), "the places of this machine are nobody's business"

@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from psegan.common.errors import PseganError
 from psegan.models.melgan import MelGAN, MultiScaleDiscriminator
 from psegan.models.spectral_discriminator import SpectralDiscriminator
+from psegan.models.state import fold_weight_norm
 from psegan.models.vocoder import GriffinLim, overlap_add
 from psegan.models.vocos import Vocos
 from psegan.speech.audio import LogMel, UnitScaler
-from psegan.vocoders import load_vocoder
-from psegan.weights import fold_weight_norm
+from psegan.weights import load_vocoder
 
 
 def voice(samples: int, pitch: float = 150.0) -> torch.Tensor:
@@ -132,11 +132,11 @@ def test_the_public_hifigan_from_a_folder_in_the_hubs_format(tmp_path):
 
 def test_a_public_vocoder_without_a_network_is_told_in_one_line(monkeypatch, tmp_path):
     pytest.importorskip("speechbrain")
-    import psegan.vocoders
+    import psegan.weights
 
     def offline(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(psegan.vocoders, "snapshot_download", offline)
+    monkeypatch.setattr(psegan.weights, "snapshot_download", offline)
     with pytest.raises(PseganError, match=r"tts-hifigan-libritts-16kHz: cannot be loaded .*run once with a network"):
         load_vocoder("speechbrain/tts-hifigan-libritts-16kHz")

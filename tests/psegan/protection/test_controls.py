@@ -19,14 +19,13 @@ from psegan.protection.controls import (
     Identity,
     McAdams,
     PitchShift,
-    Protection,
-    TrainedSystem,
-    UtteranceProtector,
     load_protector,
     mcadams,
     shift_pitch,
     stretch,
 )
+from psegan.protection.protector import Protector
+from psegan.protection.transform import Transform, Transformed
 from psegan.speech.audio import SAMPLE_RATE, LogMel
 from psegan.training import command as training
 
@@ -81,28 +80,28 @@ def rms(waveform: torch.Tensor) -> torch.Tensor:
 def test_a_protector_keeps_length_and_range_and_repeats_itself(name, waveform):
     waveform = waveform.clamp(-1, 1)
     before = waveform.clone()
-    protected, target = CONTROLS[name](waveform, seeded(0))
+    protected, target = CONTROLS[name].transform(waveform, seeded(0))
     assert protected.shape == waveform.shape and protected.dtype == torch.float32
     assert torch.isfinite(protected).all() and protected.abs().max() <= 1
     assert target is None
-    assert torch.equal(protected, CONTROLS[name](waveform, seeded(0)).waveform)
+    assert torch.equal(protected, CONTROLS[name].transform(waveform, seeded(0)).waveform)
     assert torch.equal(waveform, before), "the original is left as it is"
 
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_silence_stays_silent(name):
-    assert CONTROLS[name](torch.zeros(8000), seeded(0)).waveform.abs().max() < 1e-3
+    assert CONTROLS[name].transform(torch.zeros(8000), seeded(0)).waveform.abs().max() < 1e-3
 
 
 def test_identity_changes_no_bit():
     waveform = torch.arange(-32768, 32768).float() / 32768
-    assert torch.equal(Identity()(waveform, seeded(0)).waveform, waveform)
+    assert torch.equal(Identity().transform(waveform, seeded(0)).waveform, waveform)
 
 
 @pytest.mark.parametrize("snr", [-5, 0, 10, 30])
 def test_noise_has_the_ratio_asked_for(snr):
     waveform = vowel(150)[:8000] * 0.05
-    added = AdditiveNoise(snr)(waveform, seeded(1)).waveform - waveform
+    added = AdditiveNoise(snr).transform(waveform, seeded(1)).waveform - waveform
     assert db(rms(waveform) / rms(added)) == pytest.approx(snr, abs=1e-3)
     spectrum = welch(added.numpy(), SAMPLE_RATE, nperseg=256)[1][1:-1]
     assert spectrum.max() / spectrum.min() < 5, "white"
@@ -181,7 +180,7 @@ def test_events_stay_where_they_are():
     burst = torch.zeros(24_000)
     burst[12_000:12_800] = noise(800, 0.3)
     for protector in (PitchShift(4.0), PitchShift(-4.0), McAdams(0.8), CopySynthesis(GriffinLim(4))):
-        power = protector(burst, seeded(0)).waveform.square()
+        power = protector.transform(burst, seeded(0)).waveform.square()
         centre = float((power * torch.arange(24_000)).sum() / power.sum())
         assert centre == pytest.approx(12_400, abs=320), f"{protector}: within 20 ms"
 
@@ -189,8 +188,8 @@ def test_events_stay_where_they_are():
 @pytest.mark.parametrize("cls", [McAdams, PitchShift])
 def test_ranges_are_drawn_from_and_numbers_are_not(cls):
     ends = (0.5, 0.9)
-    drawn = [cls(ends)(vowel(150), seeded(i)).waveform for i in (0, 1)]
-    fixed = [cls(0.7)(vowel(150), seeded(i)).waveform for i in (0, 1)]
+    drawn = [cls(ends).transform(vowel(150), seeded(i)).waveform for i in (0, 1)]
+    fixed = [cls(0.7).transform(vowel(150), seeded(i)).waveform for i in (0, 1)]
     assert not torch.equal(*drawn) and torch.equal(*fixed)
 
 
@@ -198,38 +197,38 @@ def test_copy_synthesis_is_the_vocoder_on_the_log_mel():
     waveform = vowel(150, 0.3)
     log_mel, frames = LogMel()(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
     expected = GriffinLim(4)(log_mel, frames)[0, : len(waveform)]
-    assert torch.equal(CopySynthesis(GriffinLim(4))(waveform, seeded(0)).waveform, expected.clamp(-1, 1))
+    assert torch.equal(CopySynthesis(GriffinLim(4)).transform(waveform, seeded(0)).waveform, expected.clamp(-1, 1))
 
 
 def test_a_trained_system(psegan_arguments, from_repository, tmp_path):
     training.main(psegan_arguments)
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     protector = load_protector(str(path))
-    assert isinstance(protector, TrainedSystem) and protector.n_targets == 5
+    assert isinstance(protector, Protector) and protector.n_targets == 5
     waveform = vowel(150, 0.5)
-    outcomes = [protector(waveform, seeded(i)) for i in range(8)]
+    outcomes = [protector.transform(waveform, seeded(i)) for i in range(8)]
     assert {outcome.target for outcome in outcomes} <= set(range(5)) and len({o.target for o in outcomes}) > 1
     assert all(len(outcome.waveform) == len(waveform) for outcome in outcomes)
     assert not torch.equal(outcomes[0].waveform, outcomes[1].waveform), "fresh targets and noise"
-    again = protector(waveform, seeded(0))
+    again = protector.transform(waveform, seeded(0))
     assert torch.equal(again.waveform, outcomes[0].waveform) and again.target == outcomes[0].target
-    assert protector(torch.zeros(480), seeded(0)).waveform.shape == (480,)
+    assert protector.transform(torch.zeros(480), seeded(0)).waveform.shape == (480,)
 
     shutil.copy(path, tmp_path / "copy.ckpt")
     assert load_protector(str(tmp_path / "copy.ckpt")).describe() == protector.describe(), "contents, not paths"
     assert protector.describe()["weights"] and "PSEGAN" in str(protector)
     fewer = {"checkpoint": str(path), "vocoder": {"class_path": "GriffinLim", "init_args": {"n_iter": 2}}}
-    other = load_protector({"class_path": "TrainedSystem", "init_args": fewer})
+    other = load_protector({"class_path": "Protector", "init_args": fewer})
     assert other.describe() != protector.describe()
 
 
 def test_a_broken_system_is_told_of():
-    class Broken(UtteranceProtector):
-        def transform(self, waveform, random):
-            return Protection(waveform / 0)
+    class Broken(Transform):
+        def _transform(self, waveform, random):
+            return Transformed(waveform / 0)
 
     with pytest.raises(PseganError, match=r"Broken\(\) gives samples that are not finite"):
-        Broken()(torch.zeros(10), seeded(0))
+        Broken().transform(torch.zeros(10), seeded(0))
 
 
 def test_identities_tell_settings_apart():
@@ -259,7 +258,8 @@ def test_weights_of_a_vocoder_are_part_of_the_identity():
     assert CopySynthesis(first).weights != CopySynthesis(second).weights
     second.load_state_dict(first.state_dict())
     assert CopySynthesis(first).describe() == CopySynthesis(second).describe()
-    assert CopySynthesis().weights is None
+    assert CopySynthesis(GriffinLim()).weights is None
+    assert CopySynthesis().describe() == CopySynthesis("vocos").describe(), "the released one speaks by default"
 
 
 def test_a_protector_from_a_file(tmp_path):
@@ -272,10 +272,10 @@ def test_a_protector_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("Mcadams", "Mcadams is no UtteranceProtector; psegan.protection.controls has AdditiveNoise, .*McAdams"),
-        ("UtteranceProtector", "UtteranceProtector is no UtteranceProtector|abstract"),
+        ("Mcadams", "Mcadams is no Transform; psegan.protection.controls has AdditiveNoise, .*McAdams"),
+        ("Transform", "Transform is no Transform|abstract"),
         ("nowhere.Thing", "nowhere.Thing cannot be imported .*correct class_path"),
-        ("psegan.models.vocoder.GriffinLim", "is no UtteranceProtector"),
+        ("psegan.models.vocoder.GriffinLim", "is no Transform"),
         ("AdditiveNoise", "required: init_args.snr_db"),
         ("missing.ckpt", "missing.ckpt: no such checkpoint"),
         ("missing.yaml", "missing.yaml: cannot be read"),

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import psegan
 from psegan.common.errors import PseganError
-from psegan.common.random import secret, seeded
-from psegan.protection.protector import Protector, Recording
+from psegan.common.random import of_utterance, secret, seeded
+from psegan.protection.protector import Protector
 from psegan.protection.streaming import Stitcher, Window, windows
 from psegan.speech.audio import SAMPLE_RATE
 from psegan.weights import load_part, read_about
@@ -72,12 +72,11 @@ def test_a_long_recording_in_windows_is_what_it_is_in_one_piece(protector):
     """Without gated layers the receptive field is shorter than what windows share, so nothing differs at all."""
     waveform = speech(45.0)
     draws = protector.draw(seeded(0))
-    heard: list[torch.Tensor] = []
-    (done,) = protector.protect([Recording(waveform.split(100_000), draws, heard.append)])
-    assert done.error is None and done.samples == len(waveform) == sum(map(len, heard))
-    assert len(heard) > 2, "this recording is not long"
+    pieces = list(protector.protect(waveform.split(100_000), draws))
+    assert len(waveform) == sum(map(len, pieces))
+    assert len(pieces) > 2, "this recording is not long"
     with torch.inference_mode():
-        torch.testing.assert_close(torch.cat(heard), whole(protector, waveform, draws), rtol=0, atol=2e-5)
+        torch.testing.assert_close(torch.cat(pieces), whole(protector, waveform, draws), rtol=0, atol=2e-5)
 
 
 def test_gated_layers_see_further_than_a_window_but_no_seam_is_heard():
@@ -113,49 +112,24 @@ def test_gated_layers_see_further_than_a_window_but_no_seam_is_heard():
     assert max(step(hard, seam) for seam in seams) > 4 * max(step(soft, seam) for seam in seams), "a cut would show"
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_batches_change_nothing(protector, batch_size):
-    lengths = (0.4, 20.0, 1.0, 0.03, 40.0)
-    alone, together = [], []
-    for i, seconds in enumerate(lengths):
-        heard: list[torch.Tensor] = []
-        list(protector.protect([Recording([speech(seconds, i)], protector.draw(seeded(i)), heard.append)]))
-        alone.append(torch.cat(heard))
-    sinks: list[list[torch.Tensor]] = [[] for _ in lengths]
-    recordings = [
-        Recording([speech(seconds, i)], protector.draw(seeded(i)), sinks[i].append, name=i)
-        for i, seconds in enumerate(lengths)
-    ]
-    done = list(protector.protect(recordings, batch_size))
-    assert [recording.name for recording in done] == list(range(len(lengths)))
-    together = [torch.cat(sink) for sink in sinks]
-    for one, other in zip(alone, together, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
+@pytest.mark.parametrize("seconds", [0.03, 1.0, 20.0, 40.0])
+def test_where_blocks_end_changes_no_bit(protector, seconds):
+    waveform, draws = speech(seconds), protector.draw(seeded(0))
+    whole = torch.cat(list(protector.protect([waveform], draws)))
+    for size in (997, 100_000):
+        assert torch.equal(torch.cat(list(protector.protect(waveform.split(size), draws))), whole)
+    named = of_utterance(4, "calls/one")
+    by_name = protector(waveform, SAMPLE_RATE, seed=4, id="calls/one")
+    assert torch.equal(by_name, protector.transform(waveform, named).waveform)
 
 
-def test_a_recording_that_fails_leaves_the_others_alone(protector):
+def test_a_recording_that_fails_says_why(protector):
     def broken():
         yield speech(30.0)
         raise PseganError("the disk is gone")
 
-    def full(_):
-        raise PseganError("no space")
-
-    good: list[torch.Tensor] = []
-    recordings = [
-        Recording(broken(), protector.draw(seeded(0)), lambda _: None, name="broken"),
-        Recording([speech(60.0)], protector.draw(seeded(0)), full, name="full"),
-        Recording([speech(20.0)], protector.draw(seeded(0)), good.append, name="good"),
-    ]
-    for batch_size in (1, 2, 8):
-        good.clear()
-        for recording in recordings:
-            recording.error, recording.samples, recording.written = None, 0, 0
-        recordings[0].blocks = broken()
-        done = list(protector.protect(recordings, batch_size))
-        assert [recording.name for recording in done] == ["broken", "full", "good"]
-        assert [str(recording.error) for recording in done] == ["the disk is gone", "no space", "None"]
-        assert sum(map(len, good)) == 20 * SAMPLE_RATE
+    with pytest.raises(PseganError, match="the disk is gone"):
+        list(protector.protect(broken(), protector.draw(seeded(0))))
 
 
 @pytest.mark.parametrize(
@@ -333,14 +307,15 @@ RELEASED = ("psegan-ravdess", "psegan-emodb", "vocos", "speaker-matcher-ravdess"
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_weights_load_and_have_a_card(name):
-    from psegan.weights import Shipped, find, released, weights_hash
+    from psegan.models.state import weights_hash
+    from psegan.weights import PretrainedModel, find, released
 
     assert set(released()) == set(RELEASED)
     card = (Path(find(name)) / "README.md").read_text()
     for heading in ("Data", "Licence", "Protocol", "Results", "Limits", "Hash"):
         assert f"## {heading}" in card
-    assert str(weights_hash(Shipped.from_pretrained(name))) in card
-    assert read_about(name)["heard"]
+    assert str(weights_hash(PretrainedModel.from_pretrained(name))) in card
+    assert read_about(name)["trained_on"]
 
 
 def test_released_weights_are_small():

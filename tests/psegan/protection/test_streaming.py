@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from psegan.protection.streaming import OVERLAP, WINDOW, Slicer, Stitcher, Window, batched, mel_blocks, windows
+from psegan.protection.streaming import OVERLAP, WINDOW, Slicer, Stitcher, Window, mel_blocks, windows
 from psegan.speech.audio import HOP, LogMel
 
 
@@ -59,16 +59,3 @@ def test_pieces_cover_everything_once_with_their_context(context, frames):
                 assert piece.mel.shape[1] - end == (0 if piece.last else context)
     assert torch.equal(torch.cat(counted), mel[0])
     assert piece.last
-
-
-def test_batches_keep_the_order_and_are_made_as_they_are_wanted():
-    drawn = []
-
-    def items():
-        for i in range(5):
-            drawn.append(i)
-            yield i
-
-    results = batched(items(), 2, lambda batch: [10 * i for i in batch])
-    assert next(results) == 0 and drawn == [0, 1]
-    assert list(results) == [10, 20, 30, 40]

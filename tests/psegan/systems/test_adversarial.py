@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -13,11 +14,13 @@ from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import distortion, speaker_consistency
 from psegan.models.psegan import PSEGANGenerator
+from psegan.protection.protector import Protector
 from psegan.speech.batch import SpeechBatch
 from psegan.systems import PSEGAN
-from psegan.systems.adversarial import Protected, load_system
+from psegan.systems.adversarial import ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
+from psegan.weights import load_system
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -160,11 +163,12 @@ def test_validation_protects_with_the_same_draws_every_time(fitted):
     cli = fitted()
     cli.model.eval()
     batch = one_batch(cli)
-    first, second = cli.model.predict_step(batch, 0), cli.model.predict_step(batch, 0)
-    assert isinstance(first, Protected)
+    first, second = cli.model.convert(batch), cli.model.convert(batch)
+    assert isinstance(first, ConvertedBatch)
     assert torch.equal(first.protected, second.protected)
     assert torch.equal(first.target, second.target)
-    assert not torch.equal(first.target, cli.model.predict_step(batch, 1).target)
+    other = cli.model.convert(replace(batch, id=tuple(f"other/{id}" for id in batch.id)))
+    assert not torch.equal(first.target, other.target), "draws go by the utterance's name"
 
 
 def test_targets_are_uniform_over_all_emotions(fitted):
@@ -179,9 +183,7 @@ def test_a_loaded_system_protects_alike(fitted, tmp_path):
     cli = fitted()
     loaded = load_system(tmp_path / "run" / "checkpoints" / "last.ckpt")
     batch = one_batch(cli)
-    torch.testing.assert_close(
-        loaded.predict_step(batch, 0).protected, cli.model.eval().predict_step(batch, 0).protected
-    )
+    torch.testing.assert_close(loaded.convert(batch).protected, cli.model.eval().convert(batch).protected)
 
 
 def test_a_padded_utterance_is_protected_as_alone(fitted):
@@ -237,8 +239,8 @@ def test_a_system_made_in_python_is_not_loaded_with_other_networks(tmp_path, tra
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(PseganError, match="generator was passed in as a Python object"):
         PSEGAN.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
-    with pytest.raises(PseganError, match="give a checkpoint of a protecting system"):
-        load_system(trained("emotion"))
+    with pytest.raises(PseganError, match="holds Classifier; give a checkpoint of a protecting"):
+        Protector.load(trained("emotion"))
 
 
 def test_wrong_choices_are_named():

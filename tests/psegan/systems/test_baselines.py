@@ -11,10 +11,11 @@ import torch
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import ambiguity, certainty, squared_distortion, three_deviations
+from psegan.models.discriminator import ClassifierDiscriminator
 from psegan.systems import PSEGAN, GenGAN, PCMelGAN
-from psegan.systems.adversarial import load_system
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
+from psegan.weights import load_system
 
 CLASSES = {"emotion": 5, "speaker": 4, "gender": 2, "content": 2}
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fearful")
@@ -221,3 +222,19 @@ def test_unknown_choices_are_refused():
         PSEGAN(CLASSES, target="bored", emotions=EMOTIONS)
     with pytest.raises(PseganError, match="discriminator_warmup is 1"):
         GenGAN(CLASSES, discriminator_warmup=1)
+
+
+def test_a_discriminator_augments_with_the_batchs_generator_alone():
+    discriminator = ClassifierDiscriminator(6).train()
+    discriminator.encoder.eval()
+    mel, lengths = torch.rand(4, 80, 60, generator=seeded("mel")), torch.tensor([60, 60, 50, 40])
+    before = torch.get_rng_state()
+
+    def logits(random: torch.Generator | None) -> torch.Tensor:
+        discriminator.random = random
+        return discriminator(mel, lengths)
+
+    assert torch.equal(logits(seeded(1)), logits(seeded(1)))
+    assert not torch.equal(logits(seeded(1)), logits(seeded(2)))
+    assert torch.equal(logits(None), logits(None))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -20,9 +20,9 @@ from psegan.losses import (
 from psegan.models.spectral_discriminator import SpectralDiscriminator
 from psegan.models.vocos import Vocos
 from psegan.models.waveform_discriminator import DiscriminatorOutput
-from psegan.systems.vocoder import VocoderGAN, load_trained
+from psegan.systems.vocoder import VocoderGAN
 from psegan.training import command as training
-from psegan.weights import Shipped, build, read_checkpoint
+from psegan.weights import PretrainedModel, build, load_part, read_checkpoint
 
 SMALL = [
     "--model.init_args.vocoder.init_args.width=16", "--model.init_args.vocoder.init_args.hidden=16",
@@ -88,7 +88,7 @@ def test_older_names_of_weights_load():
 
 def test_a_checkpoint_speaks_with_averaged_weights(fitted, tmp_path):
     cli = fitted("--model.init_args.average=0.5", "--trainer.precision=bf16-mixed")
-    vocoder = load_trained(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    vocoder = load_part(tmp_path / "run" / "checkpoints" / "last.ckpt", "vocoder")
     averaged, last = cli.model.averaged.module.state_dict(), cli.model.vocoder.state_dict()
     for name, value in vocoder.state_dict().items():
         assert torch.equal(value, averaged[name])
@@ -114,7 +114,7 @@ def test_training_begins_with_shipped_weights(path, tmp_path):
 
     torch.manual_seed(0)
     shipped = make()
-    Shipped.assemble({"vocoder": shipped}, {}).save_pretrained(tmp_path / "shipped")
+    PretrainedModel.assemble({"vocoder": shipped}, {}).save_pretrained(tmp_path / "shipped")
     system = VocoderGAN({"emotion": 2}, vocoder=make, vocoder_checkpoint=str(tmp_path / "shipped"))
     system.setup("fit")
     mel, frames = torch.randn(1, 80, 9) - 5, torch.tensor([9])

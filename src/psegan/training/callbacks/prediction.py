@@ -1,4 +1,4 @@
-"""What ``psegan predict`` leaves behind: protected recordings, or a classifier's verdicts."""
+"""What ``psegan predict`` leaves behind: protected recordings, or a classifier's predictions."""
 
 import csv
 from typing import Any
@@ -7,10 +7,14 @@ import lightning as L
 import torch
 
 from psegan.common.files import atomic_path
-from psegan.models.vocoder import GriffinLim, Vocoder
-from psegan.speech.audio import UnitScaler, write_audio
+from psegan.common.processes import one_thread
+from psegan.common.random import of_utterance
+from psegan.models.vocoder import Vocoder
+from psegan.protection.protector import Protector
+from psegan.protection.transform import Transformed
+from psegan.speech.audio import write_audio
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import Protected
+from psegan.systems.adversarial import AdversarialSystem
 from psegan.training.loggers import run_dir
 
 
@@ -18,27 +22,34 @@ class PredictionWriter(L.Callback):
     """Writes into the run's folder: ``protected/<id>.flac`` (16 kHz), or ``predictions.csv`` of a classifier.
 
     Args:
-        vocoder: turns spectrograms into waveforms; Griffin-Lim by default.
+        vocoder: turns spectrograms into waveforms, or its name; see :func:`psegan.weights.load_vocoder`.
     """
 
-    def __init__(self, vocoder: Vocoder | None = None) -> None:
-        self.vocoder = vocoder or GriffinLim()
-        self.scaler = UnitScaler()
+    def __init__(self, vocoder: Vocoder | str | None = None) -> None:
+        self.vocoder = vocoder
+        self._protector: Protector | None = None
         self._rows: list[list[str | float]] = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the system and the vocoder together."""
+        if isinstance(pl_module, AdversarialSystem):
+            self._protector = protector_of(pl_module, self.vocoder)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Write a batch's recordings, or keep its verdicts."""
-        if isinstance(outputs, Protected):
-            self._write(trainer, outputs, batch)
+        """Write a batch's recordings, or keep its predictions."""
+        if self._protector is not None:
+            for place, id in enumerate(batch.id):
+                protected = protect_row(self._protector, batch, place, int(pl_module.seed))  # type: ignore[arg-type]
+                write_audio(run_dir(trainer) / "protected" / f"{id}.flac", protected.waveform)
         else:
             for name, probability in zip(outputs["id"], outputs["probability"].tolist(), strict=True):
                 self._rows.append([name, *probability])
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the verdicts of this process, one line an utterance, one column a class."""
+        """Write the predictions of this process, one line an utterance, one column a class."""
         if not self._rows:
             return
         part = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
@@ -47,9 +58,14 @@ class PredictionWriter(L.Callback):
             csv.writer(file).writerows([["id", *names], *self._rows])
         self._rows.clear()
 
-    @torch.no_grad()
-    def _write(self, trainer: L.Trainer, outputs: Protected, batch: SpeechBatch) -> None:
-        self.vocoder.to(outputs.protected.device)
-        waveform = self.vocoder(self.scaler.inverse(outputs.protected.float()), outputs.lengths).cpu()
-        for name, row, samples in zip(batch.id, waveform, batch.length.tolist(), strict=True):
-            write_audio(run_dir(trainer) / "protected" / f"{name}.flac", row[:samples])
+
+def protector_of(system: AdversarialSystem, vocoder: Vocoder | str | None) -> Protector:
+    """A protector of a system as it is now, where the system computes."""
+    return Protector.of(system.conversion, vocoder, system.about()).to(system.device)
+
+
+def protect_row(protector: Protector, batch: SpeechBatch, place: int, seed: int) -> Transformed:
+    """One utterance of a batch, protected as ``psegan protect`` and evaluations do it."""
+    waveform = batch.waveform[place, : int(batch.length[place])]
+    with one_thread(), torch.autocast(waveform.device.type, enabled=False):
+        return protector.transform(waveform, of_utterance(seed, batch.id[place]))

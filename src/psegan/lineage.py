@@ -1,0 +1,95 @@
+"""What trained weights have learnt from: their own corpus, and those of the networks that their training read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psegan.common.errors import PseganError
+from psegan.common.files import read_yaml
+from psegan.weights import is_public, read_about
+
+VOCODER = "the vocoder"
+"""Its role in messages."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one network was trained on.
+
+    Attributes:
+        role: of the network, for messages.
+        source: its file or folder.
+        data: ``class_path`` and ``init_args`` of its corpus.
+    """
+
+    role: str
+    source: str
+    data: dict[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """For the configuration of weights that ship: without the places of this machine."""
+        return {"role": self.role, "data": _without_roots(self.data)}
+
+
+def lineage(source: str, role: str) -> list[TrainingData]:
+    """What a network was trained on, then the networks that its training read, and so on; nothing for what is public.
+
+    Args:
+        source: checkpoint, or name or folder of weights that ship.
+        role: of the network, for messages.
+
+    Raises:
+        PseganError: there is no such network, or nothing is known of what it was trained on.
+    """
+    path = Path(source)
+    if is_public(source):
+        return []
+    if path.suffix != ".ckpt":
+        try:
+            return [
+                TrainingData(_same(one["role"].replace("itself", role)), source, one["data"])
+                for one in read_about(source)["trained_on"]
+            ]
+        except (KeyError, TypeError, AttributeError):
+            raise PseganError(
+                f"{source}: doesn't say what {role} was trained on; evaluate the checkpoint that it was exported from"
+            ) from None
+    if not path.is_file():
+        raise PseganError(
+            f"{path}: no such checkpoint of {role}; train it first (psegan fit), correct the path, or run the "
+            "command in the folder where the training was run"
+        )
+    config = _config(path)
+    if not config.is_file():
+        raise PseganError(
+            f"{path}: what {role} was trained on is not known, since {config} is missing; leave the checkpoint in the folder "
+            "of its run"
+        )
+    content = read_yaml(config)
+    family = [TrainingData(role, source, content.get("data") or {})]
+    if before := (content.get("run") or {}).get("continued_from"):
+        family += lineage(before, role)
+    for key, value in ((content.get("model") or {}).get("init_args") or {}).items():
+        if not key.endswith("_checkpoint") or not value:
+            continue
+        member = _same(f"the {key.removesuffix('_checkpoint').replace('_', ' ')} of {role}")
+        for one in value if isinstance(value, list) else [value]:
+            family += lineage(one, member)
+    return family
+
+
+def _same(role: str) -> str:
+    """A vocoder whose training went on from another's is one vocoder."""
+    while (twice := f"{VOCODER} of {VOCODER}") in role:
+        role = role.replace(twice, VOCODER)
+    return role
+
+
+def _config(checkpoint: Path) -> Path:
+    return checkpoint.parent.parent / "config.yaml"
+
+
+def _without_roots(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_roots(one) for key, one in value.items() if key not in ("root", "manifest")}
+    return [_without_roots(one) for one in value] if isinstance(value, list) else value
