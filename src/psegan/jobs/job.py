@@ -1,18 +1,15 @@
 """Trainings as stages: each in a folder of its own, skipped when complete, continued when interrupted."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.machine import cores, devices, gpu_names
 from psegan.common.record import Record
+from psegan.jobs.training_process import start_training
 
 
 @contextlib.contextmanager
@@ -168,7 +166,7 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
     """
     waiting = [fit for fit in fits if not fit.complete]
     bar = tqdm(total=len(fits), initial=len(fits) - len(waiting), desc=label, unit="training")
-    running: dict[Fit, subprocess.Popen[bytes]] = {}
+    running: dict[Fit, BaseProcess] = {}
     place: dict[Fit, str] = {}
     shown = ""
     failures: dict[Fit, str] = {}
@@ -180,22 +178,18 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
             while waiting and len(running) < workers:
                 fit = waiting.pop(0)
                 fit.record.begin()
-                with log_path(fit).open("ab") as log:
-                    command = [sys.executable, "-m", "psegan.cli", *fit.words()]
-                    if len(gpus) > 1:
-                        taken = Counter(place.values())
-                        place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
-                    running[fit] = subprocess.Popen(
-                        command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
-                    )
+                if len(gpus) > 1:
+                    taken = Counter(place.values())
+                    place[fit] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
+                running[fit] = start_training(fit.words(), log_path(fit), environment)
             names = ", ".join(fit.name for fit in running)
             if names != shown:  # or a log would get a line at every look
                 bar.set_postfix_str(names)
                 shown = names
-            for fit in [fit for fit, process in running.items() if process.poll() is not None]:
+            for fit in [fit for fit, process in running.items() if process.exitcode is not None]:
                 place.pop(fit, None)
                 try:
-                    if running.pop(fit).returncode == 0:
+                    if running.pop(fit).exitcode == 0:
                         fit.finish()
                     else:
                         failures[fit] = f"{_last_line(log_path(fit))} (its log: {log_path(fit)})"
@@ -207,7 +201,7 @@ def train_all(fits: Sequence[Fit], workers: int, label: str) -> None:
         for process in running.values():
             process.terminate()
         for process in running.values():
-            process.wait()
+            process.join()
         bar.close()
     if failures:
         fit, said = next(iter(failures.items()))
@@ -224,9 +218,3 @@ def log_path(fit: Fit) -> Path:
     """What a training in a process of its own says."""
     fit.run.mkdir(parents=True, exist_ok=True)
     return fit.run / "log.txt"
-
-
-def _end_with_parent() -> None:
-    """On Linux, have the kernel end a training whose parent was killed, so that a second start finds its folder free."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; a checkpoint is whole or not there
