@@ -60,13 +60,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Callab
 
 @pytest.fixture
 def psegan_arguments(trained: Callable[[str], str], tiny: list[str], tmp_path: Path) -> list[str]:
-    """A short training of PSEGAN on the tiny corpus, judged and logged nowhere, into ``tmp_path / "run"``."""
+    """A short training of PSEGAN on the tiny corpus, judged, drawn and logged nowhere, into ``tmp_path / "run"``."""
     return [
         "fit", "--config", "experiments/psegan.yaml", *tiny, "--data.init_args.batch_size=8",
         f"--model.init_args.speaker_matcher_checkpoint={trained('speaker_matcher')}",
         "--model.init_args.discriminator_warmup=0", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
         "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-        "--run.loggers=[]", f"--run.dir={tmp_path / 'run'}",
+        "--run.loggers=[]", "--samples.n_utterances=0", f"--run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
 
 
