@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav -o runs/demo/protected --existing overwrite
 
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(RUN)/ruff check .

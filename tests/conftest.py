@@ -18,6 +18,15 @@ TINY = ["--data.init_args.n_speakers=4", "--data.init_args.n_contents=2", "--dat
 """The synthetic corpus with 80 utterances: 60 to train on, 10 each to validate and test."""
 
 
+SLOW = ("jobs", "experiments", "training", "systems")
+"""Folders whose tests train. They begin first, or one process would wait for the other's last long file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: min(order.get(folder, len(SLOW)) for folder in item.nodeid.split("/")))
+
+
 @pytest.fixture
 def from_repository(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run in the repository's folder, as the README's commands are; gives that folder."""
