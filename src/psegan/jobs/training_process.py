@@ -20,10 +20,8 @@ def start_training(words: Sequence[str], log: Path, environment: Mapping[str, st
         log: gets what the process says, behind what it holds already.
         environment: of the process; its OMP_NUM_THREADS is the number of threads.
     """
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["psegan.training.command", "psegan.evaluation.corpora"])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["psegan.training.command", "psegan.evaluation.corpora"])
     process = context.Process(target=_train, args=(list(words), log.resolve(), dict(environment), Path.cwd()))
     process.start()
     return process
