@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	@echo "The demo takes about five minutes on two idle cores."
 	$(RUN)/psegan reproduce --config experiments/reproduce/demo.yaml
-	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav --model runs/demo/psegan/checkpoints/last.ckpt \
+	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav --model runs/demo/psegan/checkpoints/last.ckpt --target neutral \
 	  -o runs/demo/protected --existing overwrite
 	@echo "Open runs/demo/report.html in a browser."
 
