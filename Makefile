@@ -7,11 +7,14 @@ STAMP := $(VENV)/installed
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
+	@echo "The demo takes about five minutes on two idle cores."
 	$(RUN)/psegan reproduce --config experiments/reproduce/demo.yaml
-	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav -o runs/demo/protected --existing overwrite
+	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav --model runs/demo/psegan/checkpoints/last.ckpt --target neutral \
+	  -o runs/demo/protected --existing overwrite
+	@echo "Open runs/demo/report.html in a browser."
 
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(RUN)/ruff check .

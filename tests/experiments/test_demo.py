@@ -11,7 +11,8 @@ def test_the_synthetic_corpus_is_learnable(attribute, from_repository, tmp_path)
     demo = Evaluation.read("experiments/evaluate/demo.yaml")
     how = demo.architectures["cnn"] if attribute == "emotion" else demo.classifiers[attribute]
     configs = [f"--config={config}" for config in (*how.config, demo.corpus)]
-    options = [f"--{key}={value}" for key, value in how.set.items()]
+    data = {f"data.init_args.{key}": value for key, value in demo.data.items()}
+    options = [f"--{key}={value}" for key, value in {**how.set, **data}.items()]
     options.append(f"--model.init_args.attribute={attribute}")
     run = [*configs, *options, f"--run.dir={tmp_path}", "--run.loggers=[]", "--trainer.enable_progress_bar=false"]
     training.main(["fit", *run])

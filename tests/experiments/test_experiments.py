@@ -19,6 +19,7 @@ ONE_BATCH = [
     "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
     "--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false", "--run.loggers=[]", "--data.init_args.batch_size=2",
+    "--samples.n_utterances=0",  # a figure takes as long as the batch; test_loggers draws them
 ]  # fmt: skip
 
 

@@ -1,18 +1,15 @@
 """Jobs: trainings in folders of their own, begun when what they need is complete, and continued when interrupted."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.machine import cores, devices, gpu_names
 from psegan.common.record import Record
+from psegan.jobs.training_process import start_training
 
 RECORD = "job.json"
 OLD_RECORD = "stage.json"
@@ -184,7 +182,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
     jobs = _with_needs(jobs)
     done = {job for job in jobs if job.complete}
     waiting = [job for job in jobs if job not in done]
-    running: dict[Job, subprocess.Popen[bytes]] = {}
+    running: dict[Job, BaseProcess] = {}
     failures: dict[Job, str] = {}
     place: dict[Job, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
@@ -207,11 +205,11 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
                 if len(gpus) > 1:
                     taken = Counter(place[one] for one in running)
                     place[job] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
-                running[job] = _start(job, environment)
+                running[job] = start_training(job.words(), job.log, environment)
                 bar.set_postfix_str(", ".join(one.name for one in running))  # at each look a log would get a line
-            for job in [job for job, process in running.items() if process.poll() is not None]:
+            for job in [job for job, process in running.items() if process.exitcode is not None]:
                 try:
-                    if running.pop(job).returncode == 0:
+                    if running.pop(job).exitcode == 0:
                         job.finish()
                         done.add(job)
                     else:
@@ -225,7 +223,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
         for process in running.values():
             process.terminate()
         for process in running.values():
-            process.wait()
+            process.join()
         bar.close()
     if failures:
         first, said = next(iter(failures.items()))
@@ -241,24 +239,10 @@ def _with_needs(jobs: Iterable[Job]) -> list[Job]:
     return list(found)
 
 
-def _start(job: Job, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "psegan.cli", *job.words()]
-    with job.log.open("ab") as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=_end_with_parent
-        )
-
-
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
     return said.removeprefix("psegan: error: ")
-
-
-def _end_with_parent() -> None:
-    """On Linux, have the kernel end a training whose parent was killed, so that a second start finds its folder free."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; a checkpoint is whole or not there
 
 
 @contextlib.contextmanager

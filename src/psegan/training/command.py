@@ -74,6 +74,10 @@ class TrainingCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        if isinstance(args, list) and args and args[0] in COMMANDS:
+            # Lightning makes the parsers of all four, and each takes as long as a step of training
+            alone = {args[0]: self.subcommands()[args[0]]}
+            self.subcommands = lambda: alone  # type: ignore[method-assign]
         super().__init__(
             System,
             CorpusDataModule,

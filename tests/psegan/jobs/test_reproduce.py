@@ -24,10 +24,16 @@ from psegan.report.results import Results
 
 @pytest.fixture
 def experiment_file(from_repository, tmp_path):
-    """The demo on a tiny corpus with just the ``ignorant`` attacker, into ``tmp_path / "out"``."""
+    """The demo, watched by two classifiers, on a tiny corpus with just the ``ignorant`` attacker, into ``tmp_path / "out"``."""
     content = yaml.safe_load((from_repository / "experiments" / "reproduce" / "demo.yaml").read_text())
     evaluation = yaml.safe_load((from_repository / content["evaluation"]).read_text())
     evaluation |= {"attackers": ["ignorant"], "systems": {}, "resamples": 100}
+    watchers = {
+        name: {"config": ["experiments/classifier.yaml"], "set": {"model.init_args.attribute": name}}
+        for name in ("emotion", "speaker")
+    }
+    content["trainings"] = watchers | content["trainings"]
+    content["trainings"]["psegan"]["set"] |= {f"privacy.{name}_classifier": f"{{{name}}}" for name in watchers}
     content["evaluation"] = str(tmp_path / "evaluation.yaml")
     (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
     content["out"] = str(tmp_path / "out")

@@ -70,6 +70,11 @@ def words(files: dict[str, Path], out: Path, *more: str) -> list[str]:
     return ["sweep", str(files["sweep"]), *options, *more]
 
 
+def children(process: int, *options: str) -> list[int]:
+    command = ["pgrep", "-P", str(process), *options]
+    return [int(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
+
+
 def change(path: Path, **parameters) -> None:
     content = yaml.safe_load(path.read_text())
     content["parameters"] |= parameters
@@ -132,9 +137,9 @@ def test_a_terminated_trial_is_not_complete(files, tmp_path):
         until = time.monotonic() + 120
         while not first.exists() and running.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        (child,) = subprocess.run(["pgrep", "-P", str(running.pid), "-f", "psegan.cli fit"], capture_output=True, text=True,
-                                  check=True).stdout.split()  # fmt: skip
-        os.kill(int(child), signal.SIGTERM)
+        (server,) = children(running.pid, "-f", "forkserver")
+        (child,) = children(server)
+        os.kill(child, signal.SIGTERM)
         assert running.wait(60) == 1, (tmp_path / "log").read_text()[-3000:]
     assert '"complete": false' in (out / "trials" / "gengan" / "job.json").read_text()
 

@@ -32,7 +32,7 @@ def fitted(from_repository, tiny, tmp_path):
             ["fit", f"--config=experiments/{name}.yaml", *tiny, "--data.init_args.batch_size=8", "--trainer.max_epochs=1",
              "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2", "--trainer.enable_progress_bar=false",
              "--trainer.enable_model_summary=false", "--model.init_args.discriminator_warmup=0", "--run.loggers=[]",
-             f"--run.dir={tmp_path / name}", *options]
+             "--samples.n_utterances=0", f"--run.dir={tmp_path / name}", *options]
         )  # fmt: skip
 
     return fit
