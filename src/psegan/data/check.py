@@ -39,17 +39,10 @@ class Findings:
 
 
 def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
-    """Read every recording below ``root`` and print what was found; progress goes to stderr.
-
-    Args:
-        module: the class that describes the corpus.
-        root: its folder.
-
-    Returns:
-        0, or 1 where something is missing or wrong.
+    """Read every recording below ``root`` and print what was found; returns 1 where something is missing or wrong, or 0.
 
     Raises:
-        PseganError: there is no such folder, or it holds another corpus.
+        PseganError: there is no such folder, or it holds no recordings.
     """
     utterances, unparsable = module.scan(root)
     findings = Findings()
