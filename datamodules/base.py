@@ -1,10 +1,8 @@
 """What all corpora share: their splits and loaders, and how recordings are found in a folder."""
 
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -17,16 +15,6 @@ from datamodules.sampling import EpochSampler
 from datamodules.splits import SUBSETS, Role, even_split, speaker_subsets
 from psegan.common.errors import PseganError
 from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE
-
-NAME_PATTERNS = {
-    "RAVDESS": re.compile(r"\d\d(-\d\d){6}"),
-    "Emo-DB": re.compile(r"\d\d[ab]\d\d[A-Z][a-z]"),
-    "CREMA-D": re.compile(r"\d{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}"),
-}
-"""File names, without their ending, by which a message says that a folder holds another corpus."""
-
-NEEDED = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
-"""Lightning's stage → subsets that it reads."""
 
 
 class CorpusDataModule(LightningDataModule):
@@ -89,25 +77,19 @@ class CorpusDataModule(LightningDataModule):
         in_memory: bool = True,
     ) -> None:
         super().__init__()
-        if split not in self.splits:
-            raise PseganError(f"split is {split!r}, but must be {_alternatives(self.splits)}")
-        if speakers not in get_args(Role):
-            raise PseganError(f"speakers is {speakers!r}, but must be {_alternatives(get_args(Role))}")
+        for key, value, known in (("split", split, self.splits), ("speakers", speakers, get_args(Role))):
+            if value not in known:
+                raise PseganError(f"{key} is {value!r}, but must be {' or '.join(map(repr, known))}")
         if speakers != "all" and split != "speaker-disjoint":
             raise PseganError(
                 f"speakers is {speakers!r}, but split {split!r} gives protector and attacker no speakers of their own; "
                 "use split 'speaker-disjoint', or set speakers to all"
             )
-        for key, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("crop_draws", crop_draws)):
-            if size < 1:
-                raise PseganError(f"{key} is {size}, but must be at least 1")
         for key, seconds in (("crop_seconds", crop_seconds), ("pad_seconds", pad_seconds)):
             if seconds is not None and not 0 < seconds < float("inf"):
                 raise PseganError(f"{key} is {seconds}, but must be a positive number of seconds or null")
         if pad_seconds is not None and crop_seconds is not None:
             raise PseganError("pad_seconds pads whole utterances: set crop_seconds to null, or pad_seconds to null")
-        if num_workers < 0:
-            raise PseganError(f"num_workers is {num_workers}, but must be 0 or more")
         self.split = split
         self.fold = fold
         self.role: Role = speakers  # the attribute `speakers` has the names of all
@@ -120,8 +102,9 @@ class CorpusDataModule(LightningDataModule):
         self.pad_seconds = pad_seconds
         self.num_workers = num_workers
         self._cache: dict[str, Tensor] | None = {} if in_memory else None
-        self._utterances: list[Utterance] | None = None
-        self._subsets: dict[str, list[Utterance]] | None = None
+        for key, least in (("batch_size", 1), ("eval_batch_size", 1), ("crop_draws", 1), ("num_workers", 0)):
+            if getattr(self, key) < least:
+                raise PseganError(f"{key} is {getattr(self, key)}, but must be at least {least}")
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -151,8 +134,7 @@ class CorpusDataModule(LightningDataModule):
     @property
     def training_speakers(self) -> tuple[str, ...]:
         """Names of the speakers of the training and the validation set."""
-        subsets = self._all_subsets()
-        known = {utterance.speaker for utterance in (*subsets["train"], *subsets["validation"])}
+        known = {utterance.speaker for subset in ("train", "validation") for utterance in self._subsets[subset]}
         return tuple(self.speakers[speaker] for speaker in sorted(known))
 
     @property
@@ -176,11 +158,13 @@ class CorpusDataModule(LightningDataModule):
         """All utterances, sorted by id.
 
         Raises:
-            PseganError: the folder is missing or another corpus, or a file name does not parse.
+            PseganError: the folder is missing or holds no recordings, or a file name does not parse.
         """
-        if self._utterances is None:
-            self._utterances = sorted(self.find_utterances(), key=lambda utterance: utterance.id)
         return list(self._utterances)
+
+    @cached_property
+    def _utterances(self) -> list[Utterance]:
+        return sorted(self.find_utterances(), key=lambda utterance: utterance.id)
 
     def split_utterances(self, subset: str) -> list[Utterance]:
         """Utterances of ``train``, ``validation`` or ``test``, sorted by id.
@@ -189,21 +173,28 @@ class CorpusDataModule(LightningDataModule):
             PseganError: the split cannot be formed from the recordings that there are, or leaves this subset empty or a
                 class without training utterances.
         """
-        if subset not in SUBSETS:
-            raise ValueError(f"unknown subset {subset!r}: one of {', '.join(SUBSETS)}")
-        found = self._all_subsets()[subset]
-        if not found:
+        if not self._subsets[subset]:
             raise self._unusable(subset, "is empty")
-        return list(found)
+        return list(self._subsets[subset])
 
-    def _all_subsets(self) -> dict[str, list[Utterance]]:
-        """Subset → utterances, sorted by id; formed once."""
-        if self._subsets is None:
-            self._require_fold()
-            subsets = self.form_subsets(self.utterances())
-            self.check_subsets(subsets)
-            self._subsets = subsets
-        return self._subsets
+    @cached_property
+    def _subsets(self) -> dict[str, list[Utterance]]:
+        n_folds = self.n_folds
+        if not 0 <= self.fold < n_folds:
+            allowed = "0" if n_folds == 1 else f"0 to {n_folds - 1}"
+            raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
+        if self.split == "speaker-disjoint" and n_folds < 3:
+            raise PseganError(
+                f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {n_folds}; "
+                f"use more speakers or split '{self.splits[0]}'"
+            )
+        subsets = self.form_subsets(self._utterances)
+        self.check_subsets(subsets)
+        present = {utterance.emotion for utterance in subsets["train"]}
+        absent = [name for index, name in enumerate(self.emotions) if index not in present]
+        if present and absent:
+            raise self._unusable("train", f"has no utterance of emotion {', '.join(absent)}")
+        return subsets
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         """Subset → utterances of the chosen split, in the order of ``utterances``, before :meth:`check_subsets`."""
@@ -217,31 +208,12 @@ class CorpusDataModule(LightningDataModule):
         return {subset: [u for u in utterances if name[u.speaker] in speakers[subset]] for subset in SUBSETS}
 
     def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
-        """Raise :class:`PseganError` if nothing could be trained or tested on these subsets."""
-        self._require_emotions(subsets["train"])
+        """Raise :class:`PseganError` if nothing could be trained or tested on these subsets; here, if one is empty."""
         for subset, utterances in subsets.items():
             if not utterances:
                 raise self._unusable(subset, "is empty")
 
-    def _require_fold(self) -> None:
-        n_folds = self.n_folds
-        if not 0 <= self.fold < n_folds:
-            allowed = "0" if n_folds == 1 else f"0 to {n_folds - 1}"
-            raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
-        if self.split == "speaker-disjoint" and n_folds < 3:
-            raise PseganError(
-                f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {n_folds}; "
-                f"use more speakers or split '{self.splits[0]}'"
-            )
-
-    def _require_emotions(self, train: Sequence[Utterance]) -> None:
-        present = {utterance.emotion for utterance in train}
-        absent = [name for index, name in enumerate(self.emotions) if index not in present]
-        if train and absent:
-            raise self._unusable("train", f"has no utterance of emotion {', '.join(absent)}")
-
     def _unusable(self, subset: str, problem: str) -> PseganError:
-        """The error of a subset that nothing can be trained or tested on."""
         name = f"the {'training' if subset == 'train' else subset} set of split '{self.split}'"
         if self.split == "speaker-disjoint":
             name += f", fold {self.fold}" + (f", speakers of the {self.role}" if self.role != "all" else "") + ","
@@ -253,8 +225,9 @@ class CorpusDataModule(LightningDataModule):
         Args:
             stage: Lightning's ``fit``, ``validate``, ``test`` or ``predict``; the subsets it needs must not be empty.
         """
-        self._all_subsets()
-        for subset in NEEDED.get(stage or "", ()):
+        _ = self._subsets  # forms them
+        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+        for subset in needed.get(stage or "", ()):
             self.split_utterances(subset)
 
     def dataset(self, utterances: Sequence[Utterance], train: bool = False) -> SpeechDataset:
@@ -263,19 +236,15 @@ class CorpusDataModule(LightningDataModule):
         return SpeechDataset(utterances, self.loader(), crop, self.seed, self._cache, self.crop_draws)
 
     def train_dataloader(self) -> SpeechLoader:
-        """Shuffled crops of the training set."""
         return self._dataloader(self.dataset(self.split_utterances("train"), train=True), self.batch_size, train=True)
 
     def val_dataloader(self) -> SpeechLoader:
-        """The validation set, whole utterances in the order of their ids."""
         return self.eval_dataloader(self.split_utterances("validation"))
 
     def test_dataloader(self) -> SpeechLoader:
-        """The test set, whole utterances in the order of their ids."""
         return self.eval_dataloader(self.split_utterances("test"))
 
     def predict_dataloader(self) -> SpeechLoader:
-        """The test set again."""
         return self.test_dataloader()
 
     def eval_dataloader(self, utterances: Sequence[Utterance]) -> SpeechLoader:
@@ -299,12 +268,7 @@ class CorpusDataModule(LightningDataModule):
 
 
 class FolderDataModule(CorpusDataModule):
-    """A corpus in a folder, as published or as a copy in 16 kHz FLAC.
-
-    Args:
-        root: the folder.
-        kwargs: see :class:`CorpusDataModule`.
-    """
+    """A corpus in the folder ``root``, as published or as a copy in 16 kHz FLAC; see :class:`CorpusDataModule`."""
 
     download: ClassVar[str]
     """The archive and where it is published, for messages."""
@@ -345,29 +309,20 @@ class FolderDataModule(CorpusDataModule):
         """Ids and audio files below ``root``, in the order of their ids, whether or not their names can be parsed.
 
         Raises:
-            PseganError: there is no such folder, or it holds no recordings or another corpus.
+            PseganError: there is no such folder, or it holds no recordings where the corpus has them.
         """
         root = Path(root)
         get = f"download {cls.download} with `psegan data download {cls.corpus} --root {root}`"
         if not root.exists():
             raise PseganError(f"{root}: no such folder; {get}")
-        if not root.is_dir():
-            raise PseganError(
-                f"{root}: is a file, not the folder of {cls.title}; name the folder that holds {cls.layout}"
-            )
         for start in cls.candidate_roots(root):
             found = sorted(
                 (path.relative_to(start).with_suffix("").as_posix(), path)
                 for path in start.glob(cls.pattern)
                 if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
             )
-            if any(NAME_PATTERNS[cls.title].match(path.stem) for _, path in found):
+            if found:
                 return found
-        other = _looks_like(root)
-        if other == cls.title:
-            raise PseganError(f"{root}: holds recordings of {cls.title}, but not as {cls.layout}; restore that layout")
-        if other is not None:
-            raise PseganError(f"{root}: looks like {other}, not {cls.title}; name the folder of {cls.title} instead")
         raise PseganError(f"{root}: holds no recordings of {cls.title} ({cls.layout}); name another folder or {get}")
 
     @classmethod
@@ -389,35 +344,19 @@ class FolderDataModule(CorpusDataModule):
         return list(utterances.values()), problems
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        if self.split == "paper":
-            self._require_complete(utterances)
-        return super().form_subsets(utterances)
-
-    def _require_complete(self, utterances: Sequence[Utterance]) -> None:
         published, present = self.complete_ids(), {utterance.id for utterance in utterances}
         missing = [name for name in published if name not in present]
         extra = sorted(present.difference(published))
-        if missing or extra:
+        if self.split == "paper" and (missing or extra):
             what = f"{len(missing)} are missing ({missing[0]} first)" if missing else f"{extra[0]} is not one of them"
             raise PseganError(
                 f"{self.where}: split 'paper' needs exactly the {len(published)} published recordings of {self.title}, "
                 f"but {what}; see `psegan data check {self.corpus} --root ...`, or use split 'speaker-disjoint'"
             )
+        return super().form_subsets(utterances)
 
     def find_utterances(self) -> list[Utterance]:
         utterances, problems = self.scan(self.root)
         if problems:
             raise problems[0]
         return utterances
-
-
-def _looks_like(root: Path, most: int = 5000) -> str | None:
-    """The corpus whose file names occur among the first ``most`` files below ``root``, if any."""
-    names = [path.stem for path in islice(root.rglob("*"), most) if path.suffix.lower() in AUDIO_SUFFIXES]
-    return next((corpus for name in names for corpus, p in NAME_PATTERNS.items() if p.fullmatch(name)), None)
-
-
-def _alternatives(names: Sequence[str]) -> str:
-    """``'a', 'b' or 'c'``."""
-    *others, last = map(repr, names)
-    return f"{', '.join(others)} or {last}"

@@ -36,8 +36,6 @@ class Utterance:
 
     def label(self, attribute: str) -> int:
         """Class index of one of :data:`psegan.speech.batch.ATTRIBUTES`."""
-        if attribute not in ATTRIBUTES:
-            raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
         return int(getattr(self, attribute))
 
 
@@ -84,22 +82,17 @@ class SpeechDataset(Dataset[tuple[Tensor, Utterance]]):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Utterance]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         utterance = self.utterances[index]
-        waveform = self.waveform(utterance)
+        cache = {} if self.cache is None else self.cache
+        if utterance.id not in cache:
+            cache[utterance.id] = self.load(utterance)
+        waveform = cache[utterance.id]
         size = self.crop_samples or len(waveform)
         if len(waveform) > size:
             generator = seeded("crop", self.seed, epoch, index)
             starts = torch.randint(len(waveform) - size + 1, (self.crop_draws,), generator=generator).tolist()
             crops = [waveform[start : start + size] for start in starts]
-            waveform = max(crops, key=lambda crop: float(crop.square().sum())) if len(crops) > 1 else crops[0]
+            waveform = max(crops, key=lambda crop: float(crop.square().sum()))
         return waveform, utterance
-
-    def waveform(self, utterance: Utterance) -> Tensor:
-        """The whole waveform ``(T,)``."""
-        if self.cache is None:
-            return self.load(utterance)
-        if utterance.id not in self.cache:
-            self.cache[utterance.id] = self.load(utterance)
-        return self.cache[utterance.id]
 
 
 def collate(items: Sequence[tuple[Tensor, Utterance]], samples: int | None = None) -> SpeechBatch:

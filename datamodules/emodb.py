@@ -38,20 +38,10 @@ class EmoDBDataModule(FolderDataModule):
 
     @classmethod
     def parse(cls, id: str, path: Path | None = None) -> Utterance:
-        name = id.rpartition("/")[2]
-        match = re.fullmatch(r"(\d\d)([ab]\d\d)([A-Z])([a-z])", name)
-        if match is None:
+        match = re.fullmatch(rf"(\d\d)([ab]\d\d)([{EMOTION_LETTERS}])([a-z])", id.rpartition("/")[2])
+        if match is None or match[1] not in cls.speakers or match[2] not in cls.contents:
             raise PseganError(f"{path or id}: not an Emo-DB name ({EXPECTED}); remove or rename the file")
         speaker, text, emotion, take = match.groups()
-        for part, value, known in (
-            ("speaker", speaker, cls.speakers),
-            ("text", text, cls.contents),
-            ("emotion", emotion, tuple(EMOTION_LETTERS)),
-        ):
-            if value not in known:
-                raise PseganError(
-                    f"{path or id}: unknown {part} {value} (one of {' '.join(known)}); remove or rename the file"
-                )
         return Utterance(
             id=id,
             path=path,

@@ -1,12 +1,9 @@
 """Several corpora as one, for networks that need speech rather than labels, such as a vocoder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from datamodules.base import CorpusDataModule, FolderDataModule, SpeechLoader, Utterance
 from datamodules.emodb import EmoDBDataModule
@@ -45,50 +42,31 @@ class JointDataModule(CorpusDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if unknown := sorted(set(corpora) - set(PUBLISHED)):
-            raise PseganError(f"corpora holds {unknown[0]!r}; there are {', '.join(PUBLISHED)}")
-        if len(corpora) < 2 or len(set(corpora)) < len(corpora):
-            raise PseganError(f"corpora are {', '.join(corpora) or 'none'}, but must be two or more different ones")
+        if len(corpora) < 2 or len(set(corpora) & set(PUBLISHED)) < len(corpora):
+            raise PseganError(f"corpora is {list(corpora)}, but must be two or more of {', '.join(PUBLISHED)}")
         self.repeats = dict(repeats or {})
         for name, times in self.repeats.items():
             if name not in corpora or times < 1:
-                raise PseganError(
-                    f"repeats holds {name}: {times}, but must give corpora of this one a number from 1 up"
-                )
-        self.root, self.names = root, tuple(corpora)
-        of_split = {key: kwargs[key] for key in ("split", "fold", "speakers", "split_seed") if key in kwargs}
-        self.corpora = [PUBLISHED[name](root=str(Path(root) / name), **of_split) for name in corpora]
+                raise PseganError(f"repeats holds {name}: {times}, but must give one of corpora a number from 1 up")
+        self.corpora = [PUBLISHED[name](root=str(Path(root) / name), **kwargs) for name in corpora]
         self.corpus = "+".join(corpora)
-        self.emotions = self._joined("emotion")
-        self.speakers = self._joined("speaker")
-        self.contents = self._joined("content")
+        self.emotions, self.speakers, self.contents = (
+            tuple(f"{member.corpus}/{name}" for member in self.corpora for name in member.classes[attribute])
+            for attribute in ("emotion", "speaker", "content")
+        )
 
     @property
     def members(self) -> tuple[CorpusDataModule, ...]:
         return tuple(self.corpora)
 
-    @property
-    def shares_speakers(self) -> bool:
-        return all(member.shares_speakers for member in self.corpora)
-
     def find_utterances(self) -> list[Utterance]:
         return [self._own(member, utterance) for member in self.corpora for utterance in member.utterances()]
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        return {
-            subset: sorted(
-                (
-                    self._own(member, utterance)
-                    for member in self.corpora
-                    for utterance in member.split_utterances(subset)
-                ),
-                key=lambda utterance: utterance.id,
-            )
-            for subset in SUBSETS
-        }
+        parts = {s: {f"{m.corpus}/{u.id}" for m in self.corpora for u in m.split_utterances(s)} for s in SUBSETS}
+        return {subset: [u for u in utterances if u.id in ids] for subset, ids in parts.items()}
 
     def train_dataloader(self) -> SpeechLoader:
-        """Shuffled crops of the training set, other crops in each repeat."""
         utterances = self.split_utterances("train")
         often = [u for u in utterances for _ in range(self.repeats.get(u.id.partition("/")[0], 1))]
         return self._dataloader(self.dataset(often, train=True), self.batch_size, train=True)
@@ -100,12 +78,6 @@ class JointDataModule(CorpusDataModule):
     def folds(self) -> list[tuple[int, ...]]:
         raise NotImplementedError("each corpus has folds of its own")
 
-    def loader(self) -> Callable[[Utterance], Tensor]:
-        return partial(_load, {member.corpus: member.loader() for member in self.corpora})
-
-    def _joined(self, attribute: str) -> tuple[str, ...]:
-        return tuple(f"{member.corpus}/{name}" for member in self.corpora for name in member.classes[attribute])
-
     def _own(self, member: CorpusDataModule, utterance: Utterance) -> Utterance:
         """The utterance with the id and the class indices of the joint corpus."""
         labels: dict[str, Any] = {}
@@ -113,9 +85,3 @@ class JointDataModule(CorpusDataModule):
             name = member.classes[attribute][utterance.label(attribute)]
             labels[attribute] = names.index(name if attribute == "gender" else f"{member.corpus}/{name}")
         return replace(utterance, id=f"{member.corpus}/{utterance.id}", **labels)
-
-
-def _load(loaders: Mapping[str, Callable[[Utterance], Tensor]], utterance: Utterance) -> Tensor:
-    """The waveform, from the loader of the utterance's corpus."""
-    corpus, _, id = utterance.id.partition("/")
-    return loaders[corpus](replace(utterance, id=id))

@@ -6,7 +6,7 @@ The format is documented in docs/corpora.md.
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TextIO
@@ -27,13 +27,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a manifest.
-
-    Attributes:
-        manifest: the file.
-        line: number of the row's line in the file, from 1.
-        cells: column → text.
-    """
+    """One row of a manifest: the file, the number of the row's line in it, from 1, and the text of each column."""
 
     manifest: Path
     line: int
@@ -68,9 +62,7 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
         PseganError: the file is missing or not a manifest, lacks a column or a value, names an id or a recording twice,
             or gives a split for some rows only.
     """
-    rows = _read_rows(Path(path))
-    _check_together(rows)
-    return [dict(row.cells) for row in rows]
+    return [dict(row.cells) for row in _read_corpus([Path(path)])]
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str | int | float | None]]) -> None:
@@ -131,20 +123,20 @@ class ManifestDataModule(CorpusDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(split=split, **kwargs)  # type: ignore[arg-type]  # of our splits, not of the others'
-        manifests = [Path(path) for path in ([manifest] if isinstance(manifest, str) else manifest)]
-        if not manifests:
+        self.manifests = [Path(path) for path in ([manifest] if isinstance(manifest, str) else manifest)]
+        if not self.manifests:
             raise PseganError("manifest is an empty list; name at least one file")
-        self.manifests = manifests
-        rows = _read_corpus(manifests)
+        rows = _read_corpus(self.manifests)
         if split == "manifest" and "split" not in rows[0].cells:
             raise PseganError(f"{self.where}: has no column split; add it, or use split 'speaker-disjoint'")
         self._rows = {row.cells["id"]: row for row in rows}
-        self.corpus = self.title = name or "+".join(dict.fromkeys(path.absolute().parent.name for path in manifests))
-        self._named = _check_classes(classes or {})
-        found = {attribute: self._find_classes(attribute) for attribute in ATTRIBUTES}
-        self.emotions, self.speakers = found["emotion"], found["speaker"]
-        self.genders, self.contents = found["gender"], found["content"]
-        self._indices = {attribute: {name: i for i, name in enumerate(names)} for attribute, names in found.items()}
+        folders = dict.fromkeys(path.absolute().parent.name for path in self.manifests)
+        self.corpus = self.title = name or "+".join(folders)
+        self._named = classes or {}
+        if unknown := set(self._named) - set(ATTRIBUTES):
+            raise PseganError(f"classes has the key {min(unknown)!r}: one of {', '.join(ATTRIBUTES)}")
+        self.emotions, self.speakers, self.genders, self.contents = map(self._find_classes, ATTRIBUTES)
+        self._indices = {key: {name: i for i, name in enumerate(names)} for key, names in self.classes.items()}
         self._gender_of = _genders(rows)
         if split == "speaker-disjoint" and not 3 <= n_folds <= len(self._gender_of):
             raise PseganError(
@@ -159,14 +151,12 @@ class ManifestDataModule(CorpusDataModule):
 
     @property
     def shares_speakers(self) -> bool:
-        """Whether all speakers of the test set, or of the validation set if there is no test set, are trained on."""
+        """Whether all speakers of the test set, or else of the validation set, are trained on."""
         if self.split == "speaker-disjoint":
             return False
-        speakers: dict[str, set[str]] = {subset: set() for subset in SUBSETS}
-        for row in self._rows.values():
-            speakers[row.cells["split"]].add(row.cells["speaker"])
-        held_out = speakers["test"] or speakers["validation"]
-        return bool(held_out) and held_out <= speakers["train"]
+        cells = [row.cells for row in self._rows.values()]
+        train, validation, test = ({c["speaker"] for c in cells if c["split"] == subset} for subset in SUBSETS)
+        return bool(test or validation) and (test or validation) <= train
 
     def find_utterances(self) -> list[Utterance]:
         for row in self._rows.values():
@@ -203,13 +193,15 @@ class ManifestDataModule(CorpusDataModule):
                         f"{attribute} '{row.label(attribute)}' occurs in the {here} set, but not in the {there} set "
                         f"of split '{self.split}'; {remedy}"
                     )
-        self._require_emotions(subsets["train"])
 
     def _find_classes(self, attribute: str) -> tuple[str, ...]:
         """Names of an attribute's classes in the order of their indices: the given names, or those that occur."""
-        rows, names = self._rows.values(), self._named.get(attribute)
-        if names is None:
+        rows = self._rows.values()
+        if attribute not in self._named:
             return tuple(sorted({row.label(attribute) for row in rows}))
+        names = self._named[attribute]
+        if not names or len(set(names)) < len(names):
+            raise PseganError(f"classes: the names of {attribute} must be one or more, each once")
         for row in rows:
             if attribute not in row.cells:
                 raise PseganError(
@@ -219,21 +211,12 @@ class ManifestDataModule(CorpusDataModule):
                 raise row.error(
                     f"{attribute} '{row.cells[attribute]}' is not one of the classes given ({', '.join(names)}); correct it"
                 )
-        return names
+        return tuple(names)
 
     def _utterance(self, row: Row) -> Utterance:
         labels = {attribute: self._indices[attribute][row.label(attribute)] for attribute in ATTRIBUTES}
         details = {name: text for name, text in row.cells.items() if name not in KNOWN and text}
         return Utterance(id=row.cells["id"], path=row.file, **labels, details=details)
-
-
-def _check_classes(classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    for attribute, names in classes.items():
-        if attribute not in ATTRIBUTES:
-            raise PseganError(f"classes has the key {attribute!r}: one of {', '.join(ATTRIBUTES)}")
-        if not names or len(set(names)) < len(names):
-            raise PseganError(f"classes: the names of {attribute} must be one or more, each once")
-    return {attribute: tuple(names) for attribute, names in classes.items()}
 
 
 def _genders(rows: Iterable[Row]) -> dict[str, str]:
@@ -250,7 +233,7 @@ def _genders(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
-    """The rows of all manifests. With several, ids begin with the name of the manifest's folder."""
+    """The rows of all manifests, checked. With several, ids begin with the name of the manifest's folder."""
     rows: list[Row] = []
     for path in manifests:
         found = _read_rows(path)
@@ -262,12 +245,22 @@ def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
                 has, lacks = (rows[0].manifest, path) if column in rows[0].cells else (path, rows[0].manifest)
                 raise PseganError(f"{lacks}: has no column {column}, but {has} has; add it there or remove it here")
         rows += found
-    _check_together(rows)
+    seen: dict[str, Row] = {}
+    for row in rows:
+        for text in (f"id '{row.cells['id']}'", f"recording {os.path.normpath(row.file)}"):
+            if (first := seen.setdefault(text, row)) is not row:
+                where = f"line {first.line}" + (f" of {first.manifest}" if first.manifest != row.manifest else "")
+                raise row.error(f"{text} is there already, in {where}; remove or rename one of the two")
+    without_split = [row for row in rows if not row.cells.get("split")]
+    if 0 < len(without_split) < len(rows):
+        raise without_split[0].error(
+            f"has no split, but {len(rows) - len(without_split)} of {len(rows)} rows have one; fill it in for all or for none"
+        )
     return rows
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """The rows of one manifest, each with all columns; :func:`_check_together` compares them."""
+    """The rows of one manifest, each checked and with all columns."""
     read = {".csv": _csv_rows, ".jsonl": _jsonl_rows}[_kind(path)]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -307,26 +300,6 @@ def _complete(row: Row, columns: Iterable[str]) -> Row:
     return Row(row.manifest, row.line, {**cells, "id": id})
 
 
-def _check_together(rows: Sequence[Row]) -> None:
-    """Check that no id and no recording occurs twice, and that all rows have a split or none has."""
-    _refuse_twice(rows, lambda row: row.cells["id"], "id '{}'")
-    _refuse_twice(rows, lambda row: os.path.normpath(row.file), "recording {}")
-    with_split = [bool(row.cells.get("split")) for row in rows]
-    if any(with_split) and not all(with_split):
-        raise rows[with_split.index(False)].error(
-            f"has no split, but {sum(with_split)} of {len(rows)} rows have one; fill it in for all or for none"
-        )
-
-
-def _refuse_twice(rows: Iterable[Row], key: Callable[[Row], str], what: str) -> None:
-    seen: dict[str, Row] = {}
-    for row in rows:
-        first = seen.setdefault(key(row), row)
-        if first is not row:
-            where = f"line {first.line}" + (f" of {first.manifest}" if first.manifest != row.manifest else "")
-            raise row.error(f"{what.format(key(row))} is there already, in {where}; remove or rename one of the two")
-
-
 def _kind(path: Path) -> str:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise PseganError(f"{path}: a manifest ends in .csv or .jsonl; rename or convert it (docs/corpora.md)")
@@ -334,19 +307,18 @@ def _kind(path: Path) -> str:
 
 
 def _csv_rows(path: Path, file: TextIO) -> Iterator[Row]:
-    reader = csv.DictReader(file, strict=True)
-    names = [name.strip() for name in reader.fieldnames or ()]
+    reader = csv.reader(file, strict=True)
+    names = [name.strip() for name in next(reader, ())]
     twice = [name for name in names if name and names.count(name) > 1]
     if twice:
         raise PseganError(f"{path}, line 1: the column {twice[0]} is there twice; remove or rename one of the two")
-    reader.fieldnames = names
-    for raw in reader:
-        extra = raw.pop(None, None)
-        cells = {name: (text or "").strip() for name, text in raw.items() if name}  # an index has no name
-        row = Row(path, reader.line_num, cells)
-        if extra is not None or None in raw.values():
-            count = sum(text is not None for text in raw.values()) + len(extra or ())
-            raise row.error(f"has {count} cells, but the header {len(names)}; put a text with commas in double quotes")
+    for cells in filter(None, reader):
+        named = zip(names, cells, strict=False)
+        row = Row(path, reader.line_num, {name: cell.strip() for name, cell in named if name})  # an index has no name
+        if len(cells) != len(names):
+            raise row.error(
+                f"has {len(cells)} cells, but the header {len(names)}; put a text with commas in double quotes"
+            )
         yield row
 
 
@@ -354,19 +326,17 @@ def _jsonl_rows(path: Path, file: TextIO) -> Iterator[Row]:
     for number, text in enumerate(file, 1):
         if not text.strip():
             continue
+        row = Row(path, number, {})
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:  # a number can be too long, too
             reason = getattr(error, "msg", error)  # without the position, which is never beyond the first line
-            raise PseganError(f"{path}, line {number}: is not JSON ({reason}); write one object a line") from None
+            raise row.error(f"is not JSON ({reason}); write one object a line") from None
         if not isinstance(value, dict):
-            raise PseganError(f'{path}, line {number}: is not an object of JSON, as {{"path": ...}}; write one a line')
-        yield Row(path, number, {name.strip(): _text(path, number, name, cell) for name, cell in value.items()})
-
-
-def _text(path: Path, number: int, name: str, cell: Any) -> str:
-    if isinstance(cell, dict | list):
-        raise PseganError(f"{path}, line {number}: {name.strip()} is no text but a list or an object; write a text")
-    if isinstance(cell, str):
-        return cell.strip()
-    return "" if cell is None else json.dumps(cell)
+            raise row.error('is not an object of JSON, as {"path": ...}; write one a line')
+        cells = {}
+        for name, cell in value.items():
+            if isinstance(cell, dict | list):
+                raise row.error(f"{name.strip()} is no text but a list or an object; write a text")
+            cells[name.strip()] = cell.strip() if isinstance(cell, str) else "" if cell is None else json.dumps(cell)
+        yield Row(path, number, cells)

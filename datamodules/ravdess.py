@@ -33,36 +33,17 @@ class RAVDESSDataModule(FolderDataModule):
 
     @classmethod
     def candidate_roots(cls, root: Path) -> list[Path]:
-        inside = [path for path in sorted(root.iterdir()) if path.name.lower() == "audio_speech_actors_01-24"]
-        return [root, *(path for path in inside if path.is_dir())]
+        return [root, root / "Audio_Speech_Actors_01-24"]
 
     @classmethod
     def parse(cls, id: str, path: Path | None = None) -> Utterance:
         folder, _, name = id.rpartition("/")
         where = path or id
-        if not re.fullmatch(r"\d\d(-\d\d){6}", name):
-            raise PseganError(f"{where}: not a RAVDESS name ({EXPECTED}); remove or rename the file")
-        modality, channel, emotion, intensity, statement, repetition, actor = map(int, name.split("-"))
-        if channel == 2:
+        if not re.fullmatch(r"03-01-(01-01|0[2-8]-0[12])-0[12]-0[12]-(0[1-9]|1\d|2[0-4])", name):
             raise PseganError(
-                f"{where}: is song (vocal channel 02), but only speech is used; move the song archive away"
+                f"{where}: not a RAVDESS name ({EXPECTED}), or song (03-02) or of a video (01, 02); remove or rename the file"
             )
-        if modality in (1, 2):
-            raise PseganError(
-                f"{where}: belongs to a video (modality {modality:02d}), but only audio (03) is used; move it"
-            )
-        in_range = (
-            (modality, channel) == (3, 1)
-            and 1 <= emotion <= 8
-            and 1 <= intensity <= (1 if emotion == 1 else 2)  # neutral has no strong intensity
-            and statement in (1, 2)
-            and repetition in (1, 2)
-            and 1 <= actor <= 24
-        )
-        if not in_range:
-            raise PseganError(
-                f"{where}: a number of the name is out of its range ({EXPECTED}); remove or rename the file"
-            )
+        emotion, intensity, statement, repetition, actor = map(int, name.split("-")[2:])
         if folder.rpartition("/")[2] != f"Actor_{actor:02d}":
             raise PseganError(f"{where}: is of actor {actor:02d}, but lies in {folder}; move it to Actor_{actor:02d}")
         return Utterance(

@@ -60,8 +60,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank, world = rank_and_world()
         if self.shuffle:
             order = torch.randperm(self.n, generator=seeded("order", self.seed, self.epoch)).tolist()
-            positions = [(rank + world * step) % self.n for step in range(len(self))]
         else:
             order = list(range(self.n))
-            positions = list(range(rank, self.n, world))
-        return iter([(self.epoch, order[position]) for position in positions])
+        return iter([(self.epoch, order[(rank + world * step) % self.n]) for step in range(len(self))])

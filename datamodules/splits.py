@@ -18,7 +18,6 @@ Role = Literal["all", "protector", "attacker"]
 # weights of the aims of :func:`spread`; each is larger than all that the next ones can add up to in a corpus here
 _MARGIN, _CELL, _PART, _TIE = 10**14, 10**10, 10**6, 1000
 
-
 N = TypeVar("N", int, str)
 
 
@@ -28,12 +27,7 @@ def shuffled(items: Iterable[N], *key: object) -> list[N]:
 
 
 def interleaved(strata: Mapping[str, Hashable], *key: object) -> list[str]:
-    """A shuffled order in which every first n items hold the strata in proportion to their sizes.
-
-    Args:
-        strata: item → its stratum.
-        key: of the shuffling.
-    """
+    """A shuffled order of the items, the keys of ``strata``, whose first n hold the strata in proportion to their sizes."""
     order = shuffled(strata, *key)
     groups: dict[Hashable, list[str]] = {}
     for item in order:
@@ -60,12 +54,7 @@ def spread(
 
     Returns:
         Picks, rows × columns.
-
-    Raises:
-        ValueError: the table holds fewer items than ``total``.
     """
-    if total > sum(map(sum, capacity)):
-        raise ValueError(f"cannot pick {total} from a table that holds {sum(map(sum, capacity))}")
     network = nx.MultiDiGraph()
     network.add_node("source", demand=-total)
     network.add_node("sink", demand=total)
@@ -168,13 +157,7 @@ def speaker_subsets(
 
 
 def balanced_folds(genders: Mapping[str, Hashable], n_folds: int, seed: int) -> list[tuple[str, ...]]:
-    """Folds whose sizes, and whose numbers of each gender, differ by one speaker at most.
-
-    Args:
-        genders: speaker → gender.
-        n_folds: number of folds, at most as many as there are speakers.
-        seed: of the draw.
-    """
+    """Folds of the speakers in ``genders``. Their sizes, and their numbers of each gender, differ by one at most."""
     by_gender = sorted(shuffled(genders, "fold", seed), key=lambda speaker: str(genders[speaker]))
     return [tuple(sorted(by_gender[start::n_folds])) for start in range(n_folds)]
 

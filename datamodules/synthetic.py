@@ -19,17 +19,14 @@ from psegan.common.random import stable_hash
 class Synthesiser:
     """Makes an utterance's waveform ``(T,)``, which depends only on the corpus's seed and the utterance.
 
-    Attributes:
-        seed: of the voices and the takes.
-        n_speakers: number of voices, which are spread over the pitch range of their gender.
+    The ``n_speakers`` voices are spread over the pitch range of their gender.
     """
 
     seed: int
     n_speakers: int
 
     def __call__(self, utterance: Utterance) -> Tensor:
-        rank, per_gender = utterance.speaker // 2, self.n_speakers // 2
-        place = rank / max(per_gender - 1, 1)
+        place = utterance.speaker // 2 / max(self.n_speakers // 2 - 1, 1)
         voice = make_voice(utterance.gender == 1, place, self._rng("voice", utterance.speaker))
         manner = list(MANNERS.values())[utterance.emotion]
         sentence = list(SENTENCES.values())[utterance.content]
@@ -61,12 +58,7 @@ class SyntheticDataModule(CorpusDataModule):
     emotions = tuple(MANNERS)
 
     def __init__(
-        self,
-        n_speakers: int = 8,
-        n_contents: int = 4,
-        n_takes: int = 3,
-        corpus_seed: int = 0,
-        **kwargs: Any,
+        self, n_speakers: int = 8, n_contents: int = 4, n_takes: int = 3, corpus_seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if n_speakers % 2 or not 2 <= n_speakers <= 24:
@@ -85,7 +77,7 @@ class SyntheticDataModule(CorpusDataModule):
     def find_utterances(self) -> list[Utterance]:
         return [
             Utterance(
-                id=f"{name}/{self.emotions[emotion]}-{self.contents[content]}-{take}",
+                id=f"{name}/{manner}-{sentence}-{take}",
                 path=None,
                 emotion=emotion,
                 speaker=speaker,
@@ -94,8 +86,8 @@ class SyntheticDataModule(CorpusDataModule):
                 details={"take": take},
             )
             for speaker, name in enumerate(self.speakers)
-            for emotion in range(len(self.emotions))
-            for content in range(len(self.contents))
+            for emotion, manner in enumerate(self.emotions)
+            for content, sentence in enumerate(self.contents)
             for take in range(1, self.n_takes + 1)
         ]
 

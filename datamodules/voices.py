@@ -145,37 +145,26 @@ def synthesise(voice: Voice, manner: Manner, sentence: str, rng: np.random.Gener
 
 def _plan(sentence: str, rate: float, rng: np.random.Generator) -> tuple[Floats, Floats, list[tuple[int, str]]]:
     """Formant targets ``(frames, 3)``, voicing in [0, 1] ``(frames,)`` and the frames where consonants begin."""
-    targets: list[tuple[int, int, int]] = []
-    voicing: list[float] = []
-    noise = []
     lead = int(rng.integers(3, 7))  # frames of silence at either end
     syllables = sentence.split()
-    targets += [VOWELS[syllables[0][1]]] * lead
-    voicing += [0.0] * lead
-    for syllable in syllables:
-        consonant, vowel = syllable[0], syllable[1]
+    parts = [(syllables[0][1], 0.0, lead)]  # vowel, voicing, frames
+    noise = []
+    for consonant, vowel in map(list, syllables):
         if consonant in CONSONANTS:
-            closed = max(2, round(CONSONANTS[consonant][3] * 100 / rate))
-            noise.append((len(voicing), consonant))
-            targets += [VOWELS[vowel]] * closed
-            voicing += [0.0] * closed
+            noise.append((sum(frames for *_, frames in parts), consonant))
+            parts.append((vowel, 0.0, max(2, round(CONSONANTS[consonant][3] * 100 / rate))))
         else:  # a consonant without noise is a short vowel
-            targets += [VOWELS["r"]] * round(7 / rate)
-            voicing += [0.7] * round(7 / rate)
-        frames = max(6, round(20 / rate * np.exp(rng.normal(0, 0.1))))
-        targets += [VOWELS[vowel]] * frames
-        voicing += [1.0] * frames
-    targets += [VOWELS[syllables[-1][1]]] * lead
-    voicing += [0.0] * lead
-    window = np.hanning(9)[1:-1] / np.hanning(9).sum()
-    smooth = np.stack([_convolve(np.array(targets, float)[:, k], window) for k in range(3)], axis=1)
-    return smooth, _convolve(np.array(voicing), np.hanning(5)[1:-1] / np.hanning(5).sum()), noise
+            parts.append(("r", 0.7, round(7 / rate)))
+        parts.append((vowel, 1.0, max(6, round(20 / rate * np.exp(rng.normal(0, 0.1))))))
+    parts.append((syllables[-1][1], 0.0, lead))
+    vowels, voicing, frames = zip(*parts, strict=True)
+    targets = np.repeat(np.array([VOWELS[vowel] for vowel in vowels], float), frames, axis=0)
+    return np.stack([_smooth(track, 9) for track in targets.T], axis=1), _smooth(np.repeat(voicing, frames), 5), noise
 
 
 def _formants(source: Floats, targets: Floats, voice: Voice, rng: np.random.Generator) -> Floats:
     """Filter by five resonators in cascade that change every 10 ms; each has unit gain at 0 Hz (Klatt, 1980)."""
-    frames = len(targets)
-    high = np.broadcast_to([3500.0, 4500.0], (frames, 2))
+    high = np.broadcast_to([3500.0, 4500.0], (len(targets), 2))
     centre = np.concatenate([targets, high], axis=1) * voice.scale * np.array(voice.offsets)
     centre = np.minimum(centre * np.exp(rng.normal(0, 0.015, 5)), 7000)
     width = np.array([60, 90, 130, 200, 250]) * voice.width
@@ -186,9 +175,9 @@ def _formants(source: Floats, targets: Floats, voice: Voice, rng: np.random.Gene
     sections = np.ascontiguousarray(np.stack([1 + a1 + a2, zero, zero, one, a1, a2], axis=-1))
     state = np.zeros((5, 2))
     output = np.empty_like(source)
-    for frame in range(frames):
+    for frame, section in enumerate(sections):
         part = slice(frame * CONTROL, (frame + 1) * CONTROL)
-        output[part], state = sosfilt(sections[frame], source[part], zi=state)
+        output[part], state = sosfilt(section, source[part], zi=state)
     return output
 
 
@@ -200,9 +189,9 @@ def _burst(centre: float, width: float, samples: int, rng: np.random.Generator) 
     return np.asarray(shaped / (np.abs(shaped).max() + 1e-9))
 
 
-def _convolve(x: Floats, window: Floats) -> Floats:
-    half = len(window) // 2
-    return np.convolve(np.pad(x, half, mode="edge"), window, mode="valid")
+def _smooth(x: Floats, width: int) -> Floats:
+    window = np.hanning(width)
+    return np.convolve(np.pad(x, width // 2 - 1, mode="edge"), window[1:-1] / window.sum(), mode="valid")
 
 
 def _to_samples(x: Floats) -> Floats:

@@ -76,7 +76,11 @@ def test_repeats_that_mean_nothing(repeats):
 
 @pytest.mark.parametrize(
     ("corpora", "message"),
-    [(["ravdess"], "two or more"), (["ravdess", "ravdess"], "two or more"), (["ravdess", "timit"], "'timit'")],
+    [
+        (["ravdess"], "two or more"),
+        (["ravdess", "ravdess"], "two or more"),
+        (["ravdess", "timit"], "'timit'.*two or more"),
+    ],
 )
 def test_what_is_no_joint_corpus(corpora, message):
     with pytest.raises(PseganError, match=message):

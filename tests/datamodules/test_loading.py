@@ -150,16 +150,11 @@ def test_folders_that_are_not_the_corpus(tmp_path):
     write(tmp_path / "crema" / "1001_DFA_ANG_XX.wav", tone(0.1))
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for name, message in {
-        "e": "looks like Emo-DB, not RAVDESS",
-        "flat": "holds recordings of RAVDESS, but not as Actor_01 to Actor_24",
-        "crema": "looks like CREMA-D, not RAVDESS",
-        "empty": "holds no recordings of RAVDESS",
-        "file": "is a file, not the folder",
-    }.items():
+    for name in ("e", "flat", "crema", "empty", "file"):
+        message = f"{name}: holds no recordings of RAVDESS .Actor_01 to Actor_24 .*name another folder or download"
         with pytest.raises(PseganError, match=message):
             RAVDESSDataModule(root=str(tmp_path / name)).setup("fit")
-    with pytest.raises(PseganError, match="looks like RAVDESS, not Emo-DB"):
+    with pytest.raises(PseganError, match="holds no recordings of Emo-DB .wav/ with"):
         EmoDBDataModule(root=str(tmp_path / "flat")).setup("fit")
 
 
@@ -167,11 +162,11 @@ def test_folders_that_are_not_the_corpus(tmp_path):
     ("file", "message"),
     [
         ("Actor_01/noise.wav", "noise.wav: not a RAVDESS name .*modality-channel"),
-        ("Actor_01/03-02-01-01-01-01-01.wav", "is song"),
-        ("Actor_01/01-01-01-01-01-01-01.wav", "belongs to a video"),
-        ("Actor_01/03-01-09-01-01-01-01.wav", "out of its range"),
-        ("Actor_01/03-01-01-02-01-01-01.wav", "out of its range"),
-        ("Actor_01/03-01-01-01-01-01-25.wav", "out of its range"),
+        ("Actor_01/03-02-01-01-01-01-01.wav", "not a RAVDESS name .*, or song"),
+        ("Actor_01/01-01-01-01-01-01-01.wav", "not a RAVDESS name .*, or song .* or of a video"),
+        ("Actor_01/03-01-09-01-01-01-01.wav", "not a RAVDESS name"),
+        ("Actor_01/03-01-01-02-01-01-01.wav", "not a RAVDESS name"),
+        ("Actor_01/03-01-01-01-01-01-25.wav", "not a RAVDESS name"),
         ("Actor_01/03-01-01-01-01-01-02.wav", "is of actor 02, but lies in Actor_01"),
         ("Actor_01/03-01-01-01-01-01-01.flac", "is there twice"),
     ],
@@ -186,15 +181,11 @@ def test_ravdess_files_that_do_not_belong(tmp_path, file, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("xx", "not an Emo-DB name .*03a01Fa"), ("04a01Fa", "unknown speaker 04"), ("03a03Fa", "unknown text a03"),
-     ("03a01Qa", "unknown emotion Q")],
-)  # fmt: skip
-def test_emodb_files_that_do_not_belong(tmp_path, name, message):
+@pytest.mark.parametrize("name", ["xx", "04a01Fa", "03a03Fa", "03a01Qa"])
+def test_emodb_files_that_do_not_belong(tmp_path, name):
     write(tmp_path / "wav/03a01Nc.wav", tone(0.1))
     write(tmp_path / f"wav/{name}.wav", tone(0.1))
-    with pytest.raises(PseganError, match=message):
+    with pytest.raises(PseganError, match=f"{name}.wav: not an Emo-DB name .*03a01Fa"):
         EmoDBDataModule(root=str(tmp_path)).utterances()
 
 

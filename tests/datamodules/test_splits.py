@@ -175,7 +175,7 @@ def test_a_role_with_one_speaker_has_nobody_left_to_train_on(tmp_path):
     ("kwargs", "message"),
     [
         ({"speakers": "attacker"}, "speakers is 'attacker', but split 'paper' gives .* use split 'speaker-disjoint'"),
-        ({"speakers": "both", "split": "speaker-disjoint"}, "must be 'all', 'protector' or 'attacker'"),
+        ({"speakers": "both", "split": "speaker-disjoint"}, "must be 'all' or 'protector' or 'attacker'"),
     ],
 )
 def test_roles_out_of_range(kwargs, message):
@@ -249,8 +249,6 @@ def test_spread_respects_capacities_and_is_even():
     assert picks[0][0] == 0 and picks[1][0] == 1
     assert sorted(map(sum, picks)) == [4, 5]
     assert [sum(column) for column in zip(*picks, strict=True)] == [1, 4, 4]
-    with pytest.raises(ValueError, match="cannot pick 3"):
-        spread([[1, 1]], [[0, 0]], 3, seed=0, name="x")
 
 
 def test_paper_split_of_an_incomplete_corpus_is_refused(tmp_path):

@@ -1,10 +1,12 @@
 """Speed of the vocoders and of ``psegan protect``, and the memory that an hour of speech takes."""
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +35,9 @@ def speech_out() -> Iterator[tuple[str, Value]]:
             yield f"vocoder/{name}/{length}s×{batch}", (vocoder_speed(vocoder, length, batch), REAL_TIME)
     with tempfile.TemporaryDirectory() as folder:
         yield "protect/files", (protect_speed(Path(folder)), REAL_TIME)
-        seconds, megabytes, speed = protect_run(Path(folder) / "short", 4)
-        yield "protect/one-file", (seconds, "s from start to end")
-        seconds, megabytes, speed = protect_run(Path(folder) / "hour", 3_600)
-        yield "protect/hour/speed", (speed, REAL_TIME)
+        yield "protect/one-file", (protect_run(Path(folder) / "short", 4)[0], "s from start to end")
+        elapsed, megabytes = protect_run(Path(folder) / "hour", 3_600)
+        yield "protect/hour/speed", (3_600 / elapsed, REAL_TIME)
         yield "protect/hour/memory", (megabytes, "MB at most")
 
 
@@ -46,12 +47,8 @@ def vocoder_speed(vocoder: Vocoder, seconds: int, batch: int, repeats: int = 3) 
     fold_weight_norm(vocoder.eval())
     waveform = torch.randn(batch, seconds * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     log_mel, frames = LogMel()(waveform, torch.full((batch,), waveform.shape[1]))
-    taken = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        vocoder(log_mel, frames)
-        taken.append(time.perf_counter() - started)
-    return batch * log_mel.shape[2] * HOP / SAMPLE_RATE / sorted(taken[1:])[repeats // 2]
+    _, *taken = timeit.repeat(lambda: vocoder(log_mel, frames), number=1, repeat=repeats + 1)
+    return batch * log_mel.shape[2] * HOP / SAMPLE_RATE / statistics.median(taken)
 
 
 def protect_speed(folder: Path, files: int = 48) -> float:
@@ -62,18 +59,13 @@ def protect_speed(folder: Path, files: int = 48) -> float:
         soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    arguments = parser.parse_args([str(source), "-o", str(folder / "out")])
-    summary, elapsed = protect_all(arguments)
+    summary, elapsed = protect_all(parser.parse_args([str(source), "-o", str(folder / "out")]))
     assert summary.done == files
     return summary.seconds / elapsed
 
 
-def protect_run(folder: Path, seconds: int) -> tuple[float, float, float]:
-    """``psegan protect`` on one file, as a process of its own.
-
-    Returns:
-        Seconds that it took, its largest memory in MB, and seconds of speech per second.
-    """
+def protect_run(folder: Path, seconds: int) -> tuple[float, float]:
+    """``psegan protect`` on one file, as a process of its own: the seconds that it took, its largest memory in MB."""
     folder.mkdir()
     path = folder / "long.wav"
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
@@ -83,7 +75,7 @@ def protect_run(folder: Path, seconds: int) -> tuple[float, float, float]:
     started = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     elapsed = time.perf_counter() - started
-    return elapsed, int(done.stdout.split()[-1]) / 1024, seconds / elapsed
+    return elapsed, int(done.stdout.split()[-1]) / 1024
 
 
 # the process reports its own memory: what its parent sees includes the parent's memory at the start

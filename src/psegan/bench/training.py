@@ -5,10 +5,11 @@ Training runs the experiment files through ``psegan fit``. All recordings are no
 
 import itertools
 import platform
-import statistics
+import re
 import tempfile
 import time
-from collections.abc import Callable
+import timeit
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from datamodules.base import Utterance
 from datamodules.ravdess import RAVDESSDataModule
-from psegan.bench.speech import speech_out
+from psegan.bench.speech import Value, speech_out
 from psegan.common.files import write_json
 from psegan.common.random import seeded
 from psegan.evaluation.functionals import functionals
@@ -54,7 +55,7 @@ def noise(utterance: Utterance) -> Tensor:
 
 
 class Stopwatch(L.Callback):
-    """Seconds of each training batch, reading and logging included."""
+    """When each training batch ended, so that the time between two ends includes reading and logging."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -62,25 +63,23 @@ class Stopwatch(L.Callback):
     def on_train_batch_end(self, *args: Any) -> None:
         self.ends.append(time.perf_counter())
 
-    def utterances_per_second(self, batch_size: int) -> float:
-        """Utterances per second, from the median time of all batches but the first."""
-        return batch_size / statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
 
-
-def training_throughput(folder: Path, configs: list[str], batches: int) -> float:
-    """Utterances per second of ``psegan fit`` with these configuration files.
-
-    Args:
-        folder: for the run; its folder ``matcher`` is the run of a speaker matcher.
-        configs: paths of the configuration files.
-        batches: number of batches to time.
-    """
-    matcher = folder / "matcher" / "checkpoints" / "last.ckpt"
-    words = _words(folder / "run", configs, batches + 1)
-    words += [f"--model.init_args.speaker_matcher_checkpoint={matcher}", "--model.init_args.discriminator_warmup=0"]
-    cli = training.main([*words, "--trainer.callbacks+=psegan.bench.training.Stopwatch"])
-    (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
-    return stopwatch.utterances_per_second(cli.datamodule.batch_size)
+def training_speeds() -> Iterator[tuple[str, Value]]:
+    """Speed of ``psegan fit`` with the default and the article's configuration, from the median over batches."""
+    for name, overlays, batches in (("default", [], 12), ("paper", ["experiments/presets/paper.yaml"], 3)):
+        with tempfile.TemporaryDirectory() as folder:
+            corpus, matcher = Path(folder, "corpus.yaml"), Path(folder, "matcher")
+            corpus.write_text("data: {class_path: psegan.bench.training.NoiseDataModule}\n")
+            training.main(_words(matcher, ["experiments/speaker_matcher.yaml", str(corpus)], 2))
+            words = _words(Path(folder, "run"), ["experiments/psegan.yaml", str(corpus), *overlays], batches + 1)
+            words += [f"--model.init_args.speaker_matcher_checkpoint={matcher}/checkpoints/last.ckpt"]
+            words += [
+                "--model.init_args.discriminator_warmup=0",
+                "--trainer.callbacks+=psegan.bench.training.Stopwatch",
+            ]
+            cli = training.main(words)
+        (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
+        yield f"train/{name}", (float(cli.datamodule.batch_size / np.median(np.diff(stopwatch.ends))), "utterances/s")
 
 
 def _words(run: Path, configs: list[str], batches: int) -> list[str]:
@@ -93,33 +92,30 @@ def _words(run: Path, configs: list[str], batches: int) -> list[str]:
 
 def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:
     """Seconds for 1000 utterances, estimated from ``n``, after one that is not counted."""
-    utterances = NoiseDataModule().utterances()[: n + 1]
-    work(utterances[0])
-    started = time.perf_counter()
-    for utterance in utterances[1:]:
-        work(utterance)
-    return (time.perf_counter() - started) / n * 1000
+    first, *utterances = NoiseDataModule().utterances()[: n + 1]
+    work(first)
+    return timeit.timeit(lambda: [work(utterance) for utterance in utterances], number=1) / n * 1000
 
 
-def evaluation_times() -> dict[str, tuple[float, str]]:
-    """Controls, classifier, features, quality and bootstrap: name → value and unit."""
+def evaluation_times() -> Iterator[tuple[str, Value]]:
+    """Controls, classifier, features, quality and bootstrap: name, and value with its unit."""
     classifier = Classifier(NoiseDataModule().n_classes).eval()
-    rates = {
-        f"control/{type(one).__name__}": seconds_per_1000(lambda u, p=one: p.transform(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
-        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis(GriffinLim()))
-    }
 
     @torch.no_grad()
     def classify(utterance: Utterance) -> None:
         waveform = noise(utterance).unsqueeze(0)
         classifier(*classifier.front_end(waveform, torch.tensor([waveform.shape[1]])))
 
-    rates["score/classifier"] = seconds_per_1000(classify, 50)
-    rates["score/functionals"] = seconds_per_1000(lambda u: functionals(noise(u)), 50)
-    rates["score/signal"] = seconds_per_1000(lambda u: measures(noise(u), noise(u) / 2), 20)
-    found = {name: (value, "s/1000 utterances") for name, value in rates.items()}
-    found["bootstrap"] = bootstrap_time(), "s for 10,000 resamples of a table of RAVDESS's size"
-    return found
+    works: dict[str, tuple[Callable[[Utterance], object], int]] = {
+        f"control/{type(one).__name__}": (lambda u, p=one: p.transform(noise(u), seeded(u.id)), 12)  # type: ignore[misc]
+        for one in (AdditiveNoise(5.0), McAdams(), PitchShift(), CopySynthesis(GriffinLim()))
+    }
+    works["score/classifier"] = classify, 50
+    works["score/functionals"] = lambda u: functionals(noise(u)), 50
+    works["score/signal"] = lambda u: measures(noise(u), noise(u) / 2), 20
+    for name, (work, n) in works.items():
+        yield name, (seconds_per_1000(work, n), "s/1000 utterances")
+    yield "bootstrap", (bootstrap_time(), "s for 10,000 resamples of a table of RAVDESS's size")
 
 
 def bootstrap_time(n: int = 1440, n_speakers: int = 24, n_emotions: int = 8) -> float:
@@ -138,21 +134,9 @@ def bootstrap_time(n: int = 1440, n_speakers: int = 24, n_emotions: int = 8) -> 
 
 def main() -> None:
     """Run all measurements."""
-    presets: dict[str, tuple[list[str], int]] = {
-        "train/default": ([], 12),
-        "train/paper": (["experiments/presets/paper.yaml"], 3),
-    }
     values: dict[str, dict[str, object]] = {}
     machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    for name, (overlays, batches) in presets.items():
-        with tempfile.TemporaryDirectory() as folder:
-            corpus = Path(folder) / "corpus.yaml"
-            corpus.write_text("data: {class_path: psegan.bench.training.NoiseDataModule}\n")
-            training.main(_words(Path(folder) / "matcher", ["experiments/speaker_matcher.yaml", str(corpus)], 2))
-            value = training_throughput(Path(folder), ["experiments/psegan.yaml", str(corpus), *overlays], batches)
-        values[name] = {"value": round(value, 3), "unit": "utterances/s", "machine": machine}
-        print(f"{name:24} {value:8.2f} utterances/s", flush=True)
-    for name, (value, unit) in itertools.chain(evaluation_times().items(), speech_out()):
+    for name, (value, unit) in itertools.chain(training_speeds(), evaluation_times(), speech_out()):
         values[name] = {"value": round(value, 3), "unit": unit, "machine": machine}
         print(f"{name:24} {value:8.2f} {unit}", flush=True)
     write_json(OUT, values)
@@ -162,7 +146,5 @@ def main() -> None:
 def processor() -> str:
     """The processor's name, or its architecture where the system doesn't give the name."""
     path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    name = re.search(r"model name\s*: (.*)", path.read_text() if path.exists() else "")
+    return name[1] if name else platform.processor() or platform.machine()

@@ -39,17 +39,10 @@ class Findings:
 
 
 def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
-    """Read every recording below ``root`` and print what was found; progress goes to stderr.
-
-    Args:
-        module: the class that describes the corpus.
-        root: its folder.
-
-    Returns:
-        0, or 1 where something is missing or wrong.
+    """Read every recording below ``root`` and print what was found; returns 1 where something is missing or wrong, or 0.
 
     Raises:
-        PseganError: there is no such folder, or it holds another corpus.
+        PseganError: there is no such folder, or it holds no recordings.
     """
     utterances, unparsable = module.scan(root)
     findings = Findings()
@@ -97,7 +90,7 @@ def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings
         odd.append(f"{rate} Hz instead of {' or '.join(map(str, rates))}")
     if info.format not in FORMATS or info.subtype != "PCM_16":
         odd.append(f"{info.format} {info.subtype} instead of 16-bit WAV or FLAC")
-    if info.channels == 2 and rate == 48_000 and np.array_equal(samples[:, 0], samples[:, 1]):
+    if info.channels == 2 and np.array_equal(samples[:, 0], samples[:, 1]):
         findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")
     elif info.channels > 1:
         odd.append("2 channels that differ" if info.channels == 2 else f"{info.channels} channels instead of 1")

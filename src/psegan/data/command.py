@@ -7,7 +7,6 @@ import argparse
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from psegan.common.errors import PseganError
@@ -16,30 +15,15 @@ _SUBSETS = ("train", "validation", "test")
 """A copy of ``datamodules.splits.SUBSETS``, so that the parser needn't import it."""
 
 
-@dataclass(frozen=True)
-class Archive:
-    """Where a corpus is published.
-
-    Attributes:
-        url: of a zip file.
-        checksum: ``algorithm:hex``, or None where the publisher states none.
-        unpacked: largest number of bytes that it may unpack to.
-    """
-
-    url: str
-    checksum: str | None
-    unpacked: int
-
-
-ARCHIVES = {
+ARCHIVES: dict[str, tuple[str, str | None]] = {
     # the MD5 is the one that public download notes state
-    "ravdess": Archive(
+    "ravdess": (
         "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
         "md5:bc696df654c87fed845eb13823edef8a",
-        2 * 2**30,
     ),
-    "emodb": Archive("http://emodb.bilderbar.info/download/download.zip", None, 2**30),
+    "emodb": ("http://emodb.bilderbar.info/download/download.zip", None),
 }
+"""Corpus → where it is published as a zip file, and the file's checksum where the publisher states one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +64,9 @@ def main(args: argparse.Namespace) -> int:
         PseganError: the folder, the archive, the corpus file or the network is at fault.
     """
     if args.data_command == "download":
-        archive = ARCHIVES[args.corpus]
-        checksum = archive.checksum if args.checksum is None else args.checksum
-        checksum = None if checksum in (None, "none") else checksum
-        download_corpus(args.corpus, Path(args.root), Archive(args.url or archive.url, checksum, archive.unpacked))
+        url, checksum = ARCHIVES[args.corpus]
+        checksum = args.checksum or checksum
+        download_corpus(args.corpus, Path(args.root), args.url or url, None if checksum == "none" else checksum)
         return 0
     if args.data_command == "protect":
         from psegan.common.machine import cores
@@ -100,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
     return check_corpus(PUBLISHED[args.corpus], Path(args.root))
 
 
-def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
+def download_corpus(corpus: str, root: Path, url: str, checksum: str | None) -> None:
     """Download, verify and unpack a corpus into ``root``, which appears only when it is complete.
 
     Until then ``ROOT.download``, beside the root, keeps what has been downloaded, and the next run continues from there.
@@ -121,16 +104,14 @@ def download_corpus(corpus: str, root: Path, archive: Archive) -> None:
         )
     module = PUBLISHED[corpus]
     store = root.with_name(root.name + ".download")
-    path = fetch(archive.url, archive.checksum, store)
-    unpacked = unpack(path, store / "unpacked", archive.unpacked)
+    unpacked = unpack(fetch(url, checksum, store), store / "unpacked")
     try:
         found = module.files(unpacked)
     except PseganError:
         shutil.rmtree(store)
-        raise PseganError(
-            f"{archive.url}: the archive does not hold {module.title} ({module.layout}); check --url"
-        ) from None
-    top = unpacked / Path(os.path.relpath(found[0][1], unpacked)).parents[len(Path(found[0][0]).parts) - 1]
+        raise PseganError(f"{url}: the archive does not hold {module.title} ({module.layout}); check --url") from None
+    id, path = found[0]
+    top = path.parents[id.count("/")]  # the archive may hold the corpus in a folder
     try:
         if root.is_dir():
             root.rmdir()  # empty, as seen above; not every system renames onto an empty folder

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import stat
 import sys
 import zipfile
 from functools import partial
@@ -20,6 +19,8 @@ CHUNK = 1 << 13
 """Bytes that are written at a time; a broken connection loses fewer than these."""
 TIMEOUT = (15, 60)
 """Seconds to wait for a connection, and for the next bytes."""
+LARGEST = 2 * 2**30
+"""Bytes that an archive may unpack to."""
 
 
 def _download(part: Path, url: str, output_file: str, pooch: object) -> None:
@@ -47,15 +48,12 @@ def _download(part: Path, url: str, output_file: str, pooch: object) -> None:
 
 
 def fetch(url: str, checksum: str | None, folder: Path) -> Path:
-    """Download ``url`` into ``folder``, continuing what an earlier run has left there.
+    """Download ``url`` into ``folder``, continuing what an earlier run has left there, and return the complete file.
 
     Args:
         url: http or https.
         checksum: ``algorithm:hex`` (md5, sha256, ...); None prints the SHA-256 of the file instead of checking it.
         folder: made if it does not exist.
-
-    Returns:
-        The complete file.
 
     Raises:
         PseganError: the network fails, the folder cannot be written, or the file has another checksum.
@@ -74,16 +72,15 @@ def fetch(url: str, checksum: str | None, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = pooch.retrieve(url, checksum, fname=name, path=folder, downloader=partial(_download, part))
     except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else "an error"
+        status = getattr(error.response, "status_code", "an error")
         raise PseganError(f"{url}: the server answers {status}; try later, or give another address by --url") from None
     except (requests.RequestException, TimeoutError) as error:
         kept = f", {part.stat().st_size} bytes are kept" if part.exists() else ""
         reason = " ".join(str(error).split())[:200]
         raise PseganError(f"{url}: download failed ({reason}){kept}; run the same command again to resume") from None
     except OSError as error:
-        raise PseganError(
-            f"{folder}: cannot be written ({error.strerror}); free space or name another --root"
-        ) from None
+        reason = str(error.strerror)
+        raise PseganError(f"{folder}: cannot be written ({reason}); free space or name another --root") from None
     except ValueError:  # pooch found another checksum and has removed the file
         raise PseganError(
             f"{url}: the file's checksum is not {checksum}, so it was removed; run the same command again, or give "
@@ -94,36 +91,23 @@ def fetch(url: str, checksum: str | None, folder: Path) -> Path:
     return Path(path)
 
 
-def unpack(archive: Path, folder: Path, most: int) -> Path:
-    """Unpack a zip file into a fresh ``folder``.
-
-    Args:
-        archive: the zip file. A damaged one is removed, so that the next run downloads it again.
-        folder: replaced if it exists.
-        most: number of bytes that the archive may unpack to.
-
-    Returns:
-        The folder.
+def unpack(archive: Path, folder: Path, most: int = LARGEST) -> Path:
+    """Unpack a zip file of at most ``most`` bytes, unpacked, into a fresh ``folder``, and return the folder.
 
     Raises:
-        PseganError: the archive is damaged or too large, or has members that are links or lie outside of the folder.
+        PseganError: the archive is too large or damaged; a damaged one is removed, so that the next run downloads it again.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
-            for member in members:
-                name = member.filename.replace("\\", "/")
-                if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
-                    raise PseganError(f"{archive}: member {member.filename!r} would be written elsewhere; check --url")
-                if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise PseganError(f"{archive}: member {member.filename!r} is a link or device; check --url")
             size = sum(member.file_size for member in members)
             if size > most:
                 raise PseganError(f"{archive}: would unpack to {size} bytes, more than {most}; check --url")
             for member in tqdm(members, desc="unpacking", unit="file", file=sys.stderr):
-                zipped.extract(member, folder)  # reads no more than the size stated above, and verifies the CRC
+                # reads no more than the size stated above, verifies the CRC, makes no links and stays in the folder
+                zipped.extract(member, folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         archive.unlink()
         raise PseganError(f"{archive}: is damaged ({error}) and was removed; run the same command again") from None
