@@ -1,4 +1,4 @@
-"""The demo's own attacker and judges learn each attribute of the synthetic corpus."""
+"""The demo's own attacker and classifiers learn each attribute of the synthetic corpus."""
 
 import pytest
 
@@ -16,5 +16,5 @@ def test_the_synthetic_corpus_is_learnable(attribute, from_repository, tmp_path)
     options.append(f"--model.init_args.attribute={attribute}")
     run = [*configs, *options, f"--run.dir={tmp_path}", "--run.loggers=[]", "--trainer.enable_progress_bar=false"]
     training.main(["fit", *run])
-    judged = training.main(["test", *run, "--ckpt_path=last"])
-    assert judged.trainer.callback_metrics["test/accuracy"] >= 0.9
+    tested = training.main(["test", *run, "--ckpt_path=last"])
+    assert tested.trainer.callback_metrics["test/accuracy"] >= 0.9
