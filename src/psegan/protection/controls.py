@@ -123,9 +123,7 @@ def load_protector(spec: dict[str, Any] | str) -> Transform:
         return instantiate(Transform, spec, where, package=__name__)  # type: ignore[type-abstract]
     init_args = spec.get("init_args") or {}
     if not {"checkpoint"} <= init_args.keys() <= {"checkpoint", "vocoder"}:
-        raise PseganError(
-            f"{where}: init_args of a trained system are checkpoint and, if it is to have another, vocoder"
-        )
+        raise PseganError(f"{where}: init_args of a trained system are checkpoint and, if you like, vocoder")
     return Protector.load(**init_args)
 
 
