@@ -1,12 +1,13 @@
 """What trained weights have learnt from: their own corpus, and those of the networks that their training read."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
-from psegan.weights import is_public, read_about
+from psegan.weights import is_checkpoint, is_public, read_about
 
 VOCODER = "the vocoder"
 """Its role in messages."""
@@ -41,10 +42,9 @@ def lineage(source: str, role: str) -> list[TrainingData]:
     Raises:
         PseganError: there is no such network, or nothing is known of what it was trained on.
     """
-    path = Path(source)
     if is_public(source):
         return []
-    if path.suffix != ".ckpt":
+    if not is_checkpoint(source):
         try:
             return [
                 TrainingData(_same(one["role"].replace("itself", role)), source, one["data"])
@@ -54,12 +54,13 @@ def lineage(source: str, role: str) -> list[TrainingData]:
             raise PseganError(
                 f"{source}: doesn't say what {role} was trained on; evaluate the checkpoint that it was exported from"
             ) from None
+    path = Path(source)
     if not path.is_file():
         raise PseganError(
             f"{path}: no such checkpoint of {role}; train it first (psegan fit), correct the path, or run the "
             "command in the folder where the training was run"
         )
-    config = _config(path)
+    config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise PseganError(
             f"{path}: what {role} was trained on is not known, since {config} is missing; leave the checkpoint in the folder "
@@ -80,13 +81,7 @@ def lineage(source: str, role: str) -> list[TrainingData]:
 
 def _same(role: str) -> str:
     """A vocoder whose training went on from another's is one vocoder."""
-    while (twice := f"{VOCODER} of {VOCODER}") in role:
-        role = role.replace(twice, VOCODER)
-    return role
-
-
-def _config(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent / "config.yaml"
+    return re.sub(f"({VOCODER} of )+(?={VOCODER})", "", role)
 
 
 def _without_roots(value: Any) -> Any:

@@ -8,16 +8,17 @@ system that wrote it says which of its networks ship (``System.parts``).
 import contextlib
 import copy
 import importlib
-import io
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from safetensors.torch import load_model
 from torch import nn
 
 from psegan.common.errors import PseganError
@@ -44,9 +45,6 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
     Raises:
         PseganError: a part is no module of ours, or not with these arguments.
     """
-
-    needs: ClassVar[str] = ""
-    """A part without which weights are none of this class."""
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__()
@@ -77,36 +75,27 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
 
         Args:
             name: of released weights (:func:`released`), a folder, or a repository of the Hugging Face hub.
-            kwargs: of :meth:`huggingface_hub.ModelHubMixin.from_pretrained`, as ``local_files_only``, ``cache_dir``.
+            kwargs: of :func:`huggingface_hub.snapshot_download`, as ``local_files_only``, ``cache_dir``.
 
         Raises:
             PseganError: there are none, they cannot be fetched, or they are damaged.
         """
         path = find(name)
-        if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
-            names = ", ".join(released(cls.needs)) or "none"
-            raise PseganError(
-                f"{name}: is no folder; released here are {names}, a repository of the Hugging Face hub is OWNER/NAME, "
-                "and a checkpoint ends in .ckpt"
+        remedy = "name a folder that psegan export wrote, or a .ckpt of psegan fit"
+        if not Path(path).is_dir():
+            remedy = (
+                f"released here are {', '.join(released())}, and a repository of the Hugging Face hub is OWNER/NAME"
             )
-        if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-            raise PseganError(
-                f"{name}: holds no config.json; name a folder that psegan export wrote, or a .ckpt of psegan fit"
-            )
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # the hub's library says where it loads from
-                loaded = super().from_pretrained(path, strict=True, **kwargs)
-            card = Path(path) / "README.md"
-            loaded.card = card.read_text(encoding="utf-8") if card.is_file() else None
-            return loaded
-        except Exception as error:  # whatever the network, the cache or the file holds
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            offer = "" if Path(path).is_dir() else f"; released here are {', '.join(released(cls.needs)) or 'none'}"
-            raise PseganError(f"{name}: cannot be loaded ({reason}){offer}, or name a folder or repository") from None
-
-    @classmethod
-    def _load_as_pickle(cls, *args: Any) -> Any:
-        raise PseganError("holds no model.safetensors, and pickles are not read")
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+                raise PseganError(f"{name}: is no folder; {remedy}")
+        with _one_line(name, "cannot be loaded", remedy):
+            folder = _fetch(path, "config.json", "model.safetensors", "README.md", **kwargs)
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            loaded = cls(config["parts"], config["about"])
+            load_model(loaded, folder / "model.safetensors")
+            if (card := folder / "README.md").is_file():
+                loaded.card = card.read_text(encoding="utf-8")
+        return loaded
 
     def save_pretrained(  # type: ignore[override]
         self, folder: str | Path, card: str | None = None, half: bool = False, **kwargs: Any
@@ -129,7 +118,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
-            (made / "README.md").write_text(card or self.card or self.default_card(), encoding="utf-8")
+            (made / "README.md").write_text(card or self.card or self._default_card(), encoding="utf-8")
             model = copy.deepcopy(self).half() if half else self
             super(PretrainedModel, model).save_pretrained(made, **kwargs)
             for path in made.iterdir():
@@ -138,8 +127,8 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
                 folder.rmdir()
             made.rename(folder)
 
-    def default_card(self) -> str:
-        """What is known of the weights without anybody writing it."""
+    def _default_card(self) -> str:
+        """What is known of the weights where nobody has written a card."""
         parts = {name: type(module).__name__ for name, module in self.named_children()}
         known = json.dumps({"parts": parts, **self.about}, indent=2, ensure_ascii=False)
         return (
@@ -165,7 +154,7 @@ def load_parts(source: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
     """
     if is_public(source):
         return {"vocoder": _load_public(source)}, {}
-    if not is_exported(source) and is_checkpoint(source):
+    if is_checkpoint(source):
         system = load_system(source)
         return system.parts(), system.about()
     model = PretrainedModel.from_pretrained(source)
@@ -201,7 +190,7 @@ def load_vocoder(spec: Vocoder | str | dict[str, Any] | None = None) -> Vocoder:
     else:
         spec = DEFAULT_VOCODER if spec is None else spec
         if not (is_public(spec) or is_exported(spec) or is_checkpoint(spec)):
-            known = ", ".join([*released("vocoder"), *PUBLIC_VOCODERS])
+            known = ", ".join([DEFAULT_VOCODER, *PUBLIC_VOCODERS])
             raise PseganError(
                 f"vocoder {spec!r} is not known; there are {known}, folders that psegan export wrote, and checkpoints"
             )
@@ -211,7 +200,7 @@ def load_vocoder(spec: Vocoder | str | dict[str, Any] | None = None) -> Vocoder:
 
 
 def load_system(path: str | Path) -> Any:
-    """The :class:`psegan.systems.base.System` of a checkpoint, of whatever class, on the CPU, in evaluation mode and frozen.
+    """The :class:`psegan.systems.base.System` of a checkpoint, on the CPU, in evaluation mode and frozen.
 
     Raises:
         PseganError: the file is missing, is no checkpoint, or holds no system of psegan.
@@ -233,16 +222,12 @@ def _load_public(source: str | Path) -> Vocoder:
     from psegan.models.hifigan import HiFiGAN
 
     vocoder = HiFiGAN()
-    try:
-        local = Path(source).is_dir()
-        folder = Path(source) if local else Path(snapshot_download(str(source), allow_patterns=[PUBLIC_WEIGHTS]))
-        vocoder.generator.load_state_dict(torch.load(folder / PUBLIC_WEIGHTS, map_location="cpu", weights_only=True))
-    except Exception as error:  # a hub client's, an unpickler's, or weights of another network
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PseganError(
-            f"{source}: cannot be loaded ({reason}); run once with a network, which fills the cache (HF_HOME), or give a "
-            f"folder with the hub's {PUBLIC_WEIGHTS}, intact"
-        ) from None
+    remedy = (
+        f"run once with a network, which fills the cache (HF_HOME), or give a folder with the hub's {PUBLIC_WEIGHTS}"
+    )
+    with _one_line(source, "cannot be loaded", f"{remedy}, intact"):
+        path = _fetch(source, PUBLIC_WEIGHTS) / PUBLIC_WEIGHTS
+        vocoder.generator.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     vocoder.generator.remove_weight_norm()
     return vocoder
 
@@ -253,22 +238,33 @@ def read_about(name: str | Path) -> dict[str, Any]:
     Raises:
         PseganError: they have no readable configuration.
     """
+    with _one_line(name, "has no readable configuration", "name weights that psegan export wrote"):
+        path = _fetch(find(name), "config.json") / "config.json"
+        return _current(json.loads(path.read_text(encoding="utf-8"))["about"])
+
+
+def _fetch(source: str | Path, *files: str, **kwargs: Any) -> Path:
+    """The folder itself, or that of a hub's repository in the cache, with these files of it."""
+    return (
+        Path(source)
+        if Path(source).is_dir()
+        else Path(snapshot_download(str(source), allow_patterns=[*files], **kwargs))
+    )
+
+
+@contextlib.contextmanager
+def _one_line(source: str | os.PathLike[str], problem: str, remedy: str) -> Iterator[None]:
+    """Raise whatever the network, the cache or a file gives as a PseganError."""
     try:
-        folder = Path(find(name))
-        path = folder / "config.json" if folder.is_dir() else Path(hf_hub_download(str(name), "config.json"))
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["about"]
-        about = _current(about)
-    except Exception as error:  # of the hub's client, of the file, or of what it holds
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PseganError(
-            f"{name}: has no readable configuration ({reason}); name weights that psegan export wrote"
-        ) from None
-    return about
+        raise PseganError(f"{source}: {problem} ({reason}); {remedy}") from None
 
 
 def _current(about: dict[str, Any]) -> dict[str, Any]:
     """What weights say of themselves, by the keys of today; changed in place, since it is written down again from there."""
-    if "heard" in about:  # of before the key had its plain name
+    if "heard" in about:  # the key's name in weights of before
         about["trained_on"] = about.pop("heard")
     return about
 
@@ -279,8 +275,8 @@ def is_exported(name: str | Path) -> bool:
 
 
 def is_checkpoint(source: str | Path) -> bool:
-    """Whether this is a checkpoint of ``psegan fit``, by its ending or because it is a file."""
-    return str(source).endswith(".ckpt") or Path(source).is_file()
+    """Whether this is a checkpoint of ``psegan fit``: a file, or something that is missing and ends in ``.ckpt``."""
+    return Path(source).is_file() or (str(source).endswith(".ckpt") and not Path(source).is_dir())
 
 
 def is_public(source: str | Path) -> bool:
@@ -293,16 +289,11 @@ def find(name: str | Path) -> str:
     return released().get(str(name), str(name)) if not Path(name).exists() else str(name)
 
 
-def released(part: str = "") -> dict[str, str]:
-    """Name → folder of the weights that come with psegan; of those alone that have the part, if one is named."""
+def released() -> dict[str, str]:
+    """Name → folder of the weights that come with psegan."""
     here = Path(__file__)
     roots = here.with_name("released"), here.parents[2] / "checkpoints" / "released"  # installed, or a checkout
-    paths = [path for root in roots for path in sorted(root.glob("*/config.json"))]
-    return {
-        path.parent.name: str(path.parent)
-        for path in paths
-        if not part or part in json.loads(path.read_text(encoding="utf-8"))["parts"]
-    }
+    return {path.parent.name: str(path.parent) for root in roots for path in sorted(root.glob("*/config.json"))}
 
 
 def build(spec: Any) -> nn.Module:
@@ -336,13 +327,10 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     Raises:
         PseganError: the file is missing, damaged, or would run code.
     """
-    try:
+    if not Path(path).exists():
+        raise PseganError(f"{path}: no such checkpoint; train it first (psegan fit) or correct the path")
+    with _one_line(path, "cannot be read as a checkpoint", "give an intact .ckpt file"):
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError:
-        raise PseganError(f"{path}: no such checkpoint; train it first (psegan fit) or correct the path") from None
-    except Exception as error:  # torch raises whatever its unpickler or zip reader meets
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise PseganError(f"{path}: cannot be read as a checkpoint ({reason}); give an intact .ckpt file") from None
     if not isinstance(checkpoint, dict):
         raise PseganError(f"{path}: holds no checkpoint; give a .ckpt file that psegan wrote")
     return checkpoint

@@ -43,7 +43,7 @@ def test_predict_protect_evaluation_and_samples_give_the_same_files(command, tmp
     for name in ("predict", "test"):
         with_files = [word for word in command(name) if "--data.init_args" not in word]
         with_files[with_files.index("experiments/corpora/synthetic.yaml")] = str(tmp_path / "corpus.yaml")
-        training.main(with_files)
+        training.main([*with_files, "--samples.n_utterances=2"])
     predicted = tmp_path / "run" / "predict" / "protected"
     protector = Protector.load(checkpoint)
     for id in ids:

@@ -4,13 +4,11 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psegan.common.errors import PseganError
 
@@ -53,41 +51,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
 
-@dataclass
-class RecordingTask:
-    """One recording to protect.
-
-    Attributes:
-        source: the file.
-        place: where it goes, below the output folder.
-        out: the same, whole.
-        seconds: as its header has it; 0 if that cannot be read.
-        id: by which a seed draws: the place without its ending, as ids of corpora are.
-    """
+class RecordingTask(NamedTuple):
+    """One recording to protect, and its place below the output folder."""
 
     source: Path
     place: Path
-    out: Path
     seconds: float
-
-    @property
-    def id(self) -> str:
-        return self.place.with_suffix("").as_posix()
+    """As its header has it; 0 if that cannot be read."""
 
 
 @dataclass
 class Summary:
-    """What became of the recordings."""
+    """What became of the recordings: how many were protected or skipped, why others failed, and seconds of speech."""
 
     done: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def fail(self, reason: str, task: RecordingTask | None = None) -> None:
-        """Note a failure and say so at once, in one line that names the file."""
-        if task is not None and str(task.source) not in reason and str(task.out) not in reason:
-            reason = f"{task.source}: {reason}"
+    def fail(self, reason: str) -> None:
+        """Note a failure and print it at once."""
         self.failed.append(reason)
         _say(f"psegan: error: {reason}")
 
@@ -98,17 +81,22 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         PseganError: nothing can be protected at all: no such model, device, source or folder.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C, which cleans up
     summary, elapsed = protect_all(args)
-    print(_report_line(summary, elapsed))
+    line = f"protected {summary.done} of {summary.done + summary.skipped + len(summary.failed)} recordings"
+    if summary.done:
+        speed = f"{summary.seconds / elapsed:.0f} times real time"
+        line += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
+    if summary.skipped:
+        line += f"; there already: {summary.skipped}"
+    if summary.failed:
+        line += f"; failed: {len(summary.failed)}"
+    print(line)
     return 1 if summary.failed else 0
 
 
 def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
-    """Protect everything; what became of it, and the seconds that it took once the model was there.
-
-    Raises:
-        PseganError: see :func:`main`.
-    """
+    """Protect everything; what became of it, and the seconds that it took once the model was there."""
     import time
 
     import torch
@@ -119,45 +107,28 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
     summary = Summary()
     tasks = plan([Path(source) for source in args.sources], out, summary)
-    protector = load(args.model, args.vocoder, args.device)
+    protector = _load(args.model, args.vocoder, args.device)
     if args.target is not None:  # before any recording fails for it
         protector.draw(torch.Generator(), args.target)
     started = time.perf_counter()
-    with (
-        _ending_like_an_interrupt(),
-        tqdm(total=sum(task.seconds for task in tasks), disable=None, bar_format=_BAR) as bar,
-    ):
+    with tqdm(total=sum(task.seconds for task in tasks), disable=None, bar_format=_BAR) as bar:
         for task in tasks:
+            end = bar.n + task.seconds
             try:
                 _protect(task, protector, args, summary, bar)
             except PseganError as error:
-                summary.fail(str(error), task)
+                named = any(str(path) in str(error) for path in (task.source, out / task.place))
+                summary.fail(str(error) if named else f"{task.source}: {error}")
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
                 raise PseganError(
                     f"out of memory ({reason}); go on with --existing skip, perhaps on another --device"
                 ) from None
+            bar.update(end - bar.n)
     return summary, time.perf_counter() - started
 
 
 _BAR = "{desc}{percentage:3.0f}% of {total_fmt} s of speech |{bar}| {elapsed} elapsed, {remaining} to go"
-
-
-@contextmanager
-def _ending_like_an_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the program as Ctrl-C does, cleaning up."""
-
-    def end(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[RecordingTask]:
@@ -173,63 +144,52 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Recording
     taken: dict[Path, Path] = {}
     several = sum(source.is_dir() for source in sources) > 1
     for source in sources:
-        found: Sequence[tuple[Path, Path]]
-        if source.is_dir():
-            known = len(summary.failed)
-            within = Path(source.resolve().name if several else "")
-            found = [(path, within / place) for path, place in _below(source, out, summary)]
-            if not found and len(summary.failed) == known:
-                raise PseganError(
-                    f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder"
-                )
-        elif source.suffix.lower() in MEDIA and source.exists():
-            summary.fail(_unread(source))
-            found = []
-        elif source.exists():
-            found = [(source, Path(source.name))]
-        else:
-            raise PseganError(
-                f"{source}: no such file or folder; correct the path (recordings are read from files alone)"
-            )
-        for path, place in found:
+        if not source.exists():
+            raise PseganError(f"{source}: no such file or folder; correct the path")
+        within = Path(source.resolve().name if several and source.is_dir() else "")
+        before = len(taken) + len(summary.failed)
+        for path, place in _recordings(source, out, summary):
+            place = within / place
             if place in taken:
                 raise PseganError(f"{path} and {taken[place]} would both become {out / place}; protect them separately")
             taken[place] = path
+        if before == len(taken) + len(summary.failed):
+            raise PseganError(f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder")
     originals = {path.resolve(): path for path in taken.values()}
     for place in taken:
         if (replaced := originals.get((out / place).resolve())) is not None:
             raise PseganError(f"{replaced}: would be replaced by a protected recording; name another folder with -o")
-    return [RecordingTask(path, place, out / place, _seconds(path)) for place, path in taken.items()]
+    return [RecordingTask(path, place, _seconds(path)) for place, path in taken.items()]
 
 
-def _below(folder: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
-    """Recordings below a folder and their places; what is none, and what was protected before, is left out."""
+def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
+    """A recording, or all below a folder, and their places; what is none, and what was protected before, is left out."""
+    if not source.is_dir():
+        if source.suffix.lower() in MEDIA:
+            summary.fail(_unread(source))
+        else:
+            yield source, Path(source.name)
+        return
     others: list[Path] = []
-    seen = {out.resolve()}  # links may lead around in circles
+    seen = {out.resolve(), source.resolve()}  # links may lead around in circles
 
     def failed(error: OSError) -> None:
         summary.fail(f"{error.filename}: cannot be read ({error.strerror}); allow it, or leave it out")
 
-    for root, folders, names in os.walk(folder, onerror=failed, followlinks=True):
-        fresh = {}
-        for name in sorted(folders):
-            place = (Path(root) / name).resolve()
-            if place not in seen and not name.startswith("."):
-                seen.add(place)
-                fresh[name] = place
-        folders[:] = list(fresh)
-        for name in sorted(names):
+    for root, folders, names in os.walk(source, onerror=failed, followlinks=True):
+        fresh = {(Path(root) / name).resolve(): name for name in sorted(folders, reverse=True) if name[0] != "."}
+        folders[:] = sorted(name for place, name in fresh.items() if place not in seen)
+        seen.update(fresh)
+        for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(root) / name
-            if name.startswith("."):
-                continue
             if path.suffix.lower() in _suffixes():
-                yield path, path.relative_to(folder)
+                yield path, path.relative_to(source)
             elif path.suffix.lower() in MEDIA:
                 summary.fail(_unread(path))
             else:
                 others.append(path)
     if others:
-        _say(f"psegan: {len(others)} file(s) in {folder} are no recordings and were left out, {others[0]} first")
+        _say(f"psegan: {len(others)} file(s) in {source} are no recordings and were left out, {others[0]} first")
 
 
 def _unread(path: Path) -> str:
@@ -255,12 +215,7 @@ def _suffixes() -> frozenset[str]:
     return frozenset(known | {".aif", ".aifc", ".oga", ".opus", ".sph", ".snd", ".wave"})
 
 
-def load(model: str, vocoder: str | None, device: str) -> "Protector":
-    """The protector, where it is to compute.
-
-    Raises:
-        PseganError: there is no such model, vocoder or device.
-    """
+def _load(model: str, vocoder: str | None, device: str) -> "Protector":
     from psegan.protection.protector import Protector
 
     protector = Protector.load(model, vocoder)
@@ -274,59 +229,33 @@ def load(model: str, vocoder: str | None, device: str) -> "Protector":
 def _protect(
     task: RecordingTask, protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
 ) -> None:
-    """Protect one recording, unless its file is there and stays.
-
-    Raises:
-        PseganError: it cannot be read, protected or written; then nothing of it is left.
-    """
+    """Protect one recording, unless its file is there and stays; after an error nothing of it is left."""
     from psegan.common.random import of_utterance, secret
-    from psegan.speech.audio import SAMPLE_RATE, AudioReader, AudioWriter, Resampler
+    from psegan.speech.audio import SAMPLE_RATE, AudioReader, audio_writer, resample_blocks
 
-    try:
-        if task.out.exists() and args.existing != "overwrite":
-            if args.existing == "refuse":
-                raise PseganError(
-                    f"{task.out}: exists already; name another folder, or say --existing skip or overwrite"
-                )
-            summary.skipped += 1
-            bar.total -= task.seconds
-            return
-        reader = AudioReader(task.source)
-    except PseganError:
-        bar.total -= task.seconds
-        raise
+    out = Path(args.out) / task.place
+    if out.exists() and args.existing == "skip":
+        summary.skipped += 1
+        return
+    if out.exists() and args.existing == "refuse":
+        raise PseganError(f"{out}: exists already; name another folder, or say --existing skip or overwrite")
+    reader = AudioReader(task.source)
     rate = reader.rate if args.keep_rate else SAMPLE_RATE
-    resampler = Resampler(SAMPLE_RATE, rate)
-    draws = protector.draw(secret() if args.seed is None else of_utterance(args.seed, task.id), args.target)
-    samples = written = 0
-    with AudioWriter(task.out, rate, reader.format, reader.subtype, args.existing == "overwrite") as writer:
-        for waveform in protector.protect(reader.blocks(), draws):
-            resampled = resampler.push(waveform)
-            writer.write(resampled)
-            samples, written = samples + len(waveform), written + len(resampled)
-            bar.update(len(waveform) / SAMPLE_RATE)
-        rest = resampler.finish()
-        # going to 16 kHz and back rounds up twice
-        writer.write(rest[: reader.read - written] if rate == reader.rate else rest)
+    id = task.place.with_suffix("").as_posix()  # as ids of corpora are
+    draws = protector.draw(secret() if args.seed is None else of_utterance(args.seed, id), args.target)
+    written = 0
+    with audio_writer(out, rate, reader.format, reader.subtype, args.existing == "overwrite") as write:
+        for waveform in resample_blocks(protector.protect(reader.blocks(), draws), SAMPLE_RATE, rate):
+            if rate == reader.rate:  # going to 16 kHz and back rounds up twice
+                waveform = waveform[: reader.read - written]
+            write(waveform)
+            written += len(waveform)
+            bar.update(len(waveform) / rate)
     summary.done += 1
-    summary.seconds += samples / SAMPLE_RATE
+    summary.seconds += written / rate
     if reader.clipped > CLIPPED * reader.read:
         share = reader.clipped / reader.read
         _say(f"psegan: warning: {task.source}: clipped ({share:.1%} of its samples), and so was what is protected")
-
-
-def _report_line(summary: Summary, elapsed: float) -> str:
-    """The line at the end."""
-    recordings = summary.done + summary.skipped + len(summary.failed)
-    line = f"protected {summary.done} of {recordings} recordings"
-    if summary.done:
-        speed = f"{summary.seconds / elapsed:.0f} times real time"
-        line += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
-    if summary.skipped:
-        line += f"; there already: {summary.skipped}"
-    if summary.failed:
-        line += f"; failed: {len(summary.failed)}"
-    return line
 
 
 def _say(line: str) -> None:

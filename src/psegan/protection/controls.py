@@ -76,9 +76,12 @@ class McAdams(Transform):
     """
 
     def __init__(self, alpha: float | Range = (0.5, 0.9)) -> None:
-        self.alpha = _checked("alpha", alpha)
-        if not all(0 < value <= 2 for value in _ends(self.alpha)):
-            raise PseganError(f"alpha is {alpha}, but must lie above 0 and not above 2")
+        low, high = _ends(alpha)
+        if not 0 < low <= high <= 2:
+            raise PseganError(
+                f"alpha is {alpha}, but must lie above 0 and not above 2, or be a range [low, high] there"
+            )
+        self.alpha = alpha
 
     def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         return Transformed(mcadams(waveform, _draw(self.alpha, random)))
@@ -92,9 +95,12 @@ class PitchShift(Transform):
     """
 
     def __init__(self, semitones: float | Range = (-4.0, 4.0)) -> None:
-        self.semitones = _checked("semitones", semitones)
-        if not all(abs(value) <= 12 for value in _ends(self.semitones)):
-            raise PseganError(f"semitones is {semitones}, but must lie between -12 and 12, an octave")
+        low, high = _ends(semitones)
+        if not -12 <= low <= high <= 12:
+            raise PseganError(
+                f"semitones is {semitones}, but must lie within an octave, or be a range [low, high] there"
+            )
+        self.semitones = semitones
 
     def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         return Transformed(shift_pitch(waveform, _draw(self.semitones, random)))
@@ -115,20 +121,14 @@ def load_protector(spec: dict[str, Any] | str) -> Transform:
     spec = spelt_out(spec)
     if not (isinstance(spec.get("class_path"), str) and is_trained(spec)):
         return instantiate(Transform, spec, where, package=__name__)  # type: ignore[type-abstract]
-    init_args = dict(spec.get("init_args") or {})
+    init_args = spec.get("init_args") or {}
     if not {"checkpoint"} <= init_args.keys() <= {"checkpoint", "vocoder"}:
-        raise PseganError(
-            f"{where}: init_args of a trained system are checkpoint and, if it is to have another, vocoder"
-        )
+        raise PseganError(f"{where}: init_args of a trained system are checkpoint and, if you like, vocoder")
     return Protector.load(**init_args)
 
 
 def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
-    """A transform's specification as a mapping; see :func:`load_protector`.
-
-    Raises:
-        PseganError: no such file.
-    """
+    """A transform's specification as a mapping; see :func:`load_protector`."""
     if isinstance(spec, dict):
         return spec
     if Path(spec).suffix in (".yaml", ".yml"):
@@ -155,7 +155,7 @@ def checkpoint_of(spec: dict[str, Any]) -> str:
     return str((spec.get("init_args") or {}).get("checkpoint"))
 
 
-def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) -> Tensor:
+def mcadams(waveform: Tensor, alpha: float) -> Tensor:
     """Raise the angles of the complex poles of linear prediction to the power ``alpha`` (McAdams, 1984).
 
     Patino, Tomashenko, Todisco, Nautsch and Evans, "Speaker anonymisation using the McAdams coefficient", Interspeech
@@ -168,12 +168,11 @@ def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) 
     Args:
         waveform: ``(T,)`` at 16 kHz.
         alpha: above 0; 1 changes nothing.
-        order: of the prediction, even.
-        window: samples, even; the hop is half of it.
 
     Returns:
         ``(T,)`` float32.
     """
+    order, window = 20, 320
     hop = window // 2
     taper = torch.hann_window(window, dtype=torch.float64).sqrt()  # once before and once after: its square sums to one
     blocks = -(-len(waveform) // hop)
@@ -192,16 +191,9 @@ def mcadams(waveform: Tensor, alpha: float, order: int = 20, window: int = 320) 
 
 
 def shift_pitch(waveform: Tensor, semitones: float) -> Tensor:
-    """Shift pitch and formants: stretched in time by :func:`stretch`, then resampled.
+    """Shift pitch and formants of ``(T,)`` float32: stretched in time by :func:`stretch`, then resampled.
 
     The ratio is rounded to a fraction of numbers up to 1000, an error below 0.01 semitones.
-
-    Args:
-        waveform: ``(T,)`` at 16 kHz.
-        semitones: of the shift; 0 changes nothing.
-
-    Returns:
-        ``(T,)`` float32.
     """
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(1000)
     if ratio == 1:
@@ -211,21 +203,20 @@ def shift_pitch(waveform: Tensor, semitones: float) -> Tensor:
     return F.pad(shifted, (0, len(waveform) - len(shifted)))
 
 
-def stretch(waveform: Tensor, ratio: float, window: int = 512, tolerance: int = 160) -> Tensor:
+def stretch(waveform: Tensor, ratio: float) -> Tensor:
     """Change the duration and neither pitch nor formants, by WSOLA (Verhelst and Roelands, ICASSP 1993).
 
     Windows of 32 ms are taken from where they go on most like the one before, within 10 ms of where they belong. A phase
     vocoder smears speech and takes 2 to 5 dB of its level; this keeps both.
 
     Args:
-        waveform: ``(T,)``.
+        waveform: ``(T,)`` at 16 kHz.
         ratio: of the new duration to the old.
-        window: samples, even; the hop is half of it.
-        tolerance: samples.
 
     Returns:
         ``(ceil(T · ratio),)`` float32.
     """
+    window, tolerance = 512, 160
     hop, samples = window // 2, math.ceil(len(waveform) * ratio)
     blocks = -(-samples // hop) + 1
     signal = np.pad(waveform.double().numpy(), (hop + tolerance, 2 * window + 2 * tolerance))
@@ -279,18 +270,10 @@ def _rms(waveform: Tensor) -> Tensor:
     return waveform.square().mean().sqrt()
 
 
-def _checked(name: str, value: float | Range) -> float | Range:
-    low, high = _ends(value)
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise PseganError(f"{name} is {value}, but must be a finite number, or a range [low, high] of them")
-    return value
-
-
 def _ends(value: float | Range) -> Range:
     return (value, value) if isinstance(value, int | float) else value
 
 
 def _draw(value: float | Range, random: torch.Generator) -> float:
-    """The value itself, or one drawn uniformly from its range."""
     low, high = _ends(value)
     return low if low == high else low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))

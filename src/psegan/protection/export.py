@@ -11,9 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="that psegan fit wrote: of a protecting system, a vocoder or a classifier")
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="new folder for the weights")
     parser.add_argument(
-        "--vocoder",
-        metavar="SPEC",
-        help="of a protecting system: name, folder or checkpoint (default: vocos)",
+        "--vocoder", metavar="SPEC", help="of a protecting system: name, folder or .ckpt (default: vocos)"
     )
     parser.add_argument("--half", action="store_true", help="store 16-bit floats, at half the size")
     parser.add_argument("--card", metavar="FILE", help="text of the card (README.md)")

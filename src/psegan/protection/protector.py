@@ -14,7 +14,7 @@ from psegan.common.random import of_utterance, secret
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
-from psegan.protection.streaming import Slicer, Stitcher, Window, mel_blocks, windows
+from psegan.protection.streaming import mel_blocks, pieces, stitch, windows
 from psegan.protection.transform import Transform, Transformed
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
 from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
@@ -35,20 +35,13 @@ class Protector(PretrainedModel, Transform):
         PseganError: see :class:`psegan.weights.PretrainedModel`.
     """
 
-    needs = "conversion"
     conversion: Conversion
     vocoder: Vocoder
 
-    sample_rate = SAMPLE_RATE
-    """Hz, of what comes out."""
-
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
-        if sorted(parts) != ["conversion", "vocoder"]:
-            raise PseganError(
-                f"a protector has a conversion and a vocoder, not {', '.join(sorted(parts)) or 'nothing'}"
-            )
         super().__init__(parts, about)
-        if not isinstance(self.conversion, Conversion) or not isinstance(self.vocoder, Vocoder):
+        made, kinds = dict(self.named_children()), {"conversion": Conversion, "vocoder": Vocoder}
+        if made.keys() != kinds.keys() or not all(isinstance(made[name], kind) for name, kind in kinds.items()):
             raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
         self.front_end, self.scaler = LogMel(), UnitScaler()
 
@@ -160,29 +153,19 @@ class Protector(PretrainedModel, Transform):
                 yield block
 
         draws = {name: drawn.to(self.device) for name, drawn in draws.items()}
-        stitcher, slicer = Stitcher(), Slicer(self.vocoder.context)
-        for window in windows(mel_blocks(counted(), self.front_end)):
-            converted = stitcher.join(Window(self._convert(window.mel, draws), window.last))
-            for piece in slicer.cut(converted, window.last):
-                start = piece.start * HOP
-                waveform = self._speak(piece.mel)[start : start + piece.frames * HOP]
-                if piece.last:  # a vocoder speaks in whole frames
-                    waveform = waveform[: read - written]
-                if not torch.isfinite(waveform).all():
-                    raise PseganError("comes out with samples that are not finite; the weights are broken")
-                written += len(waveform)
-                yield waveform.clamp(-1, 1)
+        converted = (self._convert(mel, draws) for mel in windows(mel_blocks(counted(), self.front_end)))
+        for mel, first, end in pieces(stitch(converted), self.vocoder.context):
+            spoken = self.vocoder(mel[None], torch.tensor([mel.shape[1]], device=mel.device))[0].float().cpu()
+            waveform = spoken[first * HOP : end * HOP][: read - written]  # a vocoder speaks in whole frames
+            if not torch.isfinite(waveform).all():
+                raise PseganError("comes out with samples that are not finite; the weights are broken")
+            written += len(waveform)
+            yield waveform.clamp(-1, 1)
 
     def _convert(self, mel: Tensor, draws: Draws) -> Tensor:
         """Log-mel ``(80, n)`` → the same converted."""
         frames = torch.tensor([mel.shape[1]], device=mel.device)
         return self.scaler.inverse(self.conversion(self.scaler(mel[None]), frames, draws))[0]
-
-    def _speak(self, mel: Tensor) -> Tensor:
-        """Log-mel ``(80, n)`` → waveform ``(n · 256,)`` on the CPU."""
-        frames = torch.tensor([mel.shape[1]], device=mel.device)
-        waveform: Tensor = self.vocoder(mel[None], frames)[0].float().cpu()
-        return waveform
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,6 @@
 """Long recordings in constant memory: exact spectrograms of blocks, overlapped windows, and one signal of their pieces."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,86 +31,56 @@ def mel_blocks(blocks: Iterable[Tensor], front_end: LogMel) -> Iterator[Tensor]:
         while len(waiting) >= 2 * EDGE + step:
             yield front_end.of_padded(waiting[None, : 2 * EDGE + step - HOP])[0]
             waiting = waiting[step:]
-    waiting = F.pad(waiting, (0, EDGE))
-    if len(waiting) >= 2 * EDGE:
-        yield front_end.of_padded(waiting[None])[0]
+    yield front_end.of_padded(F.pad(waiting, (0, EDGE))[None])[0]
 
 
-class Window(NamedTuple):
-    """Frames ``mel (80, n)`` that are converted together; ``last`` of its recording or not."""
-
-    mel: Tensor
-    last: bool
-
-
-def windows(mels: Iterable[Tensor]) -> Iterator[Window]:
-    """Overlapped windows of a spectrogram that comes in pieces ``(80, n)``."""
-    hop, waiting = WINDOW - OVERLAP, None
+def windows(mels: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Overlapped windows ``(80, n)`` of a spectrogram that comes in parts; all but the last have :data:`WINDOW` frames."""
+    waiting = torch.zeros(0)
     for mel in mels:
-        waiting = mel if waiting is None else torch.cat([waiting, mel], 1)
+        waiting = torch.cat([waiting, mel], 1) if len(waiting) else mel
         while waiting.shape[1] > WINDOW:  # more follows, so this one is not the last
-            yield Window(waiting[:, :WINDOW], False)
-            waiting = waiting[:, hop:]
-    if waiting is not None:
-        yield Window(waiting, True)
+            yield waiting[:, :WINDOW]
+            waiting = waiting[:, WINDOW - OVERLAP :]
+    yield waiting
 
 
-class Stitcher:
-    """Joins the converted windows of one recording: each fades into the next in the middle of what they share.
+def stitch(converted: Iterable[Tensor], fade: int = FADE) -> Iterator[Tensor]:
+    """Join converted windows ``(80, n)``: each fades into the next, over ``fade`` frames in the middle of what they share.
 
-    Args:
-        fade: frames that it takes.
+    Yields:
+        The spectrogram in parts ``(80, n)``.
     """
-
-    def __init__(self, fade: int = FADE) -> None:
-        self.fade = fade
-        self._tail: Tensor | None = None
-
-    def join(self, window: Window) -> Tensor:
-        """Frames ``(80, n)`` that the window completes; they follow those of the window before."""
-        mel = window.mel
-        if self._tail is not None:
-            rise = (torch.arange(OVERLAP, device=mel.device) - (OVERLAP - self.fade) / 2 + 0.5) / self.fade
+    tail = None
+    for mel in converted:
+        if tail is not None:
+            rise = (torch.arange(OVERLAP, device=mel.device) - (OVERLAP - fade) / 2 + 0.5) / fade
             rise = rise.clamp(0, 1)
-            mixed = self._tail * (1 - rise) + mel[:, :OVERLAP] * rise
+            mixed = tail * (1 - rise) + mel[:, :OVERLAP] * rise
             mel = torch.cat([mixed, mel[:, OVERLAP:]], 1)
-        if window.last:
-            return mel
-        self._tail = mel[:, -OVERLAP:]
-        return mel[:, :-OVERLAP]
+        yield mel[:, :-OVERLAP]
+        tail = mel[:, -OVERLAP:]
+    if tail is not None:
+        yield tail
 
 
-class Piece(NamedTuple):
-    """Frames ``mel (80, n)`` that are vocoded together, and which of them count: from ``start``, ``frames`` many."""
-
-    mel: Tensor
-    start: int
-    frames: int
-    last: bool
-
-
-class Slicer:
-    """Cuts the frames of one recording into pieces that know as much of their surroundings as the vocoder needs.
+def pieces(mels: Iterable[Tensor], context: int | None, size: int = WINDOW) -> Iterator[tuple[Tensor, int, int]]:
+    """Cut a spectrogram that comes in parts ``(80, n)`` into pieces that are vocoded one by one.
 
     Args:
-        context: frames on either side; None vocodes every recording whole, however long.
-        size: frames of a piece that count.
+        mels: the parts.
+        context: frames of its surroundings that a piece has on either side; None gives one piece, however long.
+        size: frames that count in each piece but the last.
+
+    Yields:
+        The piece ``(80, n)``, and the first frame that counts in it and the first after these.
     """
-
-    def __init__(self, context: int | None, size: int = WINDOW) -> None:
-        self.context, self.size = context, size
-        self._waiting: Tensor | None = None
-        self._before = 0  # frames at the beginning of what waits that have been given out and are context now
-
-    def cut(self, mel: Tensor, last: bool) -> Iterator[Piece]:
-        """Pieces that are complete when ``mel (80, n)`` follows what came before."""
-        waiting = mel if self._waiting is None else torch.cat([self._waiting, mel], 1)
-        if self.context is not None:
-            while waiting.shape[1] > self._before + self.size + self.context:
-                end = self._before + self.size
-                yield Piece(waiting[:, : end + self.context], self._before, self.size, False)
-                drop = max(end - self.context, 0)
-                waiting, self._before = waiting[:, drop:], end - drop
-        if last:
-            yield Piece(waiting, self._before, waiting.shape[1] - self._before, True)
-        self._waiting = waiting
+    waiting, start = torch.zeros(0), 0
+    for mel in mels:
+        waiting = torch.cat([waiting, mel], 1) if len(waiting) else mel
+        while context is not None and waiting.shape[1] > start + size + context:
+            end = start + size
+            yield waiting[:, : end + context], start, end
+            drop = max(end - context, 0)
+            waiting, start = waiting[:, drop:], end - drop
+    yield waiting, start, waiting.shape[1]

@@ -2,11 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import soundfile
 import torch
@@ -37,8 +36,6 @@ LOSSY, LOSSY_FRAMES = ("MPEG", "MP3", "OGG"), 4_096
 """Formats whose headers may count padding, and the largest number of samples of padding."""
 BLOCK_SECONDS = 30
 """Recordings are read and resampled in blocks of this length, so that one of several hours fits into memory."""
-
-
 UNREADABLE = "cannot be read as audio", "replace it by an intact recording, such as a WAV or FLAC file"
 UNWRITABLE = "cannot be written", "make room, or choose another folder or format"
 
@@ -58,13 +55,10 @@ def _one_line(path: Path, problem: str, remedy: str) -> Iterator[None]:
 
 
 class AudioReader:
-    """A recording, read block by block as mono float32 at one rate.
-
-    Channels are averaged; other rates are brought to ``sample_rate`` by :class:`Resampler`.
+    """A recording, read block by block as mono float32 at 16 kHz; channels are averaged.
 
     Args:
         path: of a file in any format that soundfile reads.
-        sample_rate: of the blocks, in Hz.
 
     Attributes:
         rate, format, subtype: of the file, as soundfile names them.
@@ -77,12 +71,10 @@ class AudioReader:
             well, where the file is cut short or holds samples that are not finite.
     """
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> None:
-        self.path, self.sample_rate = Path(path), sample_rate
-        if not self.path.exists():
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
             raise PseganError(f"{self.path}: no such file")
-        if self.path.is_dir():
-            raise PseganError(f"{self.path}: is a folder, not a recording")
         with _one_line(self.path, *UNREADABLE):
             about = soundfile.info(os.fsencode(self.path))
         self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype
@@ -95,7 +87,7 @@ class AudioReader:
 
     def blocks(self) -> Iterator[Tensor]:
         """The recording in blocks ``(T,)`` of up to half a minute, whose samples are those of the recording as a whole."""
-        return (block for block in resample_blocks(self._read(), self.rate, self.sample_rate) if len(block))
+        return resample_blocks(self._read(), self.rate, SAMPLE_RATE)
 
     def _read(self) -> Iterator[Tensor]:
         with _one_line(self.path, *UNREADABLE), soundfile.SoundFile(os.fsencode(self.path)) as file:
@@ -117,8 +109,15 @@ class AudioReader:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
 
 
-class AudioWriter:
-    """Writes a mono recording block by block; the file appears only when it is complete and has been checked.
+@contextmanager
+def audio_writer(
+    path: str | os.PathLike[str],
+    sample_rate: int = SAMPLE_RATE,
+    format: str | None = None,
+    subtype: str | None = "PCM_16",
+    replace: bool = True,
+) -> Iterator[Callable[[Tensor], None]]:
+    """Write a mono recording block by block; the file appears only when it is complete and has been checked.
 
     Args:
         path: of the file.
@@ -126,62 +125,47 @@ class AudioWriter:
         format, subtype: as soundfile names them; by default 16-bit PCM in the format of the path's ending.
         replace: whether to replace a file that exists when this one is complete.
 
+    Yields:
+        A function that appends samples ``(T,)``, which are clamped to [-1, 1].
+
     Raises:
         PseganError: the file cannot be written, the format has no such rate or subtype, or the file exists.
     """
+    path, written = Path(path), 0
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        sample_rate: int = SAMPLE_RATE,
-        format: str | None = None,
-        subtype: str | None = "PCM_16",
-        replace: bool = True,
-    ) -> None:
-        self.path, self.sample_rate, self.format, self.subtype = Path(path), sample_rate, format, subtype
-        self.replace = replace
-        self._stack = ExitStack()
-        self._written = 0
-
-    def __enter__(self) -> "AudioWriter":
-        with _one_line(self.path, *UNWRITABLE), ExitStack() as stack:
-            self._temporary = stack.enter_context(atomic_path(self.path, self.replace))
-            self._file = soundfile.SoundFile(
-                os.fsencode(self._temporary), "w", self.sample_rate, 1, self.subtype, format=self.format
-            )
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
-        with _one_line(self.path, *UNWRITABLE):
-            try:
-                self._file.close()
-                if kind is None:
-                    self._read_back()
-            except BaseException as error:
-                self._stack.__exit__(type(error), error, error.__traceback__)
-                raise
-            self._stack.__exit__(kind, *raised)
-
-    def write(self, waveform: Tensor) -> None:
-        """Append samples ``(T,)``, which are clamped to [-1, 1]."""
-        with _one_line(self.path, *UNWRITABLE):
-            samples = waveform.detach().cpu().float().clamp(-1, 1)
-            if self.subtype == "PCM_16":  # libsndfile rounds for FLAC and cuts off for WAV
-                samples = (samples * 32768).round().clamp(max=32767).to(torch.int16)
+    def write(waveform: Tensor) -> None:
+        nonlocal written
+        samples = waveform.detach().cpu().float().clamp(-1, 1)
+        if subtype == "PCM_16":  # libsndfile rounds for FLAC and cuts off for WAV
+            samples = (samples * 32768).round().clamp(max=32767).to(torch.int16)
+        with _one_line(path, *UNWRITABLE):
             for part in samples.split(1 << 16):  # libsndfile crashes on more in OGG
-                self._file.write(part.numpy())
-        self._written += len(waveform)
+                file.write(part.numpy())
+        written += len(waveform)
 
-    def _read_back(self) -> None:
-        """Check that all samples are in the file: libsndfile reports no error if the disk is full when it closes one."""
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        about = soundfile.info(os.fsencode(self._temporary))
-        if about.samplerate != self.sample_rate:
-            raise ValueError(f"{about.format} {about.subtype} has no rate of {self.sample_rate} Hz")
-        if about.frames < self._written:  # compressed formats may pad
-            raise ValueError(f"{about.frames} of {self._written} samples arrived")
+    with ExitStack() as stack:
+        with _one_line(path, *UNWRITABLE):
+            temporary = stack.enter_context(atomic_path(path, replace))
+            file = soundfile.SoundFile(os.fsencode(temporary), "w", sample_rate, 1, subtype, format=format)
+        try:
+            yield write
+        finally:
+            with _one_line(path, *UNWRITABLE):
+                file.close()
+        with _one_line(path, *UNWRITABLE):
+            _check_written(temporary, sample_rate, written)
+            stack.close()  # gives the file its name
+
+
+def _check_written(path: Path, sample_rate: int, samples: int) -> None:
+    """Check that all samples are in the file: libsndfile reports no error if the disk is full when it closes one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    about = soundfile.info(os.fsencode(path))
+    if about.samplerate != sample_rate:
+        raise ValueError(f"{about.format} {about.subtype} has no rate of {sample_rate} Hz")
+    if about.frames < samples:  # compressed formats may pad
+        raise ValueError(f"{about.frames} of {samples} samples arrived")
 
 
 def check_rate(rate: float, what: str) -> None:
@@ -194,27 +178,15 @@ def check_rate(rate: float, what: str) -> None:
         raise PseganError(f"{what} a rate of {rate} Hz, which is none of speech; convert it to {SAMPLE_RATE} Hz first")
 
 
-def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Read a recording as mono float32 at ``sample_rate``; see :class:`AudioReader`.
-
-    Returns:
-        Waveform ``(T,)``, at least one sample.
-
-    Raises:
-        PseganError: the file is missing, unreadable, empty or cut short, its rate is not one of speech, or it holds
-            samples that are not finite.
-    """
-    return torch.cat(list(AudioReader(path, sample_rate).blocks()))
+def read_audio(path: str | os.PathLike[str]) -> Tensor:
+    """Read a recording as mono float32 ``(T,)`` at 16 kHz, at least one sample; see :class:`AudioReader` for its errors."""
+    return torch.cat(list(AudioReader(path).blocks()))
 
 
-def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
-    """Write a mono waveform ``(T,)`` atomically, as 16-bit PCM in the format of the path's ending.
-
-    Raises:
-        PseganError: the file cannot be written.
-    """
-    with AudioWriter(path, sample_rate) as file:
-        file.write(waveform)
+def write_audio(path: str | os.PathLike[str], waveform: Tensor) -> None:
+    """Write a mono waveform ``(T,)`` at 16 kHz as 16-bit PCM in the format of the path's ending; see :func:`audio_writer`."""
+    with audio_writer(path) as write:
+        write(waveform)
 
 
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
@@ -222,22 +194,10 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
 
     Where the ratio of the rates takes numbers above 1000, as from 44101 Hz, the nearest simpler ratio replaces it; the
     error is less than 1 in 30,000.
-
-    Raises:
-        PseganError: a rate is not positive.
     """
-    if rate <= 0 or new_rate <= 0:
-        raise PseganError(f"sampling rates are positive numbers of Hz: cannot resample from {rate} to {new_rate}")
-    if rate == new_rate:
-        return waveform
-    return _resample(waveform, *_ratio(rate, new_rate))
-
-
-def _resample(waveform: Tensor, period: int, new_period: int) -> Tensor:
     return AF.resample(
         waveform,
-        period,
-        new_period,
+        *_ratio(rate, new_rate),
         lowpass_filter_width=FILTER_WIDTH,
         rolloff=ROLLOFF,
         resampling_method="sinc_interp_kaiser",
@@ -246,7 +206,7 @@ def _resample(waveform: Tensor, period: int, new_period: int) -> Tensor:
 
 
 def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
-    """Two numbers up to 1000 in the ratio of the rates, or close to it: an exact filter for 44101 Hz takes gigabytes."""
+    """The ratio of the rates, or one close to it whose smaller number is at most 1000: exact filters may take gigabytes."""
     ratio = Fraction(rate, new_rate)
     if max(ratio.numerator, ratio.denominator) > 1_000:
         ratio = ratio.limit_denominator(1_000) if rate > new_rate else 1 / (1 / ratio).limit_denominator(1_000)
@@ -254,49 +214,27 @@ def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
 
 
 def resample_blocks(blocks: Iterable[Tensor], rate: int, new_rate: int) -> Iterator[Tensor]:
-    """Resample a recording that comes in blocks ``(T,)``; the blocks together are what :func:`resample` gives."""
-    resampler = Resampler(rate, new_rate)
-    for block in blocks:
-        yield resampler.push(block)
-    yield resampler.finish()
-
-
-class Resampler:
-    """Resamples a recording that comes in blocks, as :func:`resample` would resample the whole.
+    """Resample a recording that comes in blocks ``(T,)``; the blocks together are what :func:`resample` gives.
 
     The filter needs samples after a block, so the end of a block is resampled only with the next one.
-
-    Args:
-        rate, new_rate: in Hz.
     """
-
-    def __init__(self, rate: int, new_rate: int) -> None:
-        self.rate, self.new_rate = rate, new_rate
-        self._period, self._new_period = _ratio(rate, new_rate) if rate != new_rate else (1, 1)
-        # reach of the filter in periods; a period is the time between two samples that both rates have in common
-        self._reach = math.ceil(FILTER_WIDTH / (min(self._period, self._new_period) * ROLLOFF)) + 1
-        self._waiting = torch.zeros(0)
-        self._behind = 0  # periods at the beginning of _waiting that are done, and are kept as the filter's context
-
-    def push(self, block: Tensor) -> Tensor:
-        """Take a block ``(T,)`` and return the samples ``(T',)`` that are complete, which may be none."""
-        if self.rate == self.new_rate:
-            return block
-        self._waiting = torch.cat([self._waiting, block])
-        end = len(self._waiting) // self._period - self._reach
-        if end <= self._behind:
-            return block[:0]
-        done = _resample(self._waiting, self._period, self._new_period)
-        done = done[self._behind * self._new_period : end * self._new_period]
-        keep = min(self._reach, end)
-        self._waiting, self._behind = self._waiting[(end - keep) * self._period :], keep
-        return done
-
-    def finish(self) -> Tensor:
-        """The samples ``(T',)`` that remain after the last block."""
-        if len(self._waiting) <= self._behind * self._period:
-            return self._waiting[:0]
-        return _resample(self._waiting, self._period, self._new_period)[self._behind * self._new_period :]
+    if rate == new_rate:
+        yield from blocks
+        return
+    period, new_period = _ratio(rate, new_rate)
+    # reach of the filter in periods; a period is the time between two samples that both rates have in common
+    reach = math.ceil(FILTER_WIDTH / (min(period, new_period) * ROLLOFF)) + 1
+    waiting = torch.zeros(0)
+    behind = 0  # periods at the beginning of what waits that are done, and are kept as the filter's context
+    for block in blocks:
+        waiting = torch.cat([waiting, block])
+        end = len(waiting) // period - reach
+        if end > behind:
+            yield resample(waiting, period, new_period)[behind * new_period : end * new_period]
+            keep = min(reach, end)
+            waiting, behind = waiting[(end - keep) * period :], keep
+    if len(waiting) > behind * period:
+        yield resample(waiting, period, new_period)[behind * new_period :]
 
 
 def frame_lengths(lengths: Tensor) -> Tensor:
@@ -377,8 +315,6 @@ class MFCC(nn.Module):
 
     def __init__(self, n_mfcc: int = 32) -> None:
         super().__init__()
-        if not 1 <= n_mfcc <= self.n_filters:
-            raise PseganError(f"n_mfcc is {n_mfcc}, but must lie between 1 and the {self.n_filters} mel filters")
         self.n_mfcc = n_mfcc
         self.register_buffer("window", torch.hann_window(1024), persistent=False)
         bank = AF.melscale_fbanks(513, 0.0, 8000.0, self.n_filters, SAMPLE_RATE)

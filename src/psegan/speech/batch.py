@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 ATTRIBUTES = ("emotion", "speaker", "gender", "content")
 """Labels of an utterance. Protection hides the emotion and keeps the others."""
@@ -52,8 +53,6 @@ class SpeechBatch(TensorRecord):
 
     def label(self, attribute: str) -> Tensor:
         """Class indices ``(B,)`` of one of :data:`ATTRIBUTES`."""
-        if attribute not in ATTRIBUTES:
-            raise ValueError(f"unknown attribute {attribute!r}: one of {', '.join(ATTRIBUTES)}")
         return getattr(self, attribute)
 
 
@@ -64,7 +63,6 @@ def pad_waveforms(waveforms: Sequence[Tensor], minimum: int = 0) -> tuple[Tensor
         waveform ``(B, T)`` and length ``(B,)`` int64 in samples.
     """
     length = torch.tensor([len(waveform) for waveform in waveforms])
-    padded = torch.zeros(len(waveforms), max(int(length.max()), minimum))
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = waveform
+    padded = pad_sequence(list(waveforms), batch_first=True)
+    padded = nn.functional.pad(padded, (0, max(minimum - padded.shape[1], 0)))
     return padded, length

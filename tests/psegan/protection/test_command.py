@@ -16,7 +16,7 @@ import torch
 
 from psegan import cli
 from psegan.common.errors import PseganError
-from psegan.speech.audio import AudioWriter, read_audio
+from psegan.speech.audio import audio_writer, read_audio
 from tests.support.protectors import small_protector, speech
 
 
@@ -54,10 +54,10 @@ def test_a_tree_is_kept(protect, tmp_path, capsys):
     out = tmp_path / "out"
     found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert found == ["a.wav", "deep/c.ogg", "deep/er/b.flac"]
-    told = capsys.readouterr()
-    assert told.out.startswith("protected 3 of 3 recordings: 1.5 s of speech in ")
-    assert "times real time" in told.out
-    assert told.err.splitlines() == [
+    printed = capsys.readouterr()
+    assert printed.out.startswith("protected 3 of 3 recordings: 1.5 s of speech in ")
+    assert "times real time" in printed.out
+    assert printed.err.splitlines() == [
         f"psegan: 1 file(s) in {source} are no recordings and were left out, {source / 'notes.txt'} first"
     ]
 
@@ -126,16 +126,16 @@ def test_a_seed_repeats_whatever_else_is_protected(protect, tmp_path):
     assert not torch.equal(torch.cat(written[3]), torch.cat(written[4])), "targets and noise are secret by default"
 
 
-def test_files_that_are_there_are_left_unless_told(protect, tmp_path, capsys):
+def test_files_that_are_there_stay_by_default(protect, tmp_path, capsys):
     source = write(tmp_path / "a.wav")
     write(tmp_path / "b.wav")
     assert protect(source) == 0
     out = tmp_path / "out" / "a.wav"
     before = out.read_bytes()
     assert protect(source, tmp_path / "b.wav") == 1
-    told = capsys.readouterr()
-    assert f"psegan: error: {out}: exists already" in told.err
-    assert "protected 1 of 2 recordings" in told.out and "; failed: 1" in told.out
+    printed = capsys.readouterr()
+    assert f"psegan: error: {out}: exists already" in printed.err
+    assert "protected 1 of 2 recordings" in printed.out and "; failed: 1" in printed.out
     assert out.read_bytes() == before
     assert protect(source, tmp_path / "b.wav", "--existing", "skip") == 0
     assert "; there already: 2" in capsys.readouterr().out
@@ -166,8 +166,8 @@ def test_a_recording_is_never_replaced(model, tmp_path):
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "x.wav"
-    with pytest.raises(PseganError, match="exists already"), AudioWriter(path, replace=False) as file:
-        file.write(torch.zeros(100))
+    with pytest.raises(PseganError, match="exists already"), audio_writer(path, replace=False) as append:
+        append(torch.zeros(100))
         path.write_text("somebody else's")
     assert path.read_text() == "somebody else's"
     assert [found.name for found in tmp_path.iterdir()] == ["x.wav"]
@@ -176,12 +176,12 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
 def test_links_are_followed_once(protect, tmp_path):
     source = tmp_path / "in"
     write(tmp_path / "elsewhere" / "a.wav")
-    source.mkdir()
+    write(source / "own.wav")
     (source / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "round").symlink_to(source)
     assert protect(source) == 0
     found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.wav")]
-    assert found == ["link/a.wav"]
+    assert sorted(found) == ["link/a.wav", "own.wav"]
 
 
 def test_a_folder_that_may_not_be_looked_into(protect, tmp_path, capsys, monkeypatch):

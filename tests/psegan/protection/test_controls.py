@@ -222,7 +222,7 @@ def test_a_trained_system(psegan_arguments, from_repository, tmp_path):
     assert other.describe() != protector.describe()
 
 
-def test_a_broken_system_is_told_of():
+def test_a_broken_system_is_an_error():
     class Broken(Transform):
         def _transform(self, waveform, random):
             return Transformed(waveform / 0)

@@ -1,4 +1,4 @@
-"""The Protector: any length and rate in, as much speech out, the same in pieces, batches and after a round trip to disk."""
+"""The Protector: any length and rate in, as much speech out, the same in pieces and after a round trip to disk."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ import psegan
 from psegan.common.errors import PseganError
 from psegan.common.random import of_utterance, secret, seeded
 from psegan.protection.protector import Protector
-from psegan.protection.streaming import Stitcher, Window, windows
+from psegan.protection.streaming import stitch, windows
 from psegan.speech.audio import SAMPLE_RATE
 from psegan.weights import load_part, read_about
 from tests.support.protectors import EMOTIONS, small_protector, speech
@@ -91,13 +91,11 @@ def test_gated_layers_see_further_than_a_window_but_no_seam_is_heard():
         one_piece = protector.conversion(protector.scaler(mel), frames, draws)[0]
 
         def joined(fade: int) -> torch.Tensor:
-            stitcher, mels = Stitcher(fade), []
-            for window in windows([protector.scaler(mel[0])]):
-                length = torch.tensor([window.mel.shape[1]])
-                mels.append(
-                    stitcher.join(Window(protector.conversion(window.mel[None], length, draws)[0], window.last))
-                )
-            return torch.cat(mels, 1)
+            converted = (
+                protector.conversion(window[None], torch.tensor([window.shape[1]]), draws)[0]
+                for window in windows([protector.scaler(mel[0])])
+            )
+            return torch.cat(list(stitch(converted, fade)), 1)
 
     soft, hard = joined(32), joined(1)
     assert (soft - one_piece).abs().mean() < 0.01
@@ -154,7 +152,7 @@ def test_an_odd_rate_is_taken_for_the_nearest_simple_one(protector):
     assert abs(len(protector(speech(1.0, rate=44_101), 44_101, seed=0)) - SAMPLE_RATE) <= 1
 
 
-def test_broken_weights_are_told(protector):
+def test_broken_weights_are_an_error(protector):
     broken = small_protector()
     with torch.no_grad():
         broken.vocoder.head.bias.fill_(torch.nan)
@@ -196,7 +194,7 @@ def test_nothing_is_overwritten(protector, folder):
         protector.save_pretrained(folder)
 
 
-def test_damaged_folders_are_told_in_one_line(folder, tmp_path):
+def test_damaged_folders_are_errors_of_one_line(folder, tmp_path):
     copy = tmp_path / "copy"
 
     def damage(name: str, content: bytes | None) -> str:
@@ -216,7 +214,8 @@ def test_damaged_folders_are_told_in_one_line(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert "cannot be loaded" in damage("model.safetensors", weights[: len(weights) // 2])
     assert "cannot be loaded" in damage("model.safetensors", None)
-    assert "holds no config.json; name a folder that psegan export wrote" in damage("config.json", None)
+    assert "cannot be loaded" in damage("config.json", None)
+    assert "config.json'); name a folder that psegan export wrote" in damage("config.json", None)
     assert "cannot be loaded" in damage("config.json", b"{")
     parts = config["parts"]
     for name, spec, reason in (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from psegan.protection.streaming import OVERLAP, WINDOW, Slicer, Stitcher, Window, mel_blocks, windows
+from psegan.protection.streaming import OVERLAP, WINDOW, mel_blocks, pieces, stitch, windows
 from psegan.speech.audio import HOP, LogMel
 
 
@@ -29,17 +29,13 @@ def test_blocks_may_be_empty():
 def test_windows_joined_again_are_the_spectrogram(frames, piece):
     mel = torch.randn(80, frames, generator=torch.Generator().manual_seed(0))
     found = list(windows(mel.split(piece, 1)))
-    assert [window.last for window in found] == [False] * (len(found) - 1) + [True]
-    assert all(window.mel.shape[1] == WINDOW for window in found[:-1])
-    stitcher = Stitcher()
-    joined = torch.cat([stitcher.join(window) for window in found], 1)
-    torch.testing.assert_close(joined, mel)
+    assert all(window.shape[1] == WINDOW for window in found[:-1]) and found[-1].shape[1] <= WINDOW
+    torch.testing.assert_close(torch.cat(list(stitch(found)), 1), mel)
 
 
 def test_windows_fade_into_each_other_in_the_middle_of_what_they_share():
     found = list(windows([torch.zeros(80, WINDOW + 500)]))
-    stitcher = Stitcher()
-    joined = torch.cat([stitcher.join(Window(torch.full_like(w.mel, i), w.last)) for i, w in enumerate(found)], 1)[0]
+    joined = torch.cat(list(stitch(torch.full_like(window, i) for i, window in enumerate(found))), 1)[0]
     assert (joined[: WINDOW - OVERLAP // 2 - 16] == 0).all() and (joined[WINDOW - OVERLAP // 2 + 16 :] == 1).all()
     assert (joined.diff() >= 0).all() and joined.diff().max() < 0.05
 
@@ -48,14 +44,10 @@ def test_windows_fade_into_each_other_in_the_middle_of_what_they_share():
 @pytest.mark.parametrize("frames", [1, 63, 64, 65, 1_000])
 def test_pieces_cover_everything_once_with_their_context(context, frames):
     mel = torch.arange(frames).float().expand(80, frames)
-    slicer, counted = Slicer(context, size=64), []
-    for i, part in enumerate(parts := mel.split(37, 1)):
-        for piece in slicer.cut(part, last=i == len(parts) - 1):
-            first, end = piece.start, piece.start + piece.frames
-            counted.append(piece.mel[0, first:end])
-            if context is not None:
-                wanted = int(counted[-1][0])
-                assert first == min(context, wanted)
-                assert piece.mel.shape[1] - end == (0 if piece.last else context)
+    found = list(pieces(mel.split(37, 1), context, size=64))
+    counted = [piece[0, first:end] for piece, first, end in found]
+    for i, (piece, first, end) in enumerate(found):
+        if context is not None:
+            assert first == min(context, int(counted[i][0]))
+            assert piece.shape[1] - end == (0 if i == len(found) - 1 else context)
     assert torch.equal(torch.cat(counted), mel[0])
-    assert piece.last

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from psegan.common.errors import PseganError
 from psegan.speech.audio import (
     MFCC,
-    AudioWriter,
     LogMel,
     UnitScaler,
+    audio_writer,
     frame_lengths,
     read_audio,
     resample,
@@ -77,11 +77,6 @@ def test_mfcc_is_torchaudios_after_pre_emphasis():
     torch.testing.assert_close(ours[0, :, 2:-2], reference[:, 2:-2], rtol=1e-3, atol=1e-3)
 
 
-def test_mfcc_refuses_more_coefficients_than_filters():
-    with pytest.raises(PseganError, match="n_mfcc is 33"):
-        MFCC(33)
-
-
 def test_scaler_inverts_exactly_and_full_scale_fits():
     scaler = UnitScaler()
     loudest = torch.stack([torch.ones(16000), tone(440, 16000), tone(1000, 16000).sign(), noise(16000).sign()])
@@ -103,12 +98,6 @@ def test_resampling_keeps_a_tone(rate):
 
 def test_resampling_rejects_what_would_alias():
     assert resample(tone(11000, 48000), 48000, 16000)[500:-500].abs().max() < 1e-5
-
-
-@pytest.mark.parametrize(("rate", "new_rate"), [(0, 16000), (16000, -1)])
-def test_wrong_rates(rate, new_rate):
-    with pytest.raises(PseganError, match="positive numbers of Hz"):
-        resample(torch.zeros(10), rate, new_rate)
 
 
 def test_reading_mixes_down_and_resamples(tmp_path):
@@ -168,7 +157,7 @@ def test_a_rate_without_a_simple_ratio_is_taken_for_a_near_one():
 def test_a_format_that_has_no_such_rate_is_refused(tmp_path):
     with (
         pytest.raises(PseganError, match="cannot be written .*no rate of 16000 Hz"),
-        AudioWriter(tmp_path / "x.wve", 16_000, "WVE", "ALAW") as file,
+        audio_writer(tmp_path / "x.wve", 16_000, "WVE", "ALAW") as write,
     ):
-        file.write(torch.zeros(16_000))
+        write(torch.zeros(16_000))
     assert list(tmp_path.iterdir()) == []
