@@ -126,7 +126,7 @@ def _speaker_curves(table: Scoring, systems: list[str]) -> dict[str, tuple[Any, 
     for system in systems:
         embeddings = table.embeddings("original"), table.embeddings(system)
         try:
-            trials = metrics.verification_trials(*embeddings, speaker, speaker, table.group)
+            trials = metrics.verification_trials(*embeddings, speaker, table.group)
             curves[system] = (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
         except metrics.UndefinedMetricError:
             return {}

@@ -19,9 +19,8 @@ All scores of one :class:`Bootstrap` use the same resamples, so differences betw
     resamples = Bootstrap(speaker, n_resamples=10_000)
     (resamples.uar(ours, emotion) - resamples.uar(theirs, emotion)).interval()
 
-The results are exact: every resample gets the value that :mod:`psegan.metrics.scores` would give for it. Resamples for which a
-score is not defined, because a class is missing for example, are left out. SciPy's ``bootstrap`` has neither clusters
-nor several scores of common resamples.
+Every resample gets exactly the value that :mod:`psegan.metrics.scores` would give for it. Resamples for which a score is not
+defined, because a class is missing for example, are left out. SciPy's ``bootstrap`` has no clusters.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,8 +37,6 @@ from psegan.metrics import scores as metrics
 from psegan.metrics.scores import Array, to_numpy
 from psegan.metrics.weighted_trials import WeightedTrials
 
-MIN_CLUSTERS = 3
-"""With fewer speakers than this, utterances are drawn instead."""
 _Measure = Callable[[WeightedTrials, NDArray[np.float64]], NDArray[np.float64]]
 _CHUNK = 1_000_000  # elements of the largest temporary arrays, of which there are a few: 8 MB each
 
@@ -54,36 +51,20 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A score of the test set and of every resample.
-
-    Attributes:
-        value: score of the test set.
-        samples: scores ``(R,)`` of the resamples, NaN where the score is not defined.
-        bootstrap: the bootstrap that drew the resamples.
-    """
+    """A score of the test set, and its ``samples (R,)``, those of the resamples; NaN where it is not defined."""
 
     value: float
     samples: NDArray[np.float64] = field(repr=False)
     bootstrap: "Bootstrap" = field(repr=False)
 
     def __sub__(self, other: "Resampled") -> "Resampled":
-        """The paired difference, taken within each resample.
-
-        Raises:
-            ValueError: the scores are of different resamples.
-        """
+        """The paired difference, taken within each resample."""
         if self.bootstrap is not other.bootstrap:
             raise ValueError("a paired difference needs two scores of the same Bootstrap")
         return Resampled(self.value - other.value, self.samples - other.samples, self.bootstrap)
 
     def interval(self, level: float = 0.95) -> Interval:
-        """The value with its percentile interval.
-
-        Raises:
-            ValueError: ``level``, the probability that the interval covers the true value, is not between 0 and 1.
-        """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, not {level}")
+        """The value with its percentile interval, which covers the true value with probability ``level``."""
         defined = self.samples[~np.isnan(self.samples)]
         if len(defined) == 0:
             return Interval(self.value, float("nan"), float("nan"))
@@ -101,20 +82,12 @@ class Bootstrap:
         clusters: speaker of each utterance ``(N,)``, numbers or names.
         n_resamples: number R of resamples.
         seed: seed of the draws. Equal seeds and clusters give equal draws.
-
-    Raises:
-        ValueError: ``clusters`` is empty or not a vector, or ``n_resamples`` is less than 1.
     """
 
     def __init__(self, clusters: Array, n_resamples: int = 1000, seed: int = 0) -> None:
-        labels = to_numpy(clusters)
-        if labels.ndim != 1 or len(labels) == 0:
-            raise ValueError(f"clusters must name the speaker of each of N >= 1 utterances, not have {labels.shape}")
-        if n_resamples < 1:
-            raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
-        unique, index = np.unique(labels, return_inverse=True)
-        enough = len(unique) >= MIN_CLUSTERS
-        self.units: NDArray[np.intp] = index if enough else np.arange(len(labels))
+        unique, index = np.unique(to_numpy(clusters), return_inverse=True)
+        enough = len(unique) >= 3
+        self.units: NDArray[np.intp] = index if enough else np.arange(len(index))
         """Index ``(N,)`` of the unit that an utterance is drawn with: its speaker, or itself if there are too few speakers."""
         self.n_units = int(self.units.max()) + 1
         self.drawn_from = f"{self.n_units} {'speakers' if enough else 'utterances, since speakers are too few'}"
@@ -128,10 +101,8 @@ class Bootstrap:
 
     def mean(self, values: Array) -> Resampled:
         """Mean of ``values (N,)``; those that are NaN are left out."""
+        self._check(values)
         numbers = to_numpy(values).astype(np.float64)
-        if numbers.ndim != 1:
-            raise ValueError(f"values must have shape (N,), not {numbers.shape}")
-        self._check(len(numbers))
         known = ~np.isnan(numbers)
         total = np.bincount(self.units, np.where(known, numbers, 0), self.n_units)
         count = np.bincount(self.units, known, self.n_units)
@@ -140,19 +111,15 @@ class Bootstrap:
 
     def accuracy(self, predicted: Array, targets: Array) -> Resampled:
         """:func:`psegan.metrics.scores.accuracy`."""
-
-        def of_seed(run: Array) -> Resampled:
-            chosen, wanted = metrics.as_predictions(run, targets)
-            return self.mean(chosen == wanted)
-
-        return self._over_seeds(predicted, of_seed)
+        return self._over_seeds(
+            predicted, targets, lambda run: self.mean(np.equal(*metrics.as_predictions(run, targets)))
+        )
 
     def uar(self, predicted: Array, targets: Array) -> Resampled:
         """:func:`psegan.metrics.scores.uar`; in a resample it is the mean over the classes that occur there."""
 
         def of_seed(run: Array) -> Resampled:
             chosen, wanted = metrics.as_predictions(run, targets)
-            self._check(len(wanted))
             correct, total = np.zeros((2, self.n_units, wanted.max() + 1))
             np.add.at(correct, (self.units, wanted), chosen == wanted)
             np.add.at(total, (self.units, wanted), 1)
@@ -162,7 +129,7 @@ class Bootstrap:
 
             return Resampled(metrics.uar(chosen, wanted), self._chunked(samples, max(correct.shape)), self)
 
-        return self._over_seeds(predicted, of_seed)
+        return self._over_seeds(predicted, targets, of_seed)
 
     def permuted(
         self, predicted: Array, targets: Array, n_classes: int, group: Array | None = None
@@ -172,13 +139,13 @@ class Bootstrap:
         Which class such an attacker calls "sad" was decided by the permutation of its training labels, so its answers
         would have been as likely with any other naming of the classes. A resample renames the answers of every attacker
         and fold at random. The samples are the value minus the deviations of the resamples' scores from their mean. If
-        the interval does not contain chance, the attacker knows something that its permuted labels cannot have told it.
+        the interval does not contain chance, the attacker knows something that its permuted labels cannot have taught it.
 
         Args:
             predicted: posteriors ``(N, K)``, or ``(S, N, K)`` of S permutations.
             targets: true classes ``(N,)``.
             n_classes: K.
-            group: fold of each utterance ``(N,)``; every fold has its own attackers. None means one fold.
+            group: fold of each utterance ``(N,)``; every fold has its own attackers.
         """
         runs, wanted = to_numpy(predicted), to_numpy(targets)
         runs = runs[None] if runs.ndim == 2 else runs
@@ -202,12 +169,8 @@ class Bootstrap:
     def residual(self, predicted: Array, original: Array, targets: Array, chance: float) -> Resampled:
         """:func:`psegan.metrics.scores.residual` of the UAR on protected and on original speech.
 
-        Resamples in which the UAR on original speech is at or below chance are left out.
-
-        Args:
-            predicted, original: predictions for protected and for original speech, of the same utterances.
-            targets: ``(N,)``.
-            chance: 1 / K.
+        Resamples in which the UAR on original speech is at or below ``chance``, 1 / K, are left out. The utterances must be
+        the same.
         """
         protected, unprotected = self.uar(predicted, targets), self.uar(original, targets)
         samples = _ratio(protected.samples - chance, unprotected.samples - chance)
@@ -220,7 +183,6 @@ class Bootstrap:
         def of_seed(run: Array) -> Resampled:
             value = metrics.macro_auc(run, targets, group)
             columns, wanted = to_numpy(run), metrics.as_targets(targets)
-            self._check(len(wanted))
             classes = [
                 [self._wins(columns[own, k], wanted[own] == k, self.units[own]) for own in groups]
                 for k in np.unique(wanted)
@@ -234,7 +196,7 @@ class Bootstrap:
 
             return Resampled(value, self._chunked(samples, self.n_units), self)
 
-        return self._over_seeds(scores, of_seed)
+        return self._over_seeds(scores, targets, of_seed)
 
     def one_vs_rest_eer(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.metrics.scores.one_vs_rest_eer`."""
@@ -242,7 +204,6 @@ class Bootstrap:
 
         def of_seed(run: Array) -> Resampled:
             pooled, is_target = metrics.one_vs_rest_trials(run, targets)
-            self._check(len(to_numpy(targets)))
             utterance = np.repeat(np.arange(len(self)), len(pooled) // len(self))
             found = []
             for own in groups:
@@ -251,23 +212,18 @@ class Bootstrap:
                 found.append(self._error_rate(trials, cells, cells, WeightedTrials.eer))
             return self._over_groups(groups, found)
 
-        return self._over_seeds(scores, of_seed)
+        return self._over_seeds(scores, targets, of_seed)
 
     def verification(
         self, enrol: Array, test: Array, speaker: Array, group: Array | None = None
     ) -> dict[str, Resampled]:
         """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification.
 
-        See :func:`psegan.metrics.scores.verification_trials` and :func:`psegan.metrics.scores.min_dcf`.
-
-        Args:
-            enrol, test: embeddings ``(N, E)`` of the same utterances in the same order.
-            speaker: speaker indices ``(N,)``.
-            group: ``(N,)``, such as folds. Embeddings of different groups come from different networks: they are not
-                compared, each group has its own threshold, and the result is the mean over groups, weighted by utterances.
+        The arguments are those of :func:`psegan.metrics.scores.verification_trials`. Each group has its own threshold, and
+        the result is the mean over groups, weighted by utterances.
         """
-        scores, is_target = metrics.verification_trials(enrol, test, speaker, speaker, group)
-        self._check(len(to_numpy(speaker)))
+        scores, is_target = metrics.verification_trials(enrol, test, speaker, group)
+        self._check(speaker)
         enrolled, tested = metrics.trial_pairs(len(self), group)
         rows, columns = self.units[enrolled], self.units[tested]
         # the order within a pair of units makes no difference, so there are half as many cells
@@ -305,14 +261,13 @@ class Bootstrap:
             return measure(trials, np.where(same, weights[first], weights[first] * weights[second]))
 
         value = samples(np.ones((1, self.n_units)))  # in the test set itself every unit counts once
-        return Resampled(float(value[0]), self._chunked(samples, trials.width), self)
+        return Resampled(float(value[0]), self._chunked(samples, max(len(trials.grid), trials.n_cells)), self)
 
-    def _over_seeds(self, predicted: Array, of_seed: Callable[[Array], Resampled]) -> Resampled:
+    def _over_seeds(self, predicted: Array, targets: Array, of_seed: Callable[[Array], Resampled]) -> Resampled:
         """Mean of a score over seeds, which are drawn too; equal numbers of seeds get equal draws."""
+        self._check(targets)
         values = to_numpy(predicted)
         runs = [of_seed(run) for run in (values if values.ndim == 3 else values[None])]
-        if not runs:
-            raise ValueError("scores of no seed")
         draws = self._draw("seeds", len(runs))
         samples = sum(draws[:, i] * run.samples for i, run in enumerate(runs)) / len(runs)
         return Resampled(float(np.mean([run.value for run in runs])), np.asarray(samples), self)
@@ -322,11 +277,9 @@ class Bootstrap:
     ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
         """Comparisons of target with other trials, counted by unit.
 
-        The sum over drawn units is the Mann-Whitney statistic, which is the area under the ROC times the number of pairs.
-
-        Returns:
-            ``(units, units)``: how often a target trial of one unit (row) has a higher score than another trial of a unit
-            (column), where a tie counts half; and the numbers of target and of other trials of each unit, ``(units,)``.
+        ``(units, units)``: how often a target trial of one unit (row) has a higher score than another trial of a unit (column),
+        where a tie counts half; and the numbers of target and of other trials of each unit, ``(units,)``. The sum over drawn
+        units is the Mann-Whitney statistic, which is the area under the ROC times the number of pairs.
         """
         positive, negative = units[is_target], units[~is_target]
         higher, lower = scores[is_target, None], scores[~is_target]
@@ -355,9 +308,11 @@ class Bootstrap:
         parts = [self.draws[i : i + rows].astype(np.float64) for i in range(0, self.n_resamples, rows)]
         return np.concatenate([function(part) for part in parts])
 
-    def _check(self, n: int) -> None:
-        if n != len(self):
-            raise ValueError(f"clusters name the speakers of {len(self)} utterances, but {n} were given")
+    def _check(self, array: Array) -> None:
+        if (shape := to_numpy(array).shape) != (len(self),):
+            raise ValueError(
+                f"clusters name the speakers of {len(self)} utterances, but an array has the shape {shape}"
+            )
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

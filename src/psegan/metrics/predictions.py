@@ -16,13 +16,7 @@ _METRICS: dict[str, Callable[..., float]] = {
 
 @dataclass
 class ClassPredictions:
-    """Predictions of one classifier.
-
-    Attributes:
-        probability: posteriors ``(N, K)``.
-        embedding: embeddings ``(N, E)``.
-        target: true classes ``(N,)``.
-    """
+    """Posteriors ``(N, K)``, embeddings ``(N, E)`` and true classes ``(N,)``."""
 
     probability: NDArray[np.float64]
     embedding: NDArray[np.float64]
@@ -41,10 +35,8 @@ class ClassPredictions:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """False and true positive rates ``(P,)``, and the area under their curve.
 
-        Args:
-            enrolment: predictions for original speech of the same utterances. With them, the trials are verification trials
-                that enrol original speech (:func:`psegan.metrics.scores.verification_trials`); without, they are the trials
-                of :func:`psegan.metrics.scores.one_vs_rest_trials`.
+        With predictions for original speech of the same utterances as ``enrolment``, the trials are those of
+        :func:`psegan.metrics.scores.verification_trials`; without, of :func:`psegan.metrics.scores.one_vs_rest_trials`.
 
         Raises:
             UndefinedMetricError: all trials are of one kind, or there are none.
@@ -52,6 +44,6 @@ class ClassPredictions:
         if enrolment is None:
             trials = metrics.one_vs_rest_trials(self.probability, self.target)
         else:
-            trials = metrics.verification_trials(enrolment.embedding, self.embedding, enrolment.target, self.target)
+            trials = metrics.verification_trials(enrolment.embedding, self.embedding, self.target)
         fpr, tpr, _ = metrics.roc_points(*trials)
         return fpr, tpr, metrics.auc(*trials)

@@ -1,8 +1,8 @@
 """Distances between an utterance and its protected version.
 
-All functions take two waveforms ``(T,)`` at 16 kHz, aligned in time, as numpy arrays, torch tensors or lists, and raise a
-ValueError if their shapes differ or a sample is not finite. They measure how much the signal was changed, not whether the
-change was necessary: hiding an emotion changes the signal too.
+All functions take two waveforms ``(T,)`` at 16 kHz, aligned in time, and raise a ValueError if their shapes differ or a sample
+is not finite. They measure how much the signal was changed, not whether the change was necessary: hiding an emotion changes
+the signal too.
 """
 
 import importlib.util
@@ -50,11 +50,9 @@ def measures(original: Array, processed: Array) -> dict[str, float]:
 
 
 def stft_distance(original: Array, processed: Array) -> tuple[float, float]:
-    """Multi-resolution STFT distance (Yamamoto et al., 2020), see :func:`psegan.losses.multi_resolution_stft`.
+    """Spectral convergence and mean difference of log-magnitudes of :func:`psegan.losses.multi_resolution_stft`.
 
-    Returns:
-        Spectral convergence and mean absolute difference of natural log-magnitudes. Both are 0 for equal waveforms and NaN
-        if the original is silent.
+    Both are 0 for equal waveforms and NaN if the original is silent.
     """
     first, second = _pair(original, processed)
     if not first.any():
@@ -67,8 +65,7 @@ def stft_distance(original: Array, processed: Array) -> tuple[float, float]:
 def pesq(original: Array, processed: Array) -> float:
     """Wide-band PESQ (ITU-T P.862.2), an estimate of the mean opinion score of listeners, by the package pesq.
 
-    Returns:
-        1 to 4.64; NaN if the waveforms are shorter than a quarter of a second or hold no speech.
+    1 to 4.64; NaN if the waveforms are shorter than a quarter of a second or hold no speech.
     """
     import pesq as package  # optional, since its installation needs a C compiler
 
@@ -116,10 +113,7 @@ def mel_cepstral_distortion(original: Array, processed: Array) -> float:
     out, so a gain costs nothing. Tools that compute the cepstrum in another way (SPTK, WORLD) give other values.
 
     Only frames at most 40 dB below the loudest frame of the original count, because the logarithm would turn inaudible noise
-    in pauses into large distances.
-
-    Returns:
-        Distortion in dB; 0 for equal waveforms, NaN if the original is silent.
+    in pauses into large distances. NaN if the original is silent.
     """
     first, second = _pair(original, processed)
     waveforms = torch.from_numpy(np.stack([first, second])).float()
@@ -137,10 +131,8 @@ def mel_cepstral_distortion(original: Array, processed: Array) -> float:
 def stoi(original: Array, processed: Array) -> float:
     """Short-time objective intelligibility (Taal et al., IEEE TASLP 19, 2011), by pystoi.
 
-    Frames in which the original is 40 dB or more below its loudest frame don't count.
-
-    Returns:
-        1 for equal waveforms, around 0 for unrelated ones, NaN if there are less than 0.4 s of speech.
+    1 for equal waveforms, around 0 for unrelated ones, NaN if there are less than 0.4 s of speech. Frames in which the
+    original is 40 dB or more below its loudest frame don't count.
     """
     first, second = _pair(original, processed)
     if len(first) < 0.4 * SAMPLE_RATE or not first.any():

@@ -20,10 +20,7 @@ Array: TypeAlias = NDArray[Any] | torch.Tensor | ArrayLike
 
 
 class UndefinedMetricError(ValueError):
-    """The metric is not defined for these targets: for example, there is no EER if all trials are target trials.
-
-    The bootstrap leaves out resamples that raise this error. Any other ValueError means that the input is wrong.
-    """
+    """The metric is not defined for these targets: for example, there is no EER if all trials are target trials."""
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
@@ -35,11 +32,7 @@ def to_numpy(array: Array) -> NDArray[Any]:
 
 
 def as_targets(targets: Array, name: str = "targets") -> NDArray[np.int64]:
-    """Convert class indices ``(N,)`` to int64.
-
-    Raises:
-        ValueError: they are not a non-empty vector of non-negative integers.
-    """
+    """Class indices ``(N,)`` as int64; a ValueError if they are not a non-empty vector of non-negative integers."""
     result = to_numpy(targets)
     if result.ndim != 1 or len(result) == 0:
         raise ValueError(f"{name} must have shape (N,) with N >= 1, not {result.shape}")
@@ -49,11 +42,7 @@ def as_targets(targets: Array, name: str = "targets") -> NDArray[np.int64]:
 
 
 def as_scores(scores: Array, axes: int, name: str = "scores") -> NDArray[np.float64]:
-    """Convert scores with ``axes`` axes to float64.
-
-    Raises:
-        ValueError: they have another number of axes, are empty, or hold NaN or infinite values.
-    """
+    """Scores as float64; a ValueError if they have not ``axes`` axes, are empty, or hold NaN or infinite values."""
     result = to_numpy(scores).astype(np.float64)
     if result.ndim != axes or result.size == 0:
         raise ValueError(f"{name} must have {axes} non-empty axes, not shape {result.shape}")
@@ -63,14 +52,11 @@ def as_scores(scores: Array, axes: int, name: str = "scores") -> NDArray[np.floa
 
 
 def as_predictions(predicted: Array, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Predicted and true class indices, each ``(N,)``.
+    """Predicted and true class indices, each ``(N,)``; a ValueError if the shapes don't fit or scores are not finite.
 
     Args:
         predicted: class indices ``(N,)``, or scores ``(N, K)``, of which the largest counts.
         targets: class indices ``(N,)``.
-
-    Raises:
-        ValueError: the shapes don't fit together, or scores are not finite.
     """
     values, wanted = to_numpy(predicted), as_targets(targets)
     chosen = as_scores(values, 2).argmax(1) if values.ndim == 2 else as_targets(values, "predicted")
@@ -124,13 +110,7 @@ def residual(uar: float, uar_original: float, chance: float) -> float:
 
 
 def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArray[np.int64]:
-    """Counts ``(n_classes, n_classes)``: rows are true classes, columns predicted ones.
-
-    Arguments are those of :func:`as_predictions`.
-
-    Raises:
-        ValueError: as :func:`as_predictions` does, or a class index is too large.
-    """
+    """Counts ``(n_classes, n_classes)``, rows are true classes, columns predicted ones; else as :func:`as_predictions`."""
     chosen, wanted = as_predictions(predicted, targets)
     if max(chosen.max(), wanted.max()) >= n_classes:
         raise ValueError(f"class index {max(chosen.max(), wanted.max())} with only {n_classes} classes")
@@ -138,18 +118,10 @@ def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArra
 
 
 def check_trials(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Convert scores and targets ``(T,)`` of trials to float64 and boolean.
-
-    Raises:
-        UndefinedMetricError: all trials are of one kind.
-        ValueError: shapes differ, a score is not finite, or ``is_target`` isn't boolean.
-    """
-    values, wanted = as_scores(scores, 1), to_numpy(is_target)
+    """Scores and targets ``(T,)`` of trials as float64 and boolean; errors as in :func:`roc_points`."""
+    values, wanted = as_scores(scores, 1), to_numpy(is_target).astype(bool)
     if wanted.shape != values.shape:
         raise ValueError(f"scores have shape {values.shape}, but is_target has {wanted.shape}")
-    if wanted.dtype != bool and not np.isin(wanted, (0, 1)).all():
-        raise ValueError("is_target must be boolean: true for target trials")
-    wanted = wanted.astype(bool)
     if wanted.all() or not wanted.any():
         kind = "non-target" if wanted.all() else "target"
         raise UndefinedMetricError(f"no {kind} trial among {len(values)}: an ROC needs trials of both kinds")
@@ -173,19 +145,13 @@ def roc_points(scores: Array, is_target: Array) -> tuple[NDArray[np.float64], ND
         UndefinedMetricError: all trials are of one kind.
         ValueError: shapes differ or a score is not finite.
     """
-    values, wanted = check_trials(scores, is_target)
-    fpr, tpr, thresholds = sk.roc_curve(wanted, values)
-    return fpr, tpr, thresholds
+    return sk.roc_curve(*reversed(check_trials(scores, is_target)))
 
 
 def eer_from_roc(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> NDArray[np.float64]:
     """Error rate at which false acceptance equals false rejection, by linear interpolation between operating points.
 
-    Args:
-        fpr, tpr: ``(..., P)``, both rising from 0 to 1 along the last axis.
-
-    Returns:
-        Equal error rates ``(...)``.
+    The rates ``(..., P)`` rise from 0 to 1 along the last axis; the result has the shape ``(...)``.
     """
     difference = fpr + tpr - 1  # FAR - FRR rises from -1 to 1
     after = np.maximum((difference >= 0).argmax(-1), 1)[..., None]
@@ -208,49 +174,25 @@ def eer(scores: Array, is_target: Array) -> float:
     return float(eer_from_roc(fpr, tpr))
 
 
-def error_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """Weights of FRR and of FAR in the cost of :func:`min_dcf`.
-
-    Raises:
-        ValueError: the prior is not between 0 and 1, or a cost is not positive.
-    """
-    if not 0 < p_target < 1 or not c_miss > 0 or not c_fa > 0:
-        raise ValueError(
-            f"p_target must lie between 0 and 1, c_miss and c_fa above 0, not {p_target}, {c_miss} and {c_fa}"
-        )
-    return c_miss * p_target, c_fa * (1 - p_target)
-
-
-def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1) -> float:
+def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05) -> float:
     """Normalised minimum detection cost: the lowest cost of errors that a single threshold can reach.
 
-    The cost is c_miss p_target FRR + c_fa (1 - p_target) FAR. It is divided by the cost of accepting all trials or of
-    rejecting all trials, whichever is lower, so the result lies between 0 and 1. Nothing is interpolated. Source: Doddington
-    et al., The NIST speaker recognition evaluation, Speech Communication 31 (2000). The default parameters are those of the
-    VoxSRC challenges (Nagrani et al., 2020).
-
-    Args:
-        scores, is_target: as in :func:`roc_points`.
-        p_target: prior probability of a target trial.
-        c_miss, c_fa: cost of a false rejection and of a false acceptance.
-
-    Raises:
-        UndefinedMetricError: all trials are of one kind.
-        ValueError: shapes differ, a score is not finite, or a parameter is out of range.
+    The cost is p FRR + (1 - p) FAR, where p is ``p_target``, the prior probability of a target trial. It is divided by the
+    cost of accepting all trials or of rejecting all trials, whichever is lower, so the result lies between 0 and 1. Nothing is
+    interpolated. Source: Doddington et al., The NIST speaker recognition evaluation, Speech Communication 31 (2000). The
+    default is that of the VoxSRC challenges (Nagrani et al., 2020). Other arguments and errors as in :func:`roc_points`.
 
     Example:
         >>> min_dcf(scores=[0.9, 0.8, 0.7, 0.2, 0.1], is_target=[True, False, True, False, False])
         0.5
     """
-    miss_cost, fa_cost = error_costs(p_target, c_miss, c_fa)
     far, hit, _ = roc_points(scores, is_target)
-    return float((miss_cost * (1 - hit) + fa_cost * far).min() / min(miss_cost, fa_cost))
+    return float((p_target * (1 - hit) + (1 - p_target) * far).min() / min(p_target, 1 - p_target))
 
 
 def auc(scores: Array, is_target: Array) -> float:
     """Area under the ROC; arguments and errors as in :func:`roc_points`."""
-    values, wanted = check_trials(scores, is_target)
-    return float(sk.roc_auc_score(wanted, values))
+    return float(sk.roc_auc_score(*reversed(check_trials(scores, is_target))))
 
 
 def _check_class_scores(scores: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -263,11 +205,7 @@ def _check_class_scores(scores: Array, targets: Array) -> tuple[NDArray[np.float
 
 
 def group_indices(n: int, group: Array | None) -> list[NDArray[np.intp]]:
-    """For each group, the indices of its utterances among n; without ``group`` they are all in one.
-
-    Raises:
-        ValueError: ``group`` has not one entry for each utterance.
-    """
+    """For each group, the indices of its utterances among n; without ``group`` they are all in one."""
     if group is None:
         return [np.arange(n)]
     labels = to_numpy(group)
@@ -293,17 +231,15 @@ def macro_auc(scores: Array, targets: Array, group: Array | None = None) -> floa
         0.75
     """
     values, wanted = _check_class_scores(scores, targets)
-    classes, groups = np.unique(wanted), group_indices(len(wanted), group)
-    areas = []
-    for k in classes:
+    groups, areas = group_indices(len(wanted), group), []
+    for k in np.unique(wanted):
         is_target = wanted == k
         mixed = [own for own in groups if 0 < is_target[own].sum() < len(own)]
         if mixed:
             pairs = [is_target[own].sum() * (~is_target[own]).sum() for own in mixed]
             areas.append(np.average([sk.roc_auc_score(is_target[own], values[own, k]) for own in mixed], weights=pairs))
     if not areas:
-        where = f"all {len(wanted)} utterances are" if len(classes) == 1 else "every group is"
-        raise UndefinedMetricError(f"{where} of one class, as class {classes[0]}: an AUC needs two classes")
+        raise UndefinedMetricError("an AUC needs a group with utterances of two classes")
     return float(np.mean(areas))
 
 
@@ -324,14 +260,9 @@ def one_vs_rest_trials(scores: Array, targets: Array) -> tuple[NDArray[np.float6
 def one_vs_rest_eer(scores: Array, targets: Array, group: Array | None = None) -> float:
     """Equal error rate of a classifier over the pooled trials of :func:`one_vs_rest_trials`; chance is 0.5.
 
-    One threshold serves all K classes, also those that don't occur in ``targets``. A mean of one EER per class is another
-    measure.
-
-    Args:
-        scores: posteriors ``(N, K)``, K >= 2.
-        targets: class indices ``(N,)``.
-        group: ``(N,)`` numbers or names, such as folds. Scores of different groups come from different networks, so each group
-            has its own threshold; the result is the mean of their rates, weighted by utterances.
+    One threshold serves all K classes, also those that don't occur in ``targets``; a mean of one EER per class is another
+    measure. Each ``group``, see :func:`macro_auc`, has its own threshold; the result is the mean of their rates, weighted by
+    utterances.
     """
     values, wanted = _check_class_scores(scores, targets)
     groups = group_indices(len(wanted), group)
@@ -343,10 +274,7 @@ def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], N
     """Indices ``(T,)`` of the enrolment and of the test utterance of each verification trial, among n utterances.
 
     An utterance is not compared with itself: the same recording would be easier to recognise than any other of the speaker.
-
-    Args:
-        n: utterances.
-        group: ``(n,)`` numbers or names; pairs across groups are no trials.
+    Pairs across groups, ``(n,)`` numbers or names, are no trials.
     """
     allowed = np.zeros((n, n), dtype=bool)
     for own in group_indices(n, group):
@@ -357,14 +285,14 @@ def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], N
 
 
 def verification_trials(
-    enrol: Array, test: Array, enrol_speaker: Array, test_speaker: Array, group: Array | None = None
+    enrol: Array, test: Array, speaker: Array, group: Array | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Speaker verification trials: every utterance enrols and is tested against every other, and the cosine is the score.
 
     Args:
-        enrol, test: embeddings ``(N, E)``, N >= 2, of the same utterances in the same order: original and protected, or
-            protected in both. An embedding of zeros has the score 0 with all others.
-        enrol_speaker, test_speaker: speaker indices ``(N,)``.
+        enrol, test: embeddings ``(N, E)`` of the same utterances in the same order: original and protected, or protected in
+            both. An embedding of zeros has the score 0 with all others.
+        speaker: speaker indices ``(N,)``.
         group: ``(N,)`` numbers or names, such as folds. Embeddings of different groups come from different networks and are
             not compared.
 
@@ -373,15 +301,12 @@ def verification_trials(
 
     Raises:
         UndefinedMetricError: no two utterances share a group.
-        ValueError: shapes differ, or there are fewer than two utterances.
+        ValueError: shapes differ.
     """
-    first, second = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test")
-    first_speaker, second_speaker = as_targets(enrol_speaker, "enrol_speaker"), as_targets(test_speaker, "test_speaker")
-    if first.shape != second.shape or not len(first) == len(first_speaker) == len(second_speaker):
-        shapes = ", ".join(str(x.shape) for x in (first, second, first_speaker, second_speaker))
-        raise ValueError(f"enrol, test, enrol_speaker and test_speaker must share their N utterances, not {shapes}")
-    if len(first) < 2:
-        raise ValueError("verification trials need at least two utterances")
+    first, second, wanted = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test"), as_targets(speaker, "speaker")
+    if first.shape != second.shape or len(first) != len(wanted):
+        shapes = f"{first.shape}, {second.shape} and {wanted.shape}"
+        raise ValueError(f"enrol, test and speaker must share their N utterances, not have shapes {shapes}")
     rows, columns = trial_pairs(len(first), group)
     if len(rows) == 0:
         raise UndefinedMetricError("no two utterances share a group, so there are no verification trials")
@@ -391,4 +316,4 @@ def verification_trials(
         return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
 
     cosine = (unit(first) @ unit(second).T).clip(-1, 1)
-    return cosine[rows, columns], first_speaker[rows] == second_speaker[columns]
+    return cosine[rows, columns], wanted[rows] == wanted[columns]

@@ -24,12 +24,9 @@ class WeightedTrials:
     both rates can only rise as the threshold falls, and because weights are whole numbers.
 
     Args:
-        scores, is_target: trials of both kinds, ``(T,)``.
+        scores, is_target: trials ``(T,)``; errors as in :func:`psegan.metrics.scores.roc_points`.
         cells: index of each trial's cell, ``(T,)``.
         n_cells: number C of cells.
-
-    Raises:
-        UndefinedMetricError: all trials are of one kind.
     """
 
     def __init__(
@@ -51,11 +48,6 @@ class WeightedTrials:
         self.grid = np.append(-1, chosen)
         self._tallies_before: dict[int, tuple[_Tally, _Tally]] = {}
 
-    @property
-    def width(self) -> int:
-        """Size of the largest temporary array per resample."""
-        return max(len(self.grid), self.n_cells)
-
     def eer(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Equal error rates ``(R,)`` under weights ``(C, R)``; NaN where a resample has trials of one kind only."""
         accepted = self._accepted(self._tallies, weights)
@@ -70,23 +62,21 @@ class WeightedTrials:
                 result[there] = metrics.eer_from_roc(far_there.T, hit_there.T)
         return result
 
-    def min_dcf(
-        self, weights: NDArray[np.float64], p_target: float = 0.05, c_miss: float = 1, c_fa: float = 1
-    ) -> NDArray[np.float64]:
+    def min_dcf(self, weights: NDArray[np.float64], p_target: float = 0.05) -> NDArray[np.float64]:
         """:func:`psegan.metrics.scores.min_dcf` ``(R,)`` under weights ``(C, R)``; NaN as for :meth:`eer`."""
-        miss_cost, fa_cost = metrics.error_costs(p_target, c_miss, c_fa)
+        p_other = 1 - p_target
         accepted = self._accepted(self._tallies, weights)
         total = accepted[0][-1], accepted[1][-1]
         far, hit = _rates(accepted, total)
-        result = np.asarray((miss_cost * (1 - hit) + fa_cost * far).min(0))
-        least = miss_cost * (1 - hit[1:]) + fa_cost * far[:-1]  # lower bound between two points of the grid
+        result = np.asarray((p_target * (1 - hit) + p_other * far).min(0))
+        least = p_target * (1 - hit[1:]) + p_other * far[:-1]  # lower bound between two points of the grid
         for i in (np.flatnonzero((least < result).any(1)) + 1).tolist():
             there = np.flatnonzero(least[i - 1] < result)
             if len(there) and self._has_points_before(i):
                 far_there, hit_there = self._rates_before(i, weights, accepted, there)
-                cost = miss_cost * (1 - hit_there) + fa_cost * far_there
+                cost = p_target * (1 - hit_there) + p_other * far_there
                 result[there] = np.minimum(result[there], cost.min(0))
-        return result / min(miss_cost, fa_cost)
+        return result / min(p_target, p_other)
 
     def _has_points_before(self, i: int) -> bool:
         """Whether operating points lie between points ``i - 1`` and ``i`` of the grid."""

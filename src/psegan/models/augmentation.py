@@ -50,16 +50,12 @@ class SpectrogramAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.max_tempo, self.max_pitch, self.max_gain = max_tempo, max_pitch, max_gain
-        self.n_masks = n_masks
-        self.max_masked_bands, self.max_masked_fraction = max_masked_bands, max_masked_fraction
+        self.n_masks, self.max_masked_bands, self.max_masked_fraction = n_masks, max_masked_bands, max_masked_fraction
 
     def forward(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → the same changed, of another number of frames.
+        """Scaled log-mel ``(B, 80, N)``, zero in padding, and frames ``(B,)`` → the same, of another number of frames.
 
-        Args:
-            mel: zero in padding.
-            lengths: frames.
-            random: where all draws come from; on the CPU, so that every device draws the same.
+        All draws come from ``random``, on the CPU, so that every device draws the same.
         """
         draw = torch.rand(3, len(mel), generator=random).to(mel.device) * 2 - 1
         if self.max_tempo or self.max_pitch:
@@ -85,9 +81,7 @@ class SpectrogramAugmentation(nn.Module):
         # grid_sample wants places in [-1, 1] from the first to the last row and column
         x = frames * tempo.unsqueeze(1) * 2 / max(mel.shape[2] - 1, 1) - 1
         y = bands * 2 / (N_MELS - 1) - 1
-        grid = torch.stack([x[:, None].expand(-1, N_MELS, -1), y[:, :, None].expand(-1, -1, len(frames))], -1).to(
-            mel.dtype
-        )
+        grid = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), -1).to(mel.dtype)
         warped = F.grid_sample(mel.unsqueeze(1), grid, padding_mode="border", align_corners=True).squeeze(1)
         return warped * mask_like(new_lengths, warped), new_lengths
 
@@ -104,17 +98,12 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def mixed(x: Tensor, lengths: Tensor, alpha: float, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mix every utterance of a batch with another one (mixup, Zhang et al., ICLR 2018).
-
-    Args:
-        x: ``(B, C, N)``.
-        lengths: frames ``(B,)``.
-        alpha: of the Beta(alpha, alpha) distribution of the weights.
-        random: where weights and partners are drawn from.
+    """Mix every utterance of a batch ``x (B, C, N)`` with another one (mixup, Zhang et al., ICLR 2018).
 
     Returns:
         The mixture ``(B, C, N)``; its frames ``(B,)``, those of the longer utterance; the partners' indices ``(B,)``; and
-        the weights of the utterances themselves ``(B,)``, at least 0.5; a partner's weight is 1 minus that.
+        the weights of the utterances themselves ``(B,)``, at least 0.5, from Beta(alpha, alpha); a partner's weight is 1
+        minus that.
     """
     # Dirichlet of two parts is Beta, and the only one of the two that torch samples with a generator
     parts = torch._sample_dirichlet(torch.full((len(x), 2), alpha), random)

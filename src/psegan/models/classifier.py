@@ -54,7 +54,7 @@ class SpeechEncoder(nn.Module):
 
     Args:
         embedding_dim: size of the vector it returns.
-        widths: channels of the stages; each but the first halves both axes.
+        widths: channels of the blocks; each but the first halves both axes.
         n_bands: rows of the spectrogram.
     """
 
@@ -66,10 +66,9 @@ class SpeechEncoder(nn.Module):
         self.stem = nn.Conv2d(1, widths[0], 5, (2, 2), 2, bias=False)
         self.stem_norm = MaskedBatchNorm2d(widths[0])
         self.blocks = nn.ModuleList()
+        rows = n_bands
         for index, (i, o) in enumerate(zip([widths[0], *widths[:-1]], widths, strict=True)):
             self.blocks.append(ResidualBlock(i, o, 2 if index else 1))
-        rows = n_bands
-        for _ in range(len(widths)):
             rows = (rows + 1) // 2
         self.pooling = AttentiveStatisticsPooling(widths[-1] * rows)
         self.embedding = nn.Linear(2 * widths[-1] * rows, embedding_dim)
@@ -85,11 +84,7 @@ class SpeechEncoder(nn.Module):
 
 
 class EncoderEnsemble(nn.Module):
-    """Several encoders as one; the cosine of two of its embeddings is the mean of the encoders' cosines.
-
-    Args:
-        encoders: one or more.
-    """
+    """Several encoders as one; the cosine of two of its embeddings is the mean of the encoders' cosines."""
 
     def __init__(self, encoders: Iterable[nn.Module]) -> None:
         super().__init__()

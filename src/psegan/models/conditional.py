@@ -18,12 +18,8 @@ class ConditionalUNet(nn.Module):
     Args:
         n_labels: number of classes; 0 makes a network without a class.
         noise_dim: size of the noise vector; 0 is a network without noise.
-        bottleneck: see :class:`psegan.models.unet.UNet`.
-        residual: predict the difference from the input instead of the output. The last convolution then starts at zero,
-            so that an untrained network returns its input.
-        smooth: see :class:`psegan.models.unet.UNet`.
-        widths: channels of the U-Net's levels.
         embedding_dim: size of the label embedding.
+        bottleneck, residual, widths, smooth: see :class:`psegan.models.unet.UNet`.
     """
 
     def __init__(
@@ -38,32 +34,21 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         rows = N_MELS // 2 ** (len(widths) - 1)
-        self.n_labels, self.noise_dim, self.residual = n_labels, noise_dim, residual
+        self.noise_dim, self.residual = noise_dim, residual
         self.widths, self.embedding_dim, self.smooth = tuple(widths), embedding_dim, smooth
         self.embedding = nn.Embedding(n_labels, embedding_dim) if n_labels else None
         self.project_label = nn.Linear(embedding_dim, rows) if n_labels else None
         self.project_noise = nn.Linear(noise_dim, rows) if noise_dim else None
-        maps = bool(n_labels) + bool(noise_dim)
-        self.unet = UNet(maps, widths, bottleneck, smooth)
-        if residual:
-            self.unet.start_at_zero()
+        self.unet = UNet(bool(n_labels) + bool(noise_dim), widths, bottleneck, smooth, residual)
 
     def forward(self, mel: Tensor, lengths: Tensor, target: Tensor | None, noise: Tensor) -> Tensor:
-        """Transform a batch.
+        """Log-mel ``(B, 80, N)`` scaled to [0, 1], frames, classes ``(B,)`` and noise ``(B, noise_dim)`` → log-mel.
 
-        Args:
-            mel: ``(B, 80, N)`` log-mel scaled to [0, 1].
-            lengths: ``(B,)`` frames.
-            target: ``(B,)`` classes; None for a network without a class.
-            noise: ``(B, noise_dim)``.
-
-        Returns:
-            ``(B, 80, N)`` on the same scale, zero at and after ``lengths``.
+        The result has the same shape and scale, and is zero at and after ``lengths``. A network without a class takes None.
         """
         maps = []
         if self.embedding is not None and self.project_label is not None:
             maps.append(self.project_label(self.embedding(target)))
         if self.project_noise is not None:
             maps.append(self.project_noise(noise))
-        out = self.unet(mel, lengths, torch.stack(maps, 1) if maps else None)
-        return mel + out if self.residual else out
+        return self.unet(mel, lengths, torch.stack(maps, 1) if maps else None)

@@ -1,7 +1,6 @@
 """The conversion of spectrograms that a system trains; protection needs it alone, without the system."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ class Conversion(nn.Module):
         """Targets and noise of ``n`` utterances, on the CPU."""
 
     @abstractmethod
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and ``(B,)`` frames → ``(B, 80, N)`` on the same scale, zero in padding."""
 
 
@@ -30,7 +29,7 @@ class ToEmotion(Conversion):
     """PSEGAN's conversion to a drawn emotion, uniform over all including the true one, or to a fixed emotion.
 
     Args:
-        generator: spectrogram, frames, target and noise → spectrogram.
+        generator: the network.
         n_emotions: number of emotions that targets are drawn from.
         target: index of the fixed emotion; None draws.
     """
@@ -45,16 +44,12 @@ class ToEmotion(Conversion):
             target = torch.full_like(target, self.target)
         return {"target": target, "noise": torch.randn(n, self.generator.noise_dim, generator=random)}
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["target"], draws["noise"])
 
 
 class ToAmbiguity(Conversion):
-    """GenGAN's conversion to ambiguous emotion.
-
-    Args:
-        generator: spectrogram, frames and noise → spectrogram.
-    """
+    """GenGAN's conversion to ambiguous emotion."""
 
     def __init__(self, generator: GenGANGenerator) -> None:
         super().__init__()
@@ -63,18 +58,12 @@ class ToAmbiguity(Conversion):
     def draw(self, n: int, random: torch.Generator) -> Draws:
         return {"noise": torch.randn(n, self.generator.rows, self.generator.noise_dim, generator=random)}
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["noise"])
 
 
 class FilterThenEmotion(Conversion):
-    """PCMelGAN's conversion: a filter removes the emotion, and a generator adds a drawn one.
-
-    Args:
-        filter: spectrogram, frames, None and noise → spectrogram.
-        generator: spectrogram, frames, target and noise → spectrogram.
-        n_emotions: number of emotions that targets are drawn from.
-    """
+    """PCMelGAN's conversion: a filter removes the emotion, and a generator adds one that is drawn from ``n_emotions``."""
 
     def __init__(self, filter: PCMelGANFilter, generator: PCMelGANGenerator, n_emotions: int) -> None:
         super().__init__()
@@ -89,13 +78,13 @@ class FilterThenEmotion(Conversion):
             "noise": torch.randn(n, self.generator.noise_dim, generator=random),
         }
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generate(self.hide(mel, lengths, draws), lengths, draws)
 
-    def hide(self, mel: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def hide(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         """The filter's output."""
         return self.filter(mel, lengths, None, draws["filter_noise"])
 
-    def generate(self, filtered: Tensor, lengths: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def generate(self, filtered: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         """The generator's output."""
         return self.generator(filtered, lengths, draws["target"], draws["noise"])

@@ -24,8 +24,8 @@ class StridedDiscriminator(nn.Module):
     def __init__(self, n_classes: int, widths: Sequence[int] = (24, 48, 96, 128), dropout: float = 0.2) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 5 if index == 0 else 3, 2, 2 if index == 0 else 1)
-            for index, (i, o) in enumerate(zip([1, *widths[:-1]], widths, strict=True))
+            nn.Conv2d(i, o, 5 if i == 1 else 3, 2, 2 if i == 1 else 1)
+            for i, o in zip([1, *widths[:-1]], widths, strict=True)
         )
         self.norms = nn.ModuleList(MaskedBatchNorm2d(o) for o in widths)
         rows = N_MELS // 2 ** len(widths)
@@ -49,8 +49,8 @@ class ClassifierDiscriminator(nn.Module):
     Args:
         n_classes: outputs, "fake" included.
         encoder: makes the network from spectrogram to embedding.
-        augmentation: makes what changes the spectrograms that it hears in training, real and generated: a generator that
-            has to convince it through masks learns less that only this one network is convinced by.
+        augmentation: makes what changes its input in training, real and generated: a generator that has to convince it
+            through masks learns less that only this one network is convinced by.
 
     Attributes:
         random: where the augmentation is drawn from; whoever trains it sets one for every batch. None augments nothing.
@@ -87,17 +87,11 @@ class ClassifierDiscriminator(nn.Module):
 
 
 class AlexNetDiscriminator(nn.Module):
-    """AlexNet on one channel, as in the public GenGAN code: 12,945,097 parameters at 9 classes.
+    """AlexNet on one channel, as in the public GenGAN code: 12,945,097 parameters at 9 classes, "fake" included.
 
     After Krizhevsky (arXiv:1404.5997) with a first convolution of 5×5 and stride 1 and two hidden layers of 1024.
     Its adaptive pooling takes no lengths, so that it classifies an utterance together with its padding, as in the article.
-
-    Args:
-        n_classes: outputs, "fake" included.
     """
-
-    shortest = 15
-    """Frames that its three poolings need."""
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
@@ -129,5 +123,5 @@ class AlexNetDiscriminator(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and frames ``(B,)``, which it ignores → logits ``(B, n_classes)``."""
-        mel = F.pad(mel, (0, max(self.shortest - mel.shape[-1], 0)))
+        mel = F.pad(mel, (0, max(15 - mel.shape[-1], 0)))  # the three poolings need so many frames
         return self.classifier(self.features(mel.unsqueeze(1)).flatten(1))

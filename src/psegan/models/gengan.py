@@ -16,31 +16,21 @@ class GenGANGenerator(nn.Module):
     Args:
         noise_dim: length of the noise in frames of the bottleneck, where each row has its own draws; 65 frames are 16.6 s,
             to which the public code pads. A shorter utterance takes the beginning of the noise, a longer one repeats it.
-        residual: see :class:`psegan.models.conditional.ConditionalUNet`.
-        smooth: see :class:`psegan.models.unet.UNet`.
+        residual, smooth: see :class:`psegan.models.unet.UNet`.
     """
 
     def __init__(self, noise_dim: int = 65, residual: bool = True, smooth: bool = False) -> None:
         super().__init__()
-        self.unet = UNet(condition_maps=1, smooth=smooth)
+        self.unet = UNet(condition_maps=1, smooth=smooth, residual=residual)
         self.rows = N_MELS // self.unet.stride
         self.noise_dim, self.residual, self.smooth = noise_dim, residual, smooth
         self.project_noise = nn.Linear(noise_dim, noise_dim)
-        if residual:
-            self.unet.start_at_zero()
 
     def forward(self, mel: Tensor, lengths: Tensor, noise: Tensor) -> Tensor:
-        """Transform a batch.
+        """Log-mel ``(B, 80, N)`` scaled to [0, 1], frames ``(B,)`` and noise ``(B, rows, noise_dim)`` → log-mel.
 
-        Args:
-            mel: ``(B, 80, N)`` log-mel scaled to [0, 1].
-            lengths: ``(B,)`` frames.
-            noise: ``(B, rows, noise_dim)``.
-
-        Returns:
-            ``(B, 80, N)`` on the same scale, zero at and after ``lengths``.
+        The result has the same shape and scale, and is zero at and after ``lengths``.
         """
         frames = int(strided_length(torch.tensor(mel.shape[-1]), self.unet.stride))
         place = torch.arange(frames, device=mel.device) % self.noise_dim
-        out = self.unet(mel, lengths, self.project_noise(noise)[..., place].unsqueeze(1))
-        return mel + out if self.residual else out
+        return self.unet(mel, lengths, self.project_noise(noise)[..., place].unsqueeze(1))

@@ -1,7 +1,5 @@
 """Gated residual network over time (Tan, Chen and Wang, IEEE/ACM TASLP 27(1), 2019)."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,21 +7,12 @@ from psegan.speech.masking import mask_like
 
 
 class GatedResidualBlock(nn.Module):
-    """1×1 convolution → dilated temporal convolution with a gate → 1×1 convolutions to the residual and the skip.
+    """1×1 convolution → dilated temporal convolution with a gate → 1×1 convolutions to the residual and the skip."""
 
-    Args:
-        channels: width of the residual path.
-        hidden: width of the gated convolution.
-        dilation: frames between its taps.
-        kernel_size: its taps, odd.
-    """
-
-    def __init__(self, channels: int, hidden: int, dilation: int, kernel_size: int = 7) -> None:
+    def __init__(self, channels: int, hidden: int, dilation: int) -> None:
         super().__init__()
         self.reduce = nn.Conv1d(channels, hidden, 1)
-        self.gated = nn.Conv1d(
-            hidden, 2 * hidden, kernel_size, padding=dilation * (kernel_size - 1) // 2, dilation=dilation
-        )
+        self.gated = nn.Conv1d(hidden, 2 * hidden, 7, padding=3 * dilation, dilation=dilation)
         self.residual = nn.Conv1d(hidden, channels, 1)
         self.skip = nn.Conv1d(hidden, channels, 1)
 
@@ -43,25 +32,16 @@ class GatedResidualStack(nn.Module):
     Args:
         channels: channels of the bottleneck's maps.
         height: their mel rows.
+        repeats: how often the dilations 1 2 4 8 16 32 are repeated.
         width: residual width of the blocks.
         hidden: width of their gated convolutions.
-        dilations: in frames, one for each block.
-        repeats: how often the list of dilations is repeated.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        height: int,
-        width: int = 256,
-        hidden: int = 64,
-        dilations: Sequence[int] = (1, 2, 4, 8, 16, 32),
-        repeats: int = 2,
-    ) -> None:
+    def __init__(self, channels: int, height: int, repeats: int, width: int = 256, hidden: int = 64) -> None:
         super().__init__()
         self.fold = nn.Conv1d(channels * height, width, 1)
         self.blocks = nn.ModuleList(
-            GatedResidualBlock(width, hidden, dilation) for _ in range(repeats) for dilation in dilations
+            GatedResidualBlock(width, hidden, dilation) for _ in range(repeats) for dilation in (1, 2, 4, 8, 16, 32)
         )
         self.unfold = nn.Conv1d(width, channels * height, 1)
         nn.init.zeros_(self.unfold.weight)

@@ -38,9 +38,9 @@ class MelGAN(Vocoder):
     Edges are padded with zeros where the paper reflects, so that an utterance gives the same waveform in a padded batch.
 
     Args:
-        ratios: upsampling of each stage; their product is the hop, 256.
-        width: channels of the last stage; each stage before has twice as many.
-        dilations: of the residual layers of a stage.
+        ratios: upsampling factors, one after the other; their product is the hop, 256.
+        width: channels after the last upsampling; before each of them there are twice as many.
+        dilations: of the residual layers after each upsampling.
     """
 
     def __init__(
@@ -54,25 +54,16 @@ class MelGAN(Vocoder):
         self.embed = weight_norm(nn.Conv1d(N_MELS, channels, 7, padding=3))
         self.upsample, self.residual = nn.ModuleList(), nn.ModuleList()
         for ratio in ratios:
-            self.upsample.append(
-                weight_norm(
-                    nn.ConvTranspose1d(
-                        channels, channels // 2, 2 * ratio, ratio, ratio // 2 + ratio % 2, output_padding=ratio % 2
-                    )
-                )
-            )
+            self.upsample.append(weight_norm(nn.ConvTranspose1d(channels, channels // 2, 2 * ratio, ratio, ratio // 2)))
             channels //= 2
             self.residual.append(nn.ModuleList(ResidualLayer(channels, dilation) for dilation in dilations))
         self.output = weight_norm(nn.Conv1d(channels, 1, 7, padding=3))
-        self.context = self._context()
-
-    def _context(self) -> int:
         reach, step = 3.0, 1.0  # in frames, and frames a position
-        for ratio in self.ratios:
+        for ratio in ratios:
             reach += step
             step /= ratio
-            reach += sum(self.dilations) * step
-        return int(reach + 3 * step) + 1
+            reach += sum(dilations) * step
+        self.context = int(reach + 3 * step) + 1
 
     def forward(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         padded = bool((lengths < log_mel.shape[-1]).any())  # masks cost a quarter of the time
@@ -93,13 +84,9 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class ScaleDiscriminator(ConvolutionalDiscriminator):
-    """Strided, grouped convolutions over samples: ``(B, 1, T)`` → scores and features.
+    """Strided, grouped convolutions over samples: ``(B, 1, T)`` → scores and features."""
 
-    Args:
-        width: channels of the first layer, four times as many after each of the next, up to 64 times.
-    """
-
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int) -> None:
         layers = [nn.Conv1d(1, width, 15, padding=7)]
         channels = width
         for _ in range(4):
@@ -114,7 +101,7 @@ class MultiScaleDiscriminator(nn.Module):
     """Three discriminators on the waveform and on its averages at a half and a quarter of the rate.
 
     Args:
-        width: see :class:`ScaleDiscriminator`; 16 is the paper's.
+        width: channels of the first layer, four times as many after each of the next, up to 64 times; 16 is the paper's.
         scales: discriminators.
     """
 

@@ -7,8 +7,7 @@ class PCMelGANFilter(ConditionalUNet):
     """Removes the emotion. It takes no class, because the true emotion is not known when speech is protected.
 
     Args:
-        noise_dim: size of the noise vector.
-        residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
+        noise_dim, residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
     """
 
     def __init__(self, noise_dim: int = 10, residual: bool = True, smooth: bool = False) -> None:
@@ -20,8 +19,7 @@ class PCMelGANGenerator(ConditionalUNet):
 
     Args:
         n_emotions: number of emotion classes.
-        noise_dim: size of the noise vector.
-        residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
+        noise_dim, residual, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
     """
 
     def __init__(self, n_emotions: int, noise_dim: int = 10, residual: bool = True, smooth: bool = False) -> None:

@@ -10,9 +10,7 @@ from psegan.speech.masking import MaskedBatchNorm2d, strided_length
 
 
 class RecurrentEncoder(nn.Module):
-    """Two strided convolutions, a bidirectional GRU and attentive statistics pooling, after Mirsamadi, Barsoum and Zhang.
-
-    ("Automatic speech emotion recognition using recurrent neural networks with local attention", ICASSP 2017.)
+    """Two strided convolutions, a bidirectional GRU and attentive statistics pooling (after Mirsamadi et al., ICASSP 2017).
 
     Args:
         embedding_dim: size of the vector it returns.
@@ -34,7 +32,7 @@ class RecurrentEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding_dim, self.channels, self.hidden = embedding_dim, channels, hidden
-        self.n_layers, self.n_bands = n_layers, n_bands
+        self.n_layers, self.dropout, self.n_bands = n_layers, dropout, n_bands
         self.conv1 = nn.Conv2d(1, channels, 3, 2, 1, bias=False)
         self.norm1 = MaskedBatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 2, 1, bias=False)
@@ -44,7 +42,6 @@ class RecurrentEncoder(nn.Module):
         sizes = [2 * hidden if layer else hidden for layer in range(n_layers)]
         self.onward = nn.ModuleList(nn.GRU(size, hidden, batch_first=True) for size in sizes)
         self.returning = nn.ModuleList(nn.GRU(size, hidden, batch_first=True) for size in sizes)
-        self.dropout = nn.Dropout(dropout)
         self.pooling = AttentiveStatisticsPooling(2 * hidden)
         self.embedding = nn.Linear(4 * hidden, embedding_dim)
 
@@ -54,8 +51,7 @@ class RecurrentEncoder(nn.Module):
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             lengths = strided_length(lengths, 2)
             x = F.relu(norm(conv(x), lengths))
-        sequence = F.relu(self.projection(x.flatten(1, 2).transpose(1, 2)))
-        sequence = self.both_ways(sequence, lengths)
+        sequence = self.both_ways(F.relu(self.projection(x.flatten(1, 2).transpose(1, 2))), lengths)
         return self.embedding(self.pooling(sequence.transpose(1, 2), lengths))
 
     def both_ways(self, sequence: Tensor, lengths: Tensor) -> Tensor:
@@ -65,7 +61,7 @@ class RecurrentEncoder(nn.Module):
         backwards = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
         rows = torch.arange(len(sequence), device=sequence.device)[:, None]
         for index, (onward, returning) in enumerate(zip(self.onward, self.returning, strict=True)):
-            sequence = self.dropout(sequence) if index else sequence
+            sequence = F.dropout(sequence, self.dropout, self.training) if index else sequence
             returned = returning(sequence[rows, backwards])[0][rows, backwards]
             sequence = torch.cat([onward(sequence)[0], returned], -1)
         return sequence

@@ -27,11 +27,7 @@ BUNDLES: dict[str, Wav2Vec2Bundle] = {
 
 
 class WaveformFrontEnd(nn.Module):
-    """Prepares waveforms for a self-supervised model.
-
-    Args:
-        normalise: bring every utterance to zero mean and unit variance, as the large models were trained.
-    """
+    """Prepares waveforms for a self-supervised model; the large ones were trained on zero mean and unit variance."""
 
     def __init__(self, normalise: bool) -> None:
         super().__init__()
@@ -66,19 +62,12 @@ class SelfSupervisedEncoder(nn.Module):
         weights: a file of the bundle's weights, as torchaudio publishes it; None downloads it, or finds it in the cache.
         embedding_dim: size of the vector it returns.
         freeze: leave the model as it is; else train it but for its convolutions (Baevski et al., 2020).
-
-    Raises:
-        PseganError: no such bundle, or no weights.
     """
 
     fingerprint: Tensor
 
     def __init__(
-        self,
-        bundle: str = "WAV2VEC2_BASE",
-        weights: str | None = None,
-        embedding_dim: int = 128,
-        freeze: bool = True,
+        self, bundle: str = "WAV2VEC2_BASE", weights: str | None = None, embedding_dim: int = 128, freeze: bool = True
     ) -> None:
         super().__init__()
         self.embedding_dim, self.frozen, self.bundle = embedding_dim, freeze, bundle
@@ -90,6 +79,10 @@ class SelfSupervisedEncoder(nn.Module):
         if not transformer.layer_norm_first:
             transformer.layer_norm.requires_grad_(False)  # it follows the last layer, whose output is taken before it
         self.front_end = WaveformFrontEnd(normalise)
+        self.shortest, step = 1, 1  # samples that one frame depends on; 400 in all published models
+        for layer in self.backbone.feature_extractor.conv_layers:
+            self.shortest += (layer.kernel_size - 1) * step
+            step *= layer.stride
         width = self.backbone.encoder.feature_projection.projection.out_features
         self.layer_logits = nn.Parameter(torch.zeros(len(transformer.layers)))
         self.pooling = AttentiveStatisticsPooling(width)
@@ -103,7 +96,7 @@ class SelfSupervisedEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SelfSupervisedEncoder":
-        """See :class:`torch.nn.Module`; frozen parts stay in evaluation mode."""
+        """Frozen parts stay in evaluation mode."""
         super().train(mode)
         (self.backbone if self.frozen else self.backbone.feature_extractor).eval()
         return self
@@ -114,8 +107,7 @@ class SelfSupervisedEncoder(nn.Module):
 
     def _embed(self, waveform: Tensor) -> Tensor:
         """Utterances of one length ``(B, T)`` → ``(B, embedding_dim)``."""
-        shortest = receptive_field(self.backbone)
-        waveform = F.pad(waveform, (0, max(0, shortest - waveform.shape[1])))
+        waveform = F.pad(waveform, (0, max(0, self.shortest - waveform.shape[1])))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             layers, _ = self.backbone.extract_features(waveform)
         weights = self.layer_logits.softmax(0)
@@ -123,15 +115,6 @@ class SelfSupervisedEncoder(nn.Module):
         assert isinstance(mixed, Tensor)
         frames = torch.full((len(mixed),), mixed.shape[1], device=mixed.device)
         return self.embedding(self.pooling(mixed.transpose(1, 2), frames))
-
-
-def receptive_field(model: Wav2Vec2Model) -> int:
-    """Samples that one frame depends on, which is the shortest possible input; 400 in all published models."""
-    size, step = 1, 1
-    for layer in model.feature_extractor.conv_layers:
-        size += (layer.kernel_size - 1) * step
-        step *= layer.stride
-    return size
 
 
 def load_backbone(bundle: str, weights: str | None) -> tuple[Wav2Vec2Model, bool]:

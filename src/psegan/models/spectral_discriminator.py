@@ -14,12 +14,7 @@ SLOPE = 0.1
 
 
 class PeriodDiscriminator(ConvolutionalDiscriminator):
-    """Convolutions along every ``period``-th sample (HiFi-GAN).
-
-    Args:
-        period: samples.
-        width: channels of the first layer.
-    """
+    """Convolutions along every ``period``-th sample (HiFi-GAN): ``(B, T)`` → scores and features."""
 
     def __init__(self, period: int, width: int) -> None:
         widths = [1, width, 2 * width, 4 * width, 8 * width]
@@ -28,17 +23,11 @@ class PeriodDiscriminator(ConvolutionalDiscriminator):
         self.period = period
 
     def forward(self, waveform: Tensor) -> DiscriminatorOutput:
-        """``(B, T)`` → scores and features."""
         return super().forward(pad_to_multiple(waveform, self.period).unflatten(1, (-1, self.period)).unsqueeze(1))
 
 
 class ResolutionDiscriminator(ConvolutionalDiscriminator):
-    """Convolutions on a compressed magnitude spectrogram (UnivNet).
-
-    Args:
-        n_fft: samples of its window; the hop is a quarter.
-        width: channels of the first layer.
-    """
+    """Convolutions on a compressed magnitude spectrogram (UnivNet): ``(B, T)`` → scores and features."""
 
     window: Tensor
 
@@ -52,7 +41,6 @@ class ResolutionDiscriminator(ConvolutionalDiscriminator):
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waveform: Tensor) -> DiscriminatorOutput:
-        """``(B, T)`` → scores and features."""
         n_fft = len(self.window)
         with torch.autocast(waveform.device.type, enabled=False):
             spectrum = torch.stft(

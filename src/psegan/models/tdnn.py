@@ -14,20 +14,11 @@ from psegan.speech.masking import MaskedBatchNorm2d, mask_like, masked_statistic
 
 
 class TDNNLayer(nn.Module):
-    """A dilated convolution over time, a rectifier and masked batch norm; the number of frames stays.
-
-    Args:
-        in_channels: of its input.
-        out_channels: of its output.
-        kernel: taps, odd.
-        dilation: frames from tap to tap.
-    """
+    """A dilated convolution over time, a rectifier and masked batch norm; the number of frames stays."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(
-            in_channels, out_channels, kernel, dilation=dilation, padding=dilation * (kernel // 2)
-        )
+        self.convolution = nn.Conv1d(in_channels, out_channels, kernel, dilation=dilation, padding="same")
         self.norm = MaskedBatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ class UNet(nn.Module):
         smooth: average the output over three bands and five frames, with triangular weights. The spectrogram of a signal
             cannot differ faster, because frames overlap fourfold and low bands share the window's main lobe; a vocoder
             would undo faster differences together with their effect.
+        residual: predict the difference from the input instead of the output. The last convolution then starts at zero,
+            so that an untrained network returns its input.
     """
 
     kernel: Tensor
@@ -52,9 +54,10 @@ class UNet(nn.Module):
         widths: Sequence[int] = (8, 16, 32, 64, 128),
         bottleneck: nn.Module | None = None,
         smooth: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.smooth = smooth
+        self.smooth, self.residual = smooth, residual
         bands, frames = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
         self.register_buffer("kernel", torch.outer(bands, frames)[None, None], persistent=False)
         self.stride = 2 ** (len(widths) - 1)
@@ -64,23 +67,15 @@ class UNet(nn.Module):
         beside = list(reversed(widths[:-1]))
         self.decoder = nn.ModuleList(DoubleConv(b + s, s) for b, s in zip(below, beside, strict=True))
         self.output = nn.Conv2d(widths[0], 1, 1)
-
-    def start_at_zero(self) -> None:
-        """Set the last convolution to zero, so that an untrained network's output is zero."""
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        if residual:
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
     def forward(self, mel: Tensor, lengths: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Transform a spectrogram.
+        """Scaled log-mel ``(B, F, N)``, zero at and after ``lengths (B,)`` → the same shape, zero there, of any range.
 
-        Args:
-            mel: ``(B, F, N)``, scaled log-mel, zero at and after ``lengths``; F a multiple of the stride.
-            lengths: ``(B,)`` frames.
-            condition: ``(B, condition_maps, F / stride)``, constant over time, or with a last axis of ``N / stride``
-                frames, rounded up; None if there is no map.
-
-        Returns:
-            ``(B, F, N)``, not limited to any range, zero at and after ``lengths``.
+        F is a multiple of the stride. The condition is ``(B, condition_maps, F / stride)``, constant over time, or has a last
+        axis of ``N / stride`` frames, rounded up; None if there is no map.
         """
         x = pad_to_multiple(mel, self.stride).unsqueeze(1)
         skips: list[tuple[Tensor, Tensor]] = []
@@ -102,4 +97,5 @@ class UNet(nn.Module):
         mask = mask_like(lengths, x)
         if self.smooth:
             x = F.conv2d(x * mask, self.kernel.to(x.dtype), padding="same")
-        return (x * mask).squeeze(1)
+        x = (x * mask).squeeze(1)
+        return mel + x if self.residual else x

@@ -59,13 +59,8 @@ class GriffinLim(Vocoder):
 def overlap_add(frames: Tensor, window: Tensor, lengths: Tensor) -> Tensor:
     """The inverse of the STFT of :class:`psegan.speech.audio.LogMel`, its windows divided out.
 
-    Args:
-        frames: ``(B, 1024, N)``, windowed; frame ``n`` is centred on sample ``256 n``.
-        window: ``(1024,)`` that they were windowed with.
-        lengths: ``(B,)`` frames, others are left out.
-
-    Returns:
-        ``(B, N · 256)``, zero from ``lengths · 256`` on.
+    Frames ``(B, 1024, N)``, of which number ``n`` is centred on sample ``256 n``, that were windowed with ``(1024,)`` →
+    ``(B, N · 256)``, zero from ``lengths · 256`` on.
     """
     pieces = window.numel() // HOP
     mask = mask_like(lengths, frames)

@@ -12,14 +12,7 @@ FFT = 1024
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then two pointwise layers (Liu et al., CVPR 2022), scaled and residual.
-
-    Args:
-        width: channels.
-        hidden: channels between the pointwise layers.
-        kernel_size: frames, odd.
-        scale: initial size of what the block adds.
-    """
+    """Depthwise convolution over time, then two pointwise layers (Liu et al., CVPR 2022), scaled and residual."""
 
     def __init__(self, width: int, hidden: int, kernel_size: int, scale: float) -> None:
         super().__init__()
@@ -88,9 +81,8 @@ class Vocos(Vocoder):
             spectrum = torch.polar(prior * correction.clamp(max=10.0).exp(), phase)
             waveform = self._inverse(spectrum, lengths)
             for _ in range(self.consistency):
-                spectrum = torch.stft(waveform, FFT, HOP, window=self.window, pad_mode="constant", return_complex=True)[
-                    ..., : prior.shape[2]
-                ]
+                spectrum = torch.stft(waveform, FFT, HOP, window=self.window, pad_mode="constant", return_complex=True)
+                spectrum = spectrum[..., : prior.shape[2]]
                 magnitude = spectrum.abs().clamp(min=1e-8)
                 waveform = self._inverse(spectrum * (prior / magnitude).sqrt(), lengths)
             return waveform

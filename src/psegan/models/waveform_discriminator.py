@@ -9,25 +9,14 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What one discriminator makes of a batch of waveforms.
-
-    Attributes:
-        score: of any shape; high for real speech.
-        features: the activations of its layers, for feature matching.
-    """
+    """Scores of any shape, high for real speech, and the activations of a discriminator's layers, for feature matching."""
 
     score: Tensor
     features: list[Tensor]
 
 
 class ConvolutionalDiscriminator(nn.Module):
-    """Convolutions with weight norm, each followed by a leaky ReLU, and a last one that gives the score.
-
-    Args:
-        layers: the convolutions in their order.
-        score: the last convolution, to one channel.
-        slope: of the leaky ReLUs.
-    """
+    """Convolutions with weight norm, each followed by a leaky ReLU, and a last one, to one channel, that gives the score."""
 
     def __init__(self, layers: Iterable[nn.Module], score: nn.Module, slope: float) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def test_roc_of_classes_and_of_verification() -> None:
         (protected.roc(), metrics.one_vs_rest_trials(protected.probability, protected.target)),
         (
             protected.roc(original),
-            metrics.verification_trials(original.embedding, protected.embedding, original.target, protected.target),
+            metrics.verification_trials(original.embedding, protected.embedding, protected.target),
         ),
     ):
         for one, expected in zip(roc[:2], metrics.roc_points(*trials)[:2], strict=True):

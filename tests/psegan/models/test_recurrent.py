@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from psegan.models.recurrent import RecurrentEncoder
+from psegan.weights import PretrainedModel
 
 
 def test_both_directions_read_as_a_packed_bidirectional_gru_does():
@@ -22,3 +23,8 @@ def test_both_directions_read_as_a_packed_bidirectional_gru_does():
     found = encoder.both_ways(sequence, lengths)
     for row, end in enumerate(lengths):
         torch.testing.assert_close(found[row, :end], expected[row, :end])
+
+
+def test_a_trained_one_can_be_exported():
+    shipped = PretrainedModel.assemble({"encoder": RecurrentEncoder(hidden=6, dropout=0.1)}, {}).encoder
+    assert (shipped.hidden, shipped.dropout) == (6, 0.1)

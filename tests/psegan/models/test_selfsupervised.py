@@ -80,7 +80,7 @@ def test_an_utterance_gives_the_same_embedding_alone_and_padded(weights, name):
     assert (together[0] - together[2]).abs().max() > 1e-4
 
 
-def test_normalised_input_does_not_hear_the_gain(weights):
+def test_normalised_input_does_not_depend_on_the_gain(weights):
     encoder = SelfSupervisedEncoder("TINY_LARGE", weights["TINY_LARGE"]).eval()
     waveform = speech(2000, 1500)
     louder = embed(encoder, 3 * waveform + 0.2 * (waveform != 0), [2000, 1500])
@@ -153,7 +153,7 @@ def test_a_checkpoint_is_not_put_on_another_model(weights, tmp_path):
         torch.nn.ModuleDict({"encoder": other}).load_state_dict(state)
 
 
-def test_a_classifier_trains_on_it_resumes_and_is_judged(weights, tmp_path):
+def test_a_classifier_trains_on_it_and_is_tested_from_a_checkpoint(weights, tmp_path):
     """Through Lightning: the frozen model stays out of the file and everything else comes back."""
     data = SyntheticDataModule(n_speakers=2, n_contents=1, n_takes=2, batch_size=6, crop_seconds=0.5)
     options = {

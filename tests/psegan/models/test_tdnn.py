@@ -59,7 +59,7 @@ def test_one_frame_sees_the_context_of_the_paper():
     assert (int(reached.min()), int(reached.max())) == (13, 27)
 
 
-def test_a_constant_colour_of_the_channel_is_not_heard():
+def test_a_constant_colour_of_the_channel_changes_nothing():
     network, lengths = seasoned(), torch.tensor([50])
     mel, colour = torch.rand(1, 80, 50), torch.rand(1, 80, 1)
     torch.testing.assert_close(network(mel + colour, lengths), network(mel, lengths), atol=1e-4, rtol=1e-4)

@@ -91,8 +91,8 @@ def test_melgan_is_the_articles():
     """Kumar et al., table: 4.26 M parameters in the generator, 16.92 M in three discriminators."""
     weights = sum(p.numel() for p in fold_weight_norm(MelGAN()).parameters())
     assert weights / 1e6 == pytest.approx(4.26, abs=0.005)
-    judges = sum(p.numel() for p in fold_weight_norm(MultiScaleDiscriminator()).parameters())
-    assert judges / 1e6 == pytest.approx(16.92, abs=0.01)
+    discriminators = sum(p.numel() for p in fold_weight_norm(MultiScaleDiscriminator()).parameters())
+    assert discriminators / 1e6 == pytest.approx(16.92, abs=0.01)
     with pytest.raises(PseganError, match="product must be the hop, 256"):
         MelGAN(ratios=(8, 8, 2))
 
@@ -130,7 +130,7 @@ def test_the_public_hifigan_from_a_folder_in_the_hubs_format(tmp_path):
         load_vocoder(str(tmp_path))
 
 
-def test_a_public_vocoder_without_a_network_is_told_in_one_line(monkeypatch, tmp_path):
+def test_a_public_vocoder_without_a_network_is_refused_in_one_line(monkeypatch, tmp_path):
     pytest.importorskip("speechbrain")
     import psegan.weights
 
