@@ -8,7 +8,7 @@ EVALUATION = {
     "name": "test",
     "out": "runs/test",
     "corpus": "corpus.yaml",
-    "attackers": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}},
+    "architectures": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}},
     "systems": {"psegan": "a.ckpt", "noise": {"class_path": "psegan.protection.controls.AdditiveNoise"}},
 }
 
