@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from psegan.common.files import atomic_path
-from psegan.metrics.scores import Array, as_scores, as_targets, to_numpy
+from psegan.metrics.scores import Array, as_scores, to_numpy
 from psegan.speech.audio import HOP, SAMPLE_RATE
 
 COLOURS = (
@@ -37,32 +37,19 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> Path:
-    """Write the figure atomically as PNG, and return the path.
-
-    Raises:
-        ValueError: the path doesn't end in ``.png``.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: figures are written as .png")
+    """Write the figure atomically as PNG, and return the path."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
-    return path
+    return Path(path)
 
 
 def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> Figure:
     """Receiver operating characteristics with their areas, the chance line and the line of equal errors.
 
     Args:
-        curves: name → false positive rate ``(P,)``, true positive rate ``(P,)`` and area; at most twenty.
-        title: title of the figure.
-
-    Raises:
-        ValueError: there are no curves, or too many.
+        curves: name → false positive rate ``(P,)``, true positive rate ``(P,)`` and area.
+        title: of the figure.
     """
-    most = 2 * len(COLOURS)
-    if not 1 <= len(curves) <= most:
-        raise ValueError(f"{len(curves)} curves, but a readable figure has between 1 and {most}")
     figure = _figure(5.6, 5.6)
     axes = figure.add_subplot()
     for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
@@ -71,13 +58,8 @@ def roc_figure(curves: Mapping[str, tuple[Array, Array, float]], title: str) -> 
         axes.plot(to_numpy(fpr), to_numpy(tpr), style, color=colour, linewidth=2, label=label, clip_on=False)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (6, 4)), label="chance (AUC 0.500)", zorder=1)
     axes.plot([0, 1], [1, 0], color="#BBBBBB", linewidth=0.8, linestyle=":", label="equal errors (EER)", zorder=1)
-    axes.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="False positive rate",
-        ylabel="True positive rate",
-        title=textwrap.fill(title, 48),
-    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="False positive rate", ylabel="True positive rate")
+    axes.set_title(textwrap.fill(title, 48))
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     # below the axes, since a legend inside would hide curves or the chance line
@@ -101,13 +83,9 @@ def tsne_points(
         Points ``(M, 2)`` of original and of protected speech, and the rising indices ``(M,)`` of the utterances.
 
     Raises:
-        ValueError: shapes differ, features are not finite, or ``max_points`` is less than 1.
+        ValueError: features are not finite.
     """
     first, second = as_scores(original, 2, "original"), as_scores(protected, 2, "protected")
-    if first.shape != second.shape:
-        raise ValueError(f"original {first.shape} and protected {second.shape} features must have the same shape")
-    if max_points < 1:
-        raise ValueError(f"max_points must be at least 1, not {max_points}")
     kept = np.arange(len(first))
     if len(first) > max_points:
         kept = np.sort(np.random.default_rng(seed).choice(len(first), max_points, replace=False))
@@ -131,24 +109,18 @@ def tsne_figure(
     Args:
         points_original, points_protected: ``(N, 2)``.
         labels: class indices ``(N,)``.
-        class_names: K names, at most ten; classes that don't occur are left out of the legend.
+        class_names: K names; classes that don't occur are left out of the legend.
         names: names of the two kinds of speech.
-
-    Raises:
-        ValueError: shapes don't fit together, or there are too many classes or too few names.
     """
-    panels = {names[0]: as_scores(points_original, 2), names[1]: as_scores(points_protected, 2)}
-    wanted = as_targets(labels)
-    if any(points.shape != (len(wanted), 2) for points in panels.values()):
-        raise ValueError(f"{len(wanted)} labels need points of shape ({len(wanted)}, 2) in both panels")
-    if len(class_names) > len(COLOURS) or wanted.max() >= len(class_names):
-        raise ValueError(f"{len(class_names)} class names for labels up to {wanted.max()}; at most {len(COLOURS)}")
+    panels = {names[0]: to_numpy(points_original), names[1]: to_numpy(points_protected)}
+    wanted = to_numpy(labels)
     figure = _figure(9.6, 5.4)
     figure.suptitle("t-SNE of emotion features")
     grid = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, (name, points) in zip(grid, panels.items(), strict=True):
         for k in np.unique(wanted):
-            style = {"color": COLOURS[k], "marker": _MARKERS[k], "label": class_names[k]}
+            number = k % len(COLOURS)
+            style = {"color": COLOURS[number], "marker": _MARKERS[number], "label": class_names[k]}
             axes.scatter(*points[wanted == k].T, s=22, alpha=0.8, linewidths=0.3, edgecolors="white", **style)
         axes.set(title=f"{name} speech", xlabel="t-SNE dimension 1")
         axes.grid(alpha=0.2)
@@ -163,41 +135,32 @@ def _slaney_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(hertz < 1000, 3 * hertz / 200, 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / np.log(6.4))
 
 
-def _kilohertz_axis(axes: Axes, n_mels: int, sample_rate: int) -> None:
+def _kilohertz_axis(axes: Axes, n_mels: int) -> None:
     """Label the axis of mel bands with their centre frequencies."""
-    top = sample_rate / 2
-    marks = np.array([f for f in (0.0, 500, 1000, 2000, 4000, 8000, 16000) if f <= top])
+    marks = np.array([0.0, 500, 1000, 2000, 4000, SAMPLE_RATE / 2])
     # the centre of band i is point i + 1 of n_mels + 2 equally spaced points from 0 to the top
-    positions = _slaney_mel(marks) / _slaney_mel(np.array(top)) * (n_mels + 1) - 1
+    positions = _slaney_mel(marks) / _slaney_mel(marks[-1:]) * (n_mels + 1) - 1
     axes.set_yticks(positions.clip(-0.5, n_mels - 0.5), [f"{f / 1000:g}" for f in marks])
 
 
-def speech_figure(
-    waveforms: Mapping[str, Array], log_mels: Mapping[str, Array], sample_rate: int = SAMPLE_RATE, title: str = ""
-) -> Figure:
+def speech_figure(waveforms: Mapping[str, Array], log_mels: Mapping[str, Array], title: str = "") -> Figure:
     """Waveforms above their log-mel spectrograms, with one column per version of the utterance (article, Figure 4).
 
     All columns share the scales of time, amplitude and level.
 
     Args:
-        waveforms: name → samples ``(T,)`` in [-1, 1].
-        log_mels: name → natural logarithm of mel magnitudes ``(bands, N)``, in Slaney bands from 0 Hz to half the sample
-            rate, with one frame every :data:`psegan.speech.audio.HOP` samples.
-        sample_rate: sample rate in Hz.
+        waveforms: name → samples ``(T,)`` at 16 kHz in [-1, 1].
+        log_mels: name → natural logarithm of mel magnitudes ``(bands, N)``, in Slaney bands from 0 to 8 kHz, with one
+            frame every :data:`psegan.speech.audio.HOP` samples.
         title: title above all panels.
-
-    Raises:
-        ValueError: there are no waveforms, or the names differ.
     """
-    if not waveforms or list(waveforms) != list(log_mels):
-        raise ValueError(f"waveforms {list(waveforms)} and log_mels {list(log_mels)} must have the same names")
-    signals = {name: as_scores(x, 1, f"waveform {name}") for name, x in waveforms.items()}
-    spectra = {name: as_scores(x, 2, f"log-mel {name}") for name, x in log_mels.items()}
+    signals = {name: to_numpy(x) for name, x in waveforms.items()}
+    spectra = {name: to_numpy(log_mels[name]) for name in waveforms}
     figure = _figure(1.0 + 4.2 * len(signals), 5.2)
     if title:
         figure.suptitle(title)
     grid = figure.subplots(2, len(signals), sharex=True, sharey="row", squeeze=False, height_ratios=[1, 1.6])
-    seconds = max(len(x) for x in signals.values()) / sample_rate
+    seconds = max(len(x) for x in signals.values()) / SAMPLE_RATE
     peak = max(1e-3, *(np.abs(x).max() for x in signals.values())) * 1.05
     levels = np.concatenate([x.ravel() for x in spectra.values()])
     high = levels.max()
@@ -205,16 +168,16 @@ def speech_figure(
     low = max(np.percentile(levels, 1), high - 9)
     low = low if low < high else high - 1
     for (top, bottom), (name, samples) in zip(grid.T, signals.items(), strict=True):
-        top.plot(np.arange(len(samples)) / sample_rate, samples, color=COLOURS[0], linewidth=0.5)
+        top.plot(np.arange(len(samples)) / SAMPLE_RATE, samples, color=COLOURS[0], linewidth=0.5)
         top.set(title=name, ylim=(-peak, peak))
         top.grid(alpha=0.2)
         bands, frames = spectra[name].shape
-        end = (frames - 0.5) * HOP / sample_rate  # frame i is centred at i * HOP
-        extent = (-0.5 * HOP / sample_rate, end, -0.5, bands - 0.5)
+        end = (frames - 0.5) * HOP / SAMPLE_RATE  # frame i is centred at i * HOP
+        extent = (-0.5 * HOP / SAMPLE_RATE, end, -0.5, bands - 0.5)
         shown = {"origin": "lower", "aspect": "auto", "vmin": low, "vmax": high, "cmap": "magma"}
         image = bottom.imshow(spectra[name], extent=extent, **shown)
         bottom.set(xlabel="Time (s)", xlim=(0, seconds), ylim=(-0.5, bands - 0.5))
-        _kilohertz_axis(bottom, bands, sample_rate)
+        _kilohertz_axis(bottom, bands)
     grid[0, 0].set_ylabel("Amplitude")
     grid[1, 0].set_ylabel("Frequency (kHz, mel scale)")
     figure.colorbar(image, ax=grid[1, :].tolist(), label="Log-mel magnitude (ln)", pad=0.01, aspect=15)
@@ -227,15 +190,9 @@ def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "")
     Args:
         matrix: counts ``(K, K)``; rows are true classes, columns predicted ones.
         class_names: K names.
-        title: title of the figure.
-
-    Raises:
-        ValueError: the matrix has another shape.
+        title: of the figure.
     """
-    counts = as_scores(matrix, 2, "matrix")
-    k = len(class_names)
-    if counts.shape != (k, k):
-        raise ValueError(f"{k} class names need a matrix of shape ({k}, {k}), not {counts.shape}")
+    counts, k = to_numpy(matrix).astype(np.float64), len(class_names)
     total = counts.sum(1, keepdims=True)
     percent = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     side = 2.4 + 0.52 * max(k, 3)

@@ -41,8 +41,6 @@ def test_roc(tmp_path: Path) -> None:
     for part in ("original (AUC 0.900)", "psegan (AUC 0.550)", "chance", "False positive rate", "Emotion"):
         assert part in shown
     check_png(figure, tmp_path / "roc.png")
-    with pytest.raises(ValueError, match="0 curves"):
-        plots.roc_figure({}, "")
 
 
 @pytest.mark.parametrize("n", [1, 2, 30])
@@ -80,8 +78,6 @@ def test_tsne_points_of_degenerate_features(features: np.ndarray) -> None:
 
 
 def test_tsne_points_refuse_bad_features() -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        plots.tsne_points(np.zeros((3, 2)), np.zeros((4, 2)), seed=0)
     with pytest.raises(ValueError, match="NaN"):
         plots.tsne_points(np.full((3, 2), np.nan), np.zeros((3, 2)), seed=0)
 
@@ -95,10 +91,8 @@ def test_tsne_figure(tmp_path: Path) -> None:
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()
     check_png(figure, tmp_path / "tsne.png")
-    with pytest.raises(ValueError, match="at most 10"):
-        plots.tsne_figure(points[0], points[1], np.arange(40) % 11, [*NAMES, "eleventh"])
-    with pytest.raises(ValueError, match="40 labels|39 labels"):
-        plots.tsne_figure(points[0], points[1], np.zeros(39, int), NAMES)
+    figure = plots.tsne_figure(points[0], points[1], np.arange(40) % 11, [*NAMES, "eleventh"])
+    assert "eleventh" in texts(figure), "the eleventh class gets the first one's colour"
 
 
 def test_speech_figure(tmp_path: Path) -> None:
@@ -117,8 +111,6 @@ def test_speech_figure(tmp_path: Path) -> None:
     assert len({axes.get_ylim() for axes in top}) == len({axes.get_ylim() for axes in bottom}) == 1
     assert len({axes.images[0].get_clim() for axes in bottom}) == 1
     check_png(figure, tmp_path / "speech.png")
-    with pytest.raises(ValueError, match="same names"):
-        plots.speech_figure(waveforms, {"original": log_mels["original"]})
 
 
 def test_speech_figure_of_silence(tmp_path: Path) -> None:
@@ -144,14 +136,6 @@ def test_confusion(tmp_path: Path) -> None:
     for part in ("sad (4)", "happy (0)", "75", "25", "Predicted class", "Emotion"):
         assert part in shown
     check_png(figure, tmp_path / "confusion.png")
-    with pytest.raises(ValueError, match="matrix of shape"):
-        plots.confusion_figure(np.zeros((3, 3)), ["a", "b"])
-
-
-def test_only_png(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.png"):
-        plots.save_figure(plots.confusion_figure([[1.0]], ["a"]), tmp_path / "a.pdf")
-    assert not list(tmp_path.iterdir())
 
 
 def test_pyplot_is_not_imported() -> None:

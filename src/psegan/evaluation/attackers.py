@@ -30,7 +30,7 @@ class ClassicalAttackers:
     Args:
         opened: function from the name of a corpus to the corpus.
         corpora: folder of the protected corpora, in which their functionals are kept.
-        workers: number of processes.
+        workers: processes.
     """
 
     def __init__(self, opened: Callable[[str], ManifestDataModule], corpora: Path, workers: int) -> None:
@@ -40,14 +40,7 @@ class ClassicalAttackers:
         self._fitted = cache(self._fit)
 
     def posteriors(self, estimator: str, seed: int, trained_on: tuple[str, ...], system: str, subset: str) -> Floats:
-        """Posteriors ``(N, K)`` for one subset of a system's speech.
-
-        Args:
-            estimator: class path of the estimator, such as :class:`psegan.evaluation.functionals.FunctionalsSVM`.
-            seed: seed of the estimator.
-            trained_on: names of the corpora that the estimator is fitted on.
-            system: the system whose speech is attacked.
-            subset: ``validation`` or ``test``.
+        """Posteriors ``(N, K)`` for the subset of a system's speech, of the estimator of that class path.
 
         Raises:
             PseganError: a recording is missing or unreadable, or the training speech has a single class.
@@ -60,18 +53,13 @@ class ClassicalAttackers:
         return made.fit(*self._features(trained_on, "train"), *self._features(trained_on, "validation"))
 
     def _read(self, corpora: tuple[str, ...], subset: str) -> tuple[Floats, NDArray[np.int64]]:
-        """Functionals ``(N, F)`` and emotions ``(N,)``."""
         utterances = [u for corpus in corpora for u in self._opened(corpus).split_utterances(subset)]
         rows = [self._table(str(u.details["corpus"]))[str(u.details["source"])] for u in utterances]
         return np.stack(rows), np.array([u.emotion for u in utterances])
 
 
 def functional_table(corpus: Path, workers: int) -> dict[str, Floats]:
-    """Id → functionals ``(F,)`` of every recording of a protected corpus, computed once and kept in ``functionals.npz``.
-
-    Args:
-        corpus: folder with ``manifest.csv``.
-        workers: number of processes.
+    """Id → functionals ``(F,)`` of every recording of a corpus's folder, computed once and kept there.
 
     Raises:
         PseganError: a recording is missing or unreadable.

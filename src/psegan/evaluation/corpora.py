@@ -6,7 +6,7 @@ says what the folder is made from and which utterances are done: a run that was 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,6 @@ from psegan.speech.batch import ATTRIBUTES
 
 Part = tuple[str, Utterance]
 """``train``, ``validation`` or ``test``, and an utterance of it."""
-MANIFEST = "manifest.csv"
 JOURNAL = "journal.jsonl"
 
 
@@ -48,11 +47,11 @@ def protect_corpus(
 
     Args:
         data: the corpus.
-        parts: which of its utterances, and the part of a split that the manifest puts each in; see :func:`parts_of`.
+        parts: its utterances, each with the subset that the manifest puts it in; see :func:`parts_of`.
         spec: the protector, as for :func:`psegan.protection.controls.load_protector`.
         folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``; other utterances of the corpus
             that it holds already, by the same protector and seed, stay.
-        seed: of targets, noise and whatever else the protector draws.
+        seed: of all that the protector draws.
         workers: processes, at most; a short job is done in this one.
         label: of the progress bar.
 
@@ -65,28 +64,27 @@ def protect_corpus(
     """
     if workers < 1:
         raise PseganError(f"the number of workers is {workers}, but must be at least 1")
-    if not parts:
-        raise PseganError(f"{data.where}: there is nothing to protect; name parts of the corpus that hold utterances")
     protector = load_protector(spec)
-    journal = Journal(
-        Path(folder),
-        {"protector": protector.describe(), "seed": seed},
-    )
-    manifest = journal.folder / MANIFEST
+    journal = Journal(Path(folder), {"protector": protector.describe(), "seed": seed})
+    manifest = journal.folder / "manifest.csv"
     sources = _sources(data, parts)
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
         workers = worth_starting(workers, len(waiting))
-        task = ProtectionTask(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
-        with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
-            for id, target in _work(task, waiting, workers):
+        task = _Task(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
+        if workers > 1:
+            done = unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
+        else:
+            done = (_protect(task, utterance) for utterance in waiting)
+        bar = tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance")
+        with one_thread(), bar:
+            for id, target in done:
                 journal.note(id, target, sources[id])
                 bar.update()
     before = read_manifest(manifest) if manifest.is_file() else []
-    rows = {row["id"]: row for row in before} | {
-        u.id: _row(data, subset, u, protector, journal, seed) for subset, u in parts
-    }
+    rows = {row["id"]: row for row in before}
+    rows |= {u.id: _row(data, subset, u, protector, journal, seed) for subset, u in parts}
     if list(rows.values()) != before:
         write_manifest(manifest, rows.values())
     return manifest
@@ -100,12 +98,7 @@ def parts_of(data: CorpusDataModule, subsets: Iterable[str]) -> list[Part]:
 def load_corpus(
     config: str | Path, root: str | None = None, init_args: dict[str, Any] | None = None
 ) -> CorpusDataModule:
-    """The corpus that a YAML file names under ``data``: a corpus overlay, or a run's saved configuration.
-
-    Args:
-        config: the file.
-        root: where the corpus lies, instead of the file's ``root``.
-        init_args: laid over the file's.
+    """The corpus that a YAML file names under ``data``, with another root or other arguments where they are given.
 
     Raises:
         PseganError: the file names no corpus, or with arguments that it does not take.
@@ -123,10 +116,6 @@ class Journal:
 
     Lines are only ever appended. One that a kill has torn is as good as not written, and its utterance is made again.
 
-    Args:
-        folder: of the protected corpus.
-        settings: plain values.
-
     Raises:
         PseganError: the folder holds files of something else, or was made from other settings.
     """
@@ -137,19 +126,16 @@ class Journal:
         self._sources: dict[str, str] = {}
         self._header = json.dumps({"psegan": "protected corpus", **settings})
         self._length = 0  # of the whole lines, in bytes
-        if folder.exists() and not folder.is_dir():
-            raise PseganError(f"{folder}: is a file; choose another folder")
         if not self.path.is_file():
             if folder.is_dir() and any(folder.iterdir()):
                 raise PseganError(f"{folder}: holds files that are no protected corpus; choose another folder")
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()
-        self._length = sum(map(len, lines))
-        if not lines:
+        content = self.path.read_bytes()
+        self._length = content.rfind(b"\n") + 1
+        if not self._length:
             return
         try:
+            lines = content[: self._length].splitlines()
             found, *entries = (json.loads(line, object_hook=_current) for line in lines)
             self.targets = {entry["id"]: entry["target"] for entry in entries}
             self._sources = {entry["id"]: entry["source"] for entry in entries}
@@ -168,7 +154,7 @@ class Journal:
             raise PseganError(
                 f"{self.folder}: {id} was made from another recording of that name; remove the folder, or choose another"
             )
-        return id in self.targets and audio_path(self.folder, id).is_file()
+        return id in self.targets and _audio_path(self.folder, id).is_file()
 
     def begin(self) -> None:
         """Open for notes, after clearing away what a killed run left half written."""
@@ -180,62 +166,37 @@ class Journal:
             torn.unlink(missing_ok=True)
         with self.path.open("ab") as file:
             file.truncate(self._length)
-        if not self._length:
-            self._append(self._header)
+            if not self._length:
+                file.write(f"{self._header}\n".encode())
 
     def note(self, id: str, target: int | None, source: str) -> None:
         """Note that an utterance is done, and the hash of the recording that it was made from."""
         self.targets[id] = target
-        self._append(json.dumps({"id": id, "target": target, "source": source}))
-
-    def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps({"id": id, "target": target, "source": source}) + "\n")
 
 
-class ProtectionTask(NamedTuple):
-    """What a process needs to know to protect an utterance.
-
-    Attributes:
-        spec: the protector.
-        described: its identity.
-        protector: the same, where it is ready; a process makes its own.
-        load: gives an utterance's waveform.
-        folder: of the protected corpus.
-        seed: of the draws.
-    """
-
+class _Task(NamedTuple):
     spec: dict[str, Any] | str
     described: dict[str, Any]
-    protector: Transform | None
+    protector: Transform | None  # a worker makes its own
     load: Callable[[Utterance], Tensor]
     folder: Path
     seed: int
 
 
 def _current(entry: dict[str, Any]) -> dict[str, Any]:
-    """A protector's description as it is spelt today."""
     return {**entry, "class_path": current_path(entry["class_path"])} if "class_path" in entry else entry
 
 
-def audio_path(folder: Path, id: str) -> Path:
-    """Where an utterance of a protected corpus lies."""
+def _audio_path(folder: Path, id: str) -> Path:
     return folder / f"{id}.flac"
 
 
-def _work(task: ProtectionTask, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
-    """Protect utterances in any order; yields id and target of each when its file is there."""
-    if workers > 1:
-        yield from unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
-        return
-    with one_thread():
-        for utterance in waiting:
-            yield _protect(task, utterance)
-
-
-def _protect(task: ProtectionTask, utterance: Utterance) -> tuple[str, int | None]:
+def _protect(task: _Task, utterance: Utterance) -> tuple[str, int | None]:
+    """Id and target of the utterance, when its file is there."""
     assert task.protector is not None
-    where, path = str(utterance.path or utterance.id), audio_path(task.folder, utterance.id)
+    where, path = str(utterance.path or utterance.id), _audio_path(task.folder, utterance.id)
     try:
         waveform = task.load(utterance)
         protected, target = task.protector.transform(waveform, of_utterance(task.seed, utterance.id))
@@ -249,12 +210,12 @@ def _protect(task: ProtectionTask, utterance: Utterance) -> tuple[str, int | Non
     return utterance.id, target
 
 
-_task: ProtectionTask
+_task: _Task
 _changed: str
 """Of this worker process: its work, and how its protector differs from the parent's."""
 
 
-def _take(task: ProtectionTask) -> None:
+def _take(task: _Task) -> None:
     global _task, _changed
     protector = load_protector(task.spec)
     _task, _changed = task._replace(protector=protector), difference(task.described, protector.describe())
@@ -271,9 +232,9 @@ def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
 def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
     """Id → hash of the recording; of a corpus without files, made by one rule, one recording speaks for all."""
     shared = ""
-    if any(utterance.path is None for _, utterance in parts):
-        first = min((u for u in data.utterances() if u.path is None), key=lambda u: u.id)
-        shared = hashlib.sha256(data.loader()(first).numpy().tobytes()).hexdigest()[:16]
+    if made := [utterance for utterance in data.utterances() if utterance.path is None]:
+        first = data.loader()(min(made, key=lambda utterance: utterance.id))
+        shared = hashlib.sha256(first.numpy().tobytes()).hexdigest()[:16]
     return {u.id: shared if u.path is None else file_hash(u.path) for _, u in parts}
 
 
@@ -292,5 +253,5 @@ def _row(
         "protector": str(protector),
         "weights": protector.weights or "",
         "seed": str(seed),
-        "sha256": file_hash(audio_path(journal.folder, utterance.id)),
+        "sha256": file_hash(_audio_path(journal.folder, utterance.id)),
     }

@@ -6,6 +6,7 @@ one vector. The set is much smaller than openSMILE's ComParE, which has 65 descr
 """
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -46,13 +47,8 @@ RHYTHM = (
 """Of an utterance without the silence around it: its length, the fractions of active and of voiced frames, the number of voiced
 stretches per second, mean and deviation of their length in seconds, and the steps of the pitch between frames in semitones."""
 FEATURES = (
-    *(
-        f"{prefix}{curve}.{statistic}"
-        for curves in (TIMBRE, VOICE)
-        for prefix in ("", "delta-")
-        for curve in curves
-        for statistic in STATISTICS
-    ),
+    *(".".join(name) for name in product([*TIMBRE, *(f"delta-{curve}" for curve in TIMBRE)], STATISTICS)),
+    *(".".join(name) for name in product([*VOICE, *(f"delta-{curve}" for curve in VOICE)], STATISTICS)),
     *RHYTHM,
 )
 """Names of the features, in their order."""
@@ -72,12 +68,7 @@ def functionals(waveform: Tensor) -> Floats:
 
     Returns:
         ``(F,)``, named by :data:`FEATURES`; they are finite, also for silence.
-
-    Raises:
-        ValueError: the waveform has another shape.
     """
-    if waveform.dim() != 1 or len(waveform) == 0:
-        raise ValueError(f"waveform must have shape (T,) with T >= 1, not {tuple(waveform.shape)}")
     waveform = waveform.detach().cpu().float()
     frames = torch.nn.functional.pad(waveform, (FRAME // 2, FRAME // 2)).unfold(0, FRAME, HOP)
     timbre, energy = _timbre(waveform, frames)
@@ -127,7 +118,6 @@ def _timbre(waveform: Tensor, frames: Tensor) -> tuple[Floats, Floats]:
 
 
 def _deltas(curves: Floats) -> Floats:
-    """Regression slopes ``(D, N)`` of curves ``(D, N)`` over five frames."""
     return AF.compute_deltas(torch.from_numpy(curves)).numpy()
 
 
@@ -179,12 +169,10 @@ class FunctionalsSVM:
     """
 
     grid = (1.0, 4.0, 16.0)
-    """Values of C."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
-        self.machines: OneVsRestClassifier | None = None
-        self.temperature = 1.0
+        self.machines: OneVsRestClassifier
 
     def fit(
         self, features: ArrayLike, targets: ArrayLike, validation_features: ArrayLike, validation_targets: ArrayLike
@@ -193,7 +181,7 @@ class FunctionalsSVM:
 
         Raises:
             PseganError: the training set has a single class, or the validation set has no class of the training set.
-            ValueError: shapes don't fit together, classes are not indices, or features are not finite.
+            ValueError: features are not finite.
         """
         x, y = metrics.as_scores(features, 2, "features"), metrics.as_targets(targets)
         x_val, y_val = metrics.as_scores(validation_features, 2, "features"), metrics.as_targets(validation_targets)
@@ -208,12 +196,10 @@ class FunctionalsSVM:
         kernel, kernel_val = self._kernel(x), self._kernel(x_val)
         best = -1.0
         for c in self.grid:
-            svm = SVC(C=c, kernel="precomputed", class_weight="balanced")
-            machines = OneVsRestClassifier(svm).fit(kernel, y)
+            machines = OneVsRestClassifier(SVC(C=c, kernel="precomputed", class_weight="balanced")).fit(kernel, y)
             reached = metrics.uar(self._decision(machines, kernel_val).argmax(1), y_val)
             if reached > best:  # if several are equal, the smallest C, which is the smoothest
                 best, self.machines = reached, machines
-        self.temperature = 1.0
         decision = self._decision(self.machines, kernel_val)[known]
 
         def surprise(log_temperature: float) -> float:
@@ -224,13 +210,7 @@ class FunctionalsSVM:
         return self
 
     def predict_proba(self, features: ArrayLike) -> Floats:
-        """Posteriors ``(N, K)`` of features ``(N, F)``; 0 for a class that the training set lacks.
-
-        Raises:
-            RuntimeError: nothing was fitted.
-        """
-        if self.machines is None:
-            raise RuntimeError("call fit before predict_proba")
+        """Posteriors ``(N, K)`` of features ``(N, F)``; 0 for a class that the training set lacks."""
         decision = self._decision(self.machines, self._kernel(metrics.as_scores(features, 2, "features")))
         return softmax(decision / self.temperature, 1)
 

@@ -22,9 +22,9 @@ def check_systems(
 ) -> dict[str, str]:
     """Make sure that no trained system learnt from the test set nor, where speakers are disjoint, from others' speakers.
 
-    What a system was trained on is read from the ``config.yaml`` beside its checkpoint, and so is what the networks were
-    trained on that its training read, such as its speaker matcher; weights that ship say it themselves. A vocoder knows no
-    labels, and copy-synthesis controls for it: what its training set has in common with the test set is stated, not refused.
+    What a system and the networks that its training read were trained on is known from :func:`psegan.lineage.lineage`. A
+    vocoder knows no labels, and copy-synthesis controls for it: what its training set has in common with the test set is
+    stated, not refused.
 
     Args:
         systems: name → protector's specification, with ``{fold}`` where it differs.
@@ -37,40 +37,29 @@ def check_systems(
     Raises:
         PseganError: a system was trained on what is tested, or it is not known what it was trained on.
     """
-    known = {}
-    for name, spec in systems.items():
-        if not is_trained(spec):
-            continue
-        checkpoint = checkpoint_of(spec)
+    sources = {name: checkpoint_of(spec) for name, spec in systems.items() if is_trained(spec)}
+    if isinstance(vocoder, str):
+        sources[VOCODER] = vocoder
+    known: dict[str, str] = {}
+    for name, source in sources.items():
         found: dict[str, None] = {}  # a set that keeps its order
         for fold, corpus in corpora.items():
-            for network in lineage(checkpoint.replace("{fold}", str(fold)), name):
-                if not network.role.startswith(VOCODER):
-                    found[_check(network, corpus, fold, attackers=True)] = None
-        known[name] = "; ".join(found)
-    if isinstance(vocoder, str):
-        found = {}
-        for fold, corpus in corpora.items():
-            for network in lineage(vocoder, VOCODER):
+            for network in lineage(source.replace("{fold}", str(fold)), name):
+                if name != VOCODER and network.role.startswith(VOCODER):
+                    continue
                 try:
                     found[_check(network, corpus, fold, attackers=True)] = None
                 except PseganError as error:
+                    if name != VOCODER:
+                        raise
                     found[str(error).split(";")[0]] = None
-        if found:
-            known[VOCODER] = "; ".join(found)
+        if found or name != VOCODER:
+            known[name] = "; ".join(found)
     return known
 
 
 def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
-    """Make sure that the networks which attackers and classifiers start from were not trained on what is tested.
-
-    Args:
-        starts: name of an attacker or classifier → checkpoint.
-        corpora: fold → the corpus.
-
-    Raises:
-        PseganError: see :func:`check_systems`.
-    """
+    """:func:`check_systems` for what attackers and classifiers start from; ``starts`` maps their names to checkpoints."""
     for name, checkpoint in starts.items():
         for fold, corpus in corpora.items():
             for network in lineage(checkpoint, name):
@@ -78,7 +67,6 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
 
 
 def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
-    """Check one network and say what it was trained on."""
     theirs = _corpus(network, corpus)
     name, unseen = f"{network.role} ({network.source})", ""
     recorded = any(utterance.path is not None for utterance in corpus.split_utterances("test"))
@@ -120,7 +108,7 @@ def _corpus(network: TrainingData, like: CorpusDataModule) -> CorpusDataModule:
 def _check_recordings(name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int) -> None:
     """Of a corpus that goes by another name: no file of the test set."""
     tested = {file_hash(u.path): u.id for u in corpus.split_utterances("test") if u.path is not None}
-    for utterance in (u for stage in ("train", "validation") for u in theirs.split_utterances(stage)):
+    for utterance in _learnt(theirs):
         if utterance.path is not None and (same := tested.get(file_hash(utterance.path))) is not None:
             raise PseganError(
                 f"{name} was trained on {utterance.path}, which is {same} of the test set of fold {fold}; train it on others"
@@ -130,27 +118,26 @@ def _check_recordings(name: str, theirs: CorpusDataModule, corpus: CorpusDataMod
 def _check_utterances(
     name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int, attackers: bool
 ) -> None:
-    learnt = {u.id for stage in ("train", "validation") for u in theirs.split_utterances(stage)}
-    tested = corpus.split_utterances("test")
-    if both := sorted(learnt & {u.id for u in tested}):
+    learnt, tested = _learnt(theirs), corpus.split_utterances("test")
+    remedy = "train it with the same split, fold and split_seed"
+    if both := sorted({u.id for u in learnt} & {u.id for u in tested}):
         raise PseganError(
-            f"{name} was trained on {len(both)} utterances of the test set of fold {fold} ({both[0]} first); "
-            f"train it with the same split, fold and split_seed"
+            f"{name} was trained on {len(both)} utterances of the test set of fold {fold} ({both[0]} first); {remedy}"
         )
     if corpus.shares_speakers:
         return
-    known = _speakers(theirs, (u for u in theirs.utterances() if u.id in learnt))
+    known = _speakers(theirs, learnt)
     if strangers := sorted(known & _speakers(corpus, tested)):
-        raise PseganError(
-            f"{name} was trained on speaker {strangers[0]} of the test set of fold {fold}; "
-            "train it with the same split, fold and split_seed"
-        )
-    others = _speakers(corpus, (u for stage in ("train", "validation") for u in corpus.split_utterances(stage)))
-    if attackers and (shared := sorted(known & others)):
+        raise PseganError(f"{name} was trained on speaker {strangers[0]} of the test set of fold {fold}; {remedy}")
+    if attackers and (shared := sorted(known & _speakers(corpus, _learnt(corpus)))):
         raise PseganError(
             f"{name} was trained on speaker {shared[0]}, whom the attackers of fold {fold} learn "
             "from too; train it with --data.init_args.speakers protector, and evaluate with data: {speakers: attacker}"
         )
+
+
+def _learnt(corpus: CorpusDataModule) -> list[Utterance]:
+    return [u for subset in ("train", "validation") for u in corpus.split_utterances(subset)]
 
 
 def _speakers(corpus: CorpusDataModule, utterances: Iterable[Utterance]) -> set[str]:
@@ -158,30 +145,21 @@ def _speakers(corpus: CorpusDataModule, utterances: Iterable[Utterance]) -> set[
 
 
 def check_manifest(manifest: Path, disjoint: bool) -> None:
-    """Make sure that what an attacker learns from and what is tested have no recording, and perhaps no speaker, in common.
-
-    Args:
-        manifest: a fold's original speech, all three parts.
-        disjoint: whether speakers must differ too.
+    """Make sure that a fold's test set has no recording, where ``disjoint`` no speaker either, that attackers learn from.
 
     Raises:
-        PseganError: they have one in common; the message names it.
+        PseganError: the manifest of the fold's original speech has one; the message names it.
     """
     rows = read_manifest(manifest)
     tested = [row for row in rows if row["split"] == "test"]
     speakers = {row["speaker"] for row in tested}
     contents = {file_hash(manifest.parent / row["path"]): row["id"] for row in tested}
-    for row in rows:
-        if row["split"] == "test":
-            continue
-        same = contents.get(file_hash(manifest.parent / row["path"]))
-        if same is not None:
+    for row in (row for row in rows if row["split"] != "test"):
+        where = f"{manifest}: {row['id']} ({row['split']})"
+        if (same := contents.get(file_hash(manifest.parent / row["path"]))) is not None:
             raise PseganError(
-                f"{manifest}: {row['id']} ({row['split']}) is the same recording as {same} of the test set, and an attacker "
-                "must not learn from what it is tested on; correct the split"
+                f"{where} is the same recording as {same} of the test set, and an attacker must not learn from what it is "
+                "tested on; correct the split"
             )
         if disjoint and row["speaker"] in speakers:
-            raise PseganError(
-                f"{manifest}: {row['id']} ({row['split']}) is of speaker {row['speaker']}, who is in the test set; "
-                "correct the split"
-            )
+            raise PseganError(f"{where} is of speaker {row['speaker']}, who is in the test set; correct the split")

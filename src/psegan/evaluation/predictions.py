@@ -3,18 +3,18 @@
 Predictions are kept on disk, so that scores can be computed again without the networks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.base import Utterance
+from datamodules.dataset import read_utterance
 from datamodules.manifest import ManifestDataModule
 from psegan.common.files import atomic_path
 from psegan.common.processes import one_thread, unordered, worth_starting
@@ -43,9 +43,6 @@ class SystemPredictions:
     embedding: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     measure: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.id)
-
     def save(self, path: Path) -> None:
         """Write everything atomically as NumPy's ``.npz``, without pickles."""
         arrays: dict[str, NDArray[Any]] = {"id": self.id}
@@ -56,7 +53,6 @@ class SystemPredictions:
 
     @classmethod
     def load(cls, path: Path) -> "SystemPredictions":
-        """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             found = cls(arrays["id"], {})
             for key in arrays.files:
@@ -76,16 +72,15 @@ def predict(
     label: str = "",
     workers: int = 1,
 ) -> SystemPredictions:
-    """Predictions of all classifiers and embeddings of the verifier for one subset of a corpus.
+    """Predictions of all classifiers and embeddings of the verifier for one subset of a corpus of protected speech.
 
     Args:
-        corpus: the corpus of protected speech.
-        subset: ``test`` or ``validation``.
+        corpus, subset: which.
         classifiers: name → classifier in evaluation mode; its embeddings are kept too.
         verifier: gives the embeddings called ``verifier``.
         original: the corpus of original speech; if given, :func:`psegan.metrics.quality.measures` compares both.
-        label: label of the progress bar.
-        workers: number of processes that compute measures.
+        label: of the progress bar.
+        workers: processes that compute measures.
 
     Raises:
         PseganError: a recording is missing or unreadable.
@@ -99,19 +94,17 @@ def predict(
             collector.add(*classifier.features(batch), batch.label(classifier.attribute))
         if verifier is not None:
             voices.append(np.asarray(verifier.embed(batch.waveform, batch.length), dtype=np.float64))
-    collected = {name: collector.collected() for name, collector in collectors.items()}
     found = SystemPredictions(
         id=np.array([utterance.id for utterance in utterances]),
         target={a: np.array([utterance.label(a) for utterance in utterances]) for a in ATTRIBUTES},
-        probability={name: predictions.probability for name, predictions in collected.items()},
-        embedding={name: predictions.embedding for name, predictions in collected.items()},
     )
+    for name, collector in collectors.items():
+        collected = collector.collected()
+        found.probability[name], found.embedding[name] = collected.probability, collected.embedding
     if verifier is not None:
         found.embedding["verifier"] = np.concatenate(voices)
     if original is not None:
         found.measure = _measures(corpus, original, subset, label, workers)
-    for name, probability in found.probability.items():
-        assert len(probability) == len(found), f"{name} classified {len(probability)} of {len(found)} utterances"
     return found
 
 
@@ -119,21 +112,13 @@ def _measures(
     corpus: ManifestDataModule, original: ManifestDataModule, subset: str, label: str, workers: int
 ) -> dict[str, NDArray[np.float64]]:
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
-    after = corpus.split_utterances(subset)
-    pairs = [_Pair(before[utterance.id], utterance, original.loader(), corpus.loader()) for utterance in after]
+    pairs = [(before[utterance.id], utterance) for utterance in corpus.split_utterances(subset)]
     workers = worth_starting(workers, len(pairs))
     with one_thread():
         found = unordered(_measure, pairs, workers) if workers > 1 else map(_measure, pairs)
         of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
-    return {name: np.array([of[utterance.id][name] for utterance in after]) for name in of[after[0].id]}
+    return {name: np.array([of[after.id][name] for _, after in pairs]) for name in of[pairs[0][1].id]}
 
 
-class _Pair(NamedTuple):
-    before: Utterance
-    after: Utterance
-    load_before: Callable[[Utterance], Tensor]
-    load_after: Callable[[Utterance], Tensor]
-
-
-def _measure(pair: _Pair) -> tuple[str, dict[str, float]]:
-    return pair.after.id, measures(pair.load_before(pair.before), pair.load_after(pair.after))
+def _measure(pair: tuple[Utterance, Utterance]) -> tuple[str, dict[str, float]]:
+    return pair[1].id, measures(*map(read_utterance, pair))

@@ -1,15 +1,18 @@
 """From scores to what a reader sees: results.json and .csv, figures, recordings, and the page."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from datamodules.base import CorpusDataModule
+from datamodules.base import CorpusDataModule, Utterance
+from datamodules.splits import SUBSETS
 from psegan.common.files import commit
 from psegan.evaluation.scoring import Scoring
 from psegan.evaluation.specification import Evaluation
@@ -19,20 +22,23 @@ from psegan.report.page import AudioExample, Page, read_run, render_runs, write_
 from psegan.report.results import Results
 from psegan.report.typeset import summary_table
 from psegan.speech.audio import LogMel, read_audio, write_audio
+from psegan.speech.batch import ATTRIBUTES
 
 OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures", "audio")
 """What :func:`publish` writes."""
 
 
-def publish(folder: Path, results: Results, table: Scoring, clips: Mapping[str, Mapping[str, Path]]) -> None:
-    """Write everything into ``folder``.
+def various(utterances: Sequence[Utterance], n: int) -> list[str]:
+    """Ids of ``n`` utterances, each unlike those before in as much of speaker, emotion, gender and content as can be."""
+    chosen: list[Utterance] = []
+    while len(chosen) < min(n, len(utterances)):
+        fresh = [u for u in utterances if u not in chosen]
+        chosen.append(max(fresh, key=lambda u: sum(u.label(a) != c.label(a) for c in chosen for a in ATTRIBUTES)))
+    return [utterance.id for utterance in chosen]
 
-    Args:
-        folder: gets :data:`OUTPUTS`.
-        results: all scores.
-        table: the posteriors and embeddings behind them, of all folds.
-        clips: system → id → recording, to be played on the page.
-    """
+
+def publish(folder: Path, results: Results, table: Scoring, clips: Mapping[str, Mapping[str, Path]]) -> None:
+    """Write :data:`OUTPUTS` into ``folder``: ``table`` is of all folds, and ``clips`` are system → id → recording."""
     results.to_json(folder / "results.json")
     results.to_csv(folder / "results.csv")
     figures = _draw(table, clips, folder / "figures")
@@ -64,7 +70,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
         "roles": evaluation.roles,
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
         "utterances": {
-            f"fold {fold}": {stage: len(corpus.split_utterances(stage)) for stage in ("train", "validation", "test")}
+            f"fold {fold}": {subset: len(corpus.split_utterances(subset)) for subset in SUBSETS}
             for fold, corpus in corpora.items()
         },
         "commit": commit(),
@@ -81,64 +87,54 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
 
 def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
     """Figures 4 to 6 of the article, and confusion matrices; title → file."""
-    data, names = table.data, table.data.classes["emotion"]
+    data, names, wanted = table.data, table.data.classes["emotion"], table.target["emotion"]
     systems = list(table.evaluation.systems)
-    wanted = table.target["emotion"]
-    attacks = {system: {attack.attacker: attack for attack in table.attacks(system)} for system in systems}
+    original, *others = systems
     figures = {}
-    for system in systems[1:]:
-        figure = _speech_figure(clips["original"], clips[system], system)
-        figures[f"An utterance: original and {system}"] = save_figure(figure, folder / f"speech_{system}.png")
-    for system in systems[1:]:
-        before, after = table.emotion_embeddings("original"), table.emotion_embeddings(system)
-        if before is None or after is None:
-            continue
-        points, moved, kept = tsne_points(before, after, seed=0)
-        figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
-        title = f"t-SNE of emotion features: original and {system}"
-        figures[title] = save_figure(figure, folder / f"tsne_{system}.png")
-    for rung in table.evaluation.attackers:
-        curves = {}
-        for system in systems:
-            scores = attacks[system][rung].scores
-            trials = metrics.one_vs_rest_trials(scores.mean(0) if scores.ndim == 3 else scores, wanted)
-            curves[system] = (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
-        title = f"Emotion ROC of {data.title}, attacker {rung}, trials of all classes pooled"
-        figures[title] = save_figure(roc_figure(curves, title), folder / f"roc_emotion_{rung}.png")
-    if curves := _speaker_curves(table, systems):
-        title = f"Speaker ROC of {data.title}, verification trials"
-        figures[title] = save_figure(roc_figure(curves, title), folder / "roc_speaker.png")
-    rung = table.evaluation.attackers[-1]
+
+    def keep(title: str, name: str, figure: Figure) -> None:
+        figures[title] = save_figure(figure, folder / f"{name}.png")
+
+    def posteriors(system: str, attacker: str) -> Any:
+        scores = table.attacks[system][attacker].scores
+        return scores.mean(0) if scores.ndim == 3 else scores
+
+    def curve(*trials: Any) -> tuple[Any, Any, float]:
+        return (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
+
+    front_end, shown = LogMel(), next(iter(clips[original]))
+    for system in others:
+        waveforms = {one: read_audio(clips[one][shown]) for one in (original, system)}
+        mels = {one: front_end(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for one, w in waveforms.items()}
+        figure = speech_figure(waveforms, mels, title=shown)
+        keep(f"An utterance: original and {system}", f"speech_{system}", figure)
+    first, architecture = next(iter(table.evaluation.architectures.items()))
+    if architecture.estimator is None:  # networks have embeddings
+        network = f"ignorant/{first}-{architecture.seeds[0]}"
+        before = table.pooled(original, "embedding", network)
+        for system in others:
+            points, moved, kept = tsne_points(before, table.pooled(system, "embedding", network), seed=0)
+            figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
+            keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
+    for attacker in table.evaluation.attackers:
+        curves = {s: curve(*metrics.one_vs_rest_trials(posteriors(s, attacker), wanted)) for s in systems}
+        title = f"Emotion ROC of {data.title}, attacker {attacker}, trials of all classes pooled"
+        keep(title, f"roc_emotion_{attacker}", roc_figure(curves, title))
+    if table.evaluation.verifier:
+        with suppress(metrics.UndefinedMetricError):  # a fold of one speaker has no impostors
+            enrolled, speaker = table.pooled(original, "embedding", "verifier"), table.target["speaker"]
+            curves = {}
+            for system in systems:
+                tested = table.pooled(system, "embedding", "verifier")
+                curves[system] = curve(*metrics.verification_trials(enrolled, tested, speaker, speaker, table.group))
+            title = f"Speaker ROC of {data.title}, verification trials"
+            keep(title, "roc_speaker", roc_figure(curves, title))
+    strongest = table.evaluation.attackers[-1]
     for system in systems:
-        scores = attacks[system][rung].scores
-        title = f"Emotions that attacker {rung} recognises in {system} speech"
-        matrix = metrics.confusion_matrix(scores.mean(0) if scores.ndim == 3 else scores, wanted, len(names))
-        figures[title] = save_figure(confusion_figure(matrix, names, title), folder / f"confusion_{system}.png")
+        title = f"Emotions that attacker {strongest} recognises in {system} speech"
+        matrix = metrics.confusion_matrix(posteriors(system, strongest), wanted, len(names))
+        keep(title, f"confusion_{system}", confusion_figure(matrix, names, title))
     return figures
-
-
-def _speaker_curves(table: Scoring, systems: list[str]) -> dict[str, tuple[Any, Any, float]]:
-    """Every system's ROC of verification; none where a fold of one speaker has no impostors."""
-    if not table.evaluation.verifier:
-        return {}
-    speaker = table.target["speaker"]
-    curves = {}
-    for system in systems:
-        embeddings = table.embeddings("original"), table.embeddings(system)
-        try:
-            trials = metrics.verification_trials(*embeddings, speaker, table.group)
-            curves[system] = (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
-        except metrics.UndefinedMetricError:
-            return {}
-    return curves
-
-
-def _speech_figure(original: Mapping[str, Path], protected: Mapping[str, Path], system: str) -> Any:
-    front_end = LogMel()
-    name = next(iter(original))
-    waveforms = {"original": read_audio(original[name]), system: read_audio(protected[name])}
-    mels = {key: front_end(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for key, w in waveforms.items()}
-    return speech_figure(waveforms, mels, title=name)
 
 
 def _copy_clips(data: CorpusDataModule, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> list[AudioExample]:

@@ -1,9 +1,9 @@
 """From predictions to the rows of results.json: every score with its interval over speakers and seeds, pooled over folds."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +27,9 @@ ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""
 
 
-@dataclass(frozen=True)
-class Attack:
-    """The posteriors of one attacker for one system.
+class Attack(NamedTuple):
+    """Posteriors ``(N, K)`` of one attacker for one system, or ``(S, N, K)`` of S seeds; the seed if there is just one."""
 
-    Attributes:
-        attacker: name in the table.
-        scores: ``(N, K)``, or ``(S, N, K)`` with S seeds.
-        seed: the seed if there is just one.
-    """
-
-    attacker: str
     scores: Scores
     seed: int | None = None
 
@@ -46,15 +38,15 @@ class Scoring:
     """Computes the rows of one pool of folds.
 
     Args:
-        evaluation: names the attackers.
-        data: names the classes.
+        evaluation, data: name the attackers and the classes.
         test: system → fold → predictions for its test speech.
         validation: the same for its validation speech, on which ``strongest`` is chosen.
         folds: the folds of the pool.
         fold: fold that the rows name; None if the split has no folds or all are pooled.
 
     Attributes:
-        chosen: system → fold → the attacker that was chosen as ``strongest``; filled in by :meth:`attacks`.
+        attacks: system → name of the attacker in the table → its attack.
+        chosen: system → fold → the attacker that was chosen as ``strongest``.
     """
 
     def __init__(
@@ -69,13 +61,12 @@ class Scoring:
         self.evaluation, self.data, self.fold, self.folds = evaluation, data, fold, folds
         self.test, self.validation = test, validation
         self.chosen: dict[str, dict[str, str]] = {}
-        ids = {system: np.concatenate([test[system][k].id for k in folds]) for system in test}
-        for system, found in ids.items():
-            assert np.array_equal(found, ids[ORIGINAL]), f"the predictions for {system} are of other utterances"
+        for system, k in itertools.product(test, folds):
+            assert np.array_equal(test[system][k].id, test[ORIGINAL][k].id), f"{system} is of other utterances"
         self.target = {attribute: self.pooled(ORIGINAL, "target", attribute) for attribute in data.classes}
-        self.group = np.concatenate([np.full(len(test[ORIGINAL][k]), k) for k in folds])
+        self.group = np.repeat(folds, [len(test[ORIGINAL][k].id) for k in folds])
         self.bootstrap = Bootstrap(self.target["speaker"], evaluation.resamples, seed=0)
-        self.chance = 1 / data.n_classes["emotion"]
+        self.attacks = {system: dict(self._attacks(system)) for system in evaluation.systems}
 
     def pooled(self, system: str, kind: str, name: str) -> NDArray[Any]:
         """One array of a system's :class:`SystemPredictions`, over all folds of the pool."""
@@ -83,14 +74,12 @@ class Scoring:
 
     def rows(self) -> Iterator[Row]:
         """The rows of all systems."""
-        attacks = {system: {a.attacker: a for a in self.attacks(system)} for system in self.evaluation.systems}
         scored: dict[tuple[str, str], dict[str, Resampled]] = {}
-        for system in self.evaluation.systems:
-            for attack in attacks[system].values():
-                found = self.emotion(attack, attacks[ORIGINAL].get(attack.attacker))
-                scored[system, attack.attacker] = found
-                for metric, score in found.items():
-                    yield self.row(system, "emotion", metric, score, attack.attacker, attack.seed)
+        for system, attacks in self.attacks.items():
+            for attacker, attack in attacks.items():
+                scored[system, attacker] = self.emotion(attacker, attack.scores)
+                for metric, score in scored[system, attacker].items():
+                    yield self.row(system, "emotion", metric, score, attacker, attack.seed)
             for (attribute, metric), score in self.preserved(system).items():
                 scored.setdefault((system, attribute), {})[metric] = score
                 yield self.row(system, attribute, metric, score)
@@ -105,46 +94,44 @@ class Scoring:
         seed: int | None = None, n: int | None = None,
     ) -> Row:  # fmt: skip
         """One row of the table; ``n`` is the number of utterances behind the score, by default all of them."""
-        interval = score.interval()
         return Row(
-            system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker,
-            attribute=attribute, metric=metric, value=interval.value, low=interval.low, high=interval.high,
-            n=len(self.bootstrap) if n is None else n, seed=seed,
+            system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker, seed=seed,
+            attribute=attribute, metric=metric, **score.interval()._asdict(), n=len(self.bootstrap) if n is None else n,
         )  # fmt: skip
 
-    # emotion
-
-    def attacks(self, system: str) -> Iterator[Attack]:
+    def _attacks(self, system: str) -> Iterator[tuple[str, Attack]]:
         """All attacks on a system: first the attackers of the table, then single classifiers and their ensemble."""
         wanted, architectures = self.evaluation.attackers, self.evaluation.architectures
         first = next(iter(architectures))
         trained_on = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
         for attacker, source in trained_on.items():
             if attacker in wanted:
-                yield Attack(attacker, self.of_seeds(system, f"{source}/{first}", architectures[first].seeds))
+                yield attacker, Attack(self.of_seeds(system, f"{source}/{first}", architectures[first].seeds))
         if "strongest" in wanted:
-            yield self.strongest(system)
+            yield "strongest", Attack(self.strongest(system))
             for attacker in ("ignorant", "informed") if "ignorant" in wanted else ("informed",):
                 for name, one in architectures.items():
                     for seed in one.seeds:
                         member = f"{trained_on[attacker]}/{name}-{seed}"
-                        yield Attack(f"{attacker}/{name}-{seed}", self.pooled(system, "probability", member), seed)
-            yield Attack(f"informed/{ENSEMBLE}", np.concatenate([self.ensemble(system, fold) for fold in self.folds]))
+                        posteriors = self.pooled(system, "probability", member)
+                        yield f"{attacker}/{name}-{seed}", Attack(posteriors, seed)
+            everyone = [self.ensemble(system, fold) for fold in self.folds]
+            yield f"informed/{ENSEMBLE}", Attack(np.concatenate(everyone))
         if system == ORIGINAL:
             name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
-            yield Attack(SHUFFLED, self.of_seeds(system, name, range(self.evaluation.permutations)))
+            yield SHUFFLED, Attack(self.of_seeds(system, name, range(self.evaluation.permutations)))
 
     def of_seeds(self, system: str, name: str, seeds: Sequence[int]) -> Scores:
         """Posteriors ``(S, N, K)`` of classifiers that differ in their seed only."""
         return np.stack([self.pooled(system, "probability", f"{name}-{seed}") for seed in seeds])
 
-    def strongest(self, system: str) -> Attack:
-        """In each fold, the informed attacker with the highest UAR on the validation set.
+    def strongest(self, system: str) -> Scores:
+        """Posteriors ``(N, K)``, in each fold of the informed attacker with the highest UAR on the validation set.
 
         An adversary could choose in the same way, on speech of its own. The best attacker on the test set would look better
         than it is.
         """
-        parts, names = [], []
+        parts, chosen = [], self.chosen.setdefault(system, {})
         for fold in self.folds:
             test, validation = self.test[system][fold], self.validation[system][fold]
             informed, wanted = _informed(system, validation), validation.target["emotion"]
@@ -152,38 +139,34 @@ class Scoring:
             # if several have the same UAR, the one with the highest mean posterior of the true class
             truth = np.arange(len(wanted)), wanted
             best = max(informed, key=lambda m: (metrics.uar(informed[m], wanted), float(informed[m][truth].mean())))
-            names.append(best)
+            chosen[f"fold {fold}"] = best.removeprefix(f"{system}/")
             parts.append(self.ensemble(system, fold) if best == ENSEMBLE else test.probability[best])
-        self.chosen.setdefault(system, {}).update(
-            {f"fold {fold}": name.removeprefix(f"{system}/") for fold, name in zip(self.folds, names, strict=True)}
-        )
-        return Attack("strongest", np.concatenate(parts))
+        return np.concatenate(parts)
 
     def ensemble(self, system: str, fold: int) -> Scores:
         """Mean posteriors ``(N, K)`` of all informed attackers of a fold on its test speech."""
         return np.mean(list(_informed(system, self.test[system][fold]).values()), 0)
 
-    def emotion(self, attack: Attack, original: Attack | None) -> dict[str, Resampled]:
+    def emotion(self, attacker: str, scores: Scores) -> dict[str, Resampled]:
         """Metrics of one attack; only UAR and accuracy for single classifiers and their ensemble."""
-        wanted, scores, resamples = self.target["emotion"], attack.scores, self.bootstrap
-        if attack.attacker == SHUFFLED:
-            return resamples.permuted(scores, wanted, self.data.n_classes["emotion"], self.group)
+        wanted, resamples, n_classes = self.target["emotion"], self.bootstrap, self.data.n_classes["emotion"]
+        if attacker == SHUFFLED:
+            return resamples.permuted(scores, wanted, n_classes, self.group)
         found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
-        if "/" in attack.attacker:
+        if "/" in attacker:
             return found
         for metric, measure in (("auc", resamples.macro_auc), ("eer", resamples.one_vs_rest_eer)):
             with suppress(metrics.UndefinedMetricError):  # a fold may hold a single emotion
                 found[metric] = measure(scores, wanted, self.group)
         # the chance level would be another one in a fold that lacks a class
-        if original is not None and len(np.unique(wanted)) == self.data.n_classes["emotion"]:
+        if len(np.unique(wanted)) == n_classes:
+            original = self.attacks[ORIGINAL][attacker].scores
             with suppress(metrics.UndefinedMetricError):  # the attacker is at chance on original speech
-                found["residual"] = resamples.residual(scores, original.scores, wanted, self.chance)
+                found["residual"] = resamples.residual(scores, original, wanted, 1 / n_classes)
         return found
 
-    # what protection is to preserve
-
     def preserved(self, system: str) -> dict[tuple[str, str], Resampled]:
-        """(attribute, metric) → score of the classifiers of attributes other than emotion, and of verification."""
+        """(attribute, metric) → score of the classifiers of other attributes, and of verification by both enrolments."""
         found: dict[tuple[str, str], Resampled] = {}
         for attribute in self.evaluation.classifiers:
             if any(attribute not in self.test[system][fold].probability for fold in self.folds):
@@ -191,32 +174,14 @@ class Scoring:
             scores, wanted = self.pooled(system, "probability", attribute), self.target[attribute]
             found[attribute, "accuracy"] = self.bootstrap.accuracy(scores, wanted)
             found[attribute, "uar"] = self.bootstrap.uar(scores, wanted)
-        return found | self.verification(system)
-
-    def verification(self, system: str) -> dict[tuple[str, str], Resampled]:
-        """EER and minDCF of verification, with original and with protected enrolment; none if a fold has one speaker."""
         if not self.evaluation.verifier:
-            return {}
-        after = self.embeddings(system)
-        found: dict[tuple[str, str], Resampled] = {}
-        for enrol, suffix in ((self.embeddings(ORIGINAL), ""), (after, "_protected")):
-            with suppress(metrics.UndefinedMetricError):
-                scores = self.bootstrap.verification(enrol, after, self.target["speaker"], self.group)
-                found |= {("speaker", metric + suffix): score for metric, score in scores.items()}
+            return found
+        before, after = (self.pooled(one, "embedding", "verifier") for one in (ORIGINAL, system))
+        for enrol, suffix in ((before, ""), (after, "_protected")):
+            with suppress(metrics.UndefinedMetricError):  # a fold may hold a single speaker
+                verified = self.bootstrap.verification(enrol, after, self.target["speaker"], self.group)
+                found |= {("speaker", metric + suffix): score for metric, score in verified.items()}
         return found
-
-    def embeddings(self, system: str) -> Scores:
-        """Embeddings ``(N, E)`` of the verifier."""
-        return self.pooled(system, "embedding", "verifier")
-
-    def emotion_embeddings(self, system: str) -> Scores | None:
-        """Embeddings ``(N, E)`` of the first ``ignorant`` attacker; None if it is not a network."""
-        first, one = next(iter(self.evaluation.architectures.items()))
-        if one.estimator is not None:
-            return None
-        return self.pooled(system, "embedding", f"ignorant/{first}-{one.seeds[0]}")
-
-    # comparisons
 
     def differences(self, scored: Mapping[tuple[str, str], Mapping[str, Resampled]]) -> Iterator[Row]:
         """Paired differences of every system to the reference systems, and of trained systems to all others."""
@@ -231,15 +196,12 @@ class Scoring:
                 for (one, key), found in scored.items():
                     if one != system or (other, key) not in scored or "/" in key or key == SHUFFLED:
                         continue
+                    theirs, is_attack = scored[other, key], key in self.evaluation.attackers
+                    names = ("emotion", key) if is_attack else (key, None)
                     for metric in ("uar", "accuracy", "eer", "eer_protected"):
-                        theirs = scored[other, key].get(metric)
-                        if metric not in found or theirs is None:
-                            continue
-                        is_attack = key in self.evaluation.attackers
-                        yield self.row(
-                            system, "emotion" if is_attack else key, f"{metric}-minus-{other}", found[metric] - theirs,
-                            key if is_attack else None,
-                        )  # fmt: skip
+                        if metric in found and metric in theirs:
+                            difference = found[metric] - theirs[metric]
+                            yield self.row(system, names[0], f"{metric}-minus-{other}", difference, names[1])
 
 
 def _informed(system: str, predictions: SystemPredictions) -> dict[str, Scores]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
@@ -88,7 +88,7 @@ class Evaluation:
         permutations: how many attackers learn from shuffled labels, each from a permutation of its own.
         permutation_architecture: of those; by default the first. One that is fitted in seconds can check many permutations.
         resamples: of the bootstrap.
-        n_clips: utterances to listen to on the page.
+        n_clips: utterances that the page plays.
         seed: of the protectors' draws and of shuffled labels.
     """
 
@@ -116,21 +116,12 @@ class Evaluation:
     @property
     def roles(self) -> dict[str, str]:
         """System → ``control`` where it learnt from no speech, ``ablation of NAME``, or ``system``."""
-        return {
-            name: f"ablation of {self.ablations[name]}"
-            if name in self.ablations
-            else ("system" if is_trained(system) else "control")
-            for name, system in self.systems.items()
-        }
+        roles = {name: "system" if is_trained(system) else "control" for name, system in self.systems.items()}
+        return roles | {name: f"ablation of {whole}" for name, whole in self.ablations.items() if name in roles}
 
     @classmethod
     def read(cls, path: str, systems: dict[str, str] | None = None, attackers: list[str] | None = None) -> "Evaluation":
-        """Read an evaluation file.
-
-        Args:
-            path: of the file.
-            systems: name → checkpoint or protector's file, beside those of the file.
-            attackers: instead of the file's.
+        """Read an evaluation file; ``systems`` are added to the file's, and ``attackers`` replace its own.
 
         Raises:
             PseganError: the file is missing, is not YAML, or has unknown, missing or mistyped keys.
@@ -155,52 +146,53 @@ class Evaluation:
         )
 
     def _check(self, where: str, systems: Iterable[str]) -> None:
-        for attacker in self.attackers:
-            if attacker not in KNOWN_ATTACKERS:
-                raise PseganError(f"{where}: attackers holds {attacker!r}; there are {', '.join(KNOWN_ATTACKERS)}")
+        def refuse(problem: str) -> NoReturn:
+            raise PseganError(f"{where}: {problem}")
+
+        for key, names, known in (
+            ("attackers", self.attackers, KNOWN_ATTACKERS), ("classifiers", self.classifiers, KEPT)
+        ):  # fmt: skip
+            if unknown := [name for name in names if name not in known]:
+                refuse(f"{key} holds {unknown[0]!r}; there are {', '.join(known)}")
         if not self.architectures or not self.attackers or not self.folds:
-            raise PseganError(f"{where}: an evaluation needs at least one architecture, one attacker and one fold")
+            refuse("an evaluation needs at least one architecture, one attacker and one fold")
         for key in ("passes", "permutations", "resamples", "n_clips"):
             if getattr(self, key) < 1:
-                raise PseganError(f"{where}: {key} is {getattr(self, key)}, but must be at least 1")
+                refuse(f"{key} is {getattr(self, key)}, but must be at least 1")
         if not self.epochs > 0:
-            raise PseganError(f"{where}: epochs is {self.epochs}, but must be a factor above 0")
+            refuse(f"epochs is {self.epochs}, but must be a factor above 0")
         for name in (self.name, *systems, *self.architectures):
             if not _NAME.fullmatch(name) or _TAKEN.search(name):
-                raise PseganError(
-                    f"{where}: {name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and "
-                    "'.', begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
+                refuse(
+                    f"{name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and '.', "
+                    "begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
                 )
         seeds = {f"architectures.{name}.seeds": one.seeds for name, one in self.architectures.items()}
         for key, numbers in {"folds": self.folds, **seeds}.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
-                raise PseganError(f"{where}: {key} is {numbers}, but must hold different numbers from 0 on")
-        for attribute in self.classifiers:
-            if attribute not in KEPT:
-                raise PseganError(f"{where}: classifiers holds {attribute!r}; there are {', '.join(KEPT)}")
+                refuse(f"{key} is {numbers}, but must hold different numbers from 0 on")
         for name, one in self.architectures.items():
             if (one.estimator is None) == (not one.config) or not one.seeds:
-                raise PseganError(f"{where}: architectures.{name} needs seeds and either 'config' or 'estimator'")
-        if self.permutation_architecture not in ("", *self.architectures):
-            known = ", ".join(self.architectures)
-            raise PseganError(
-                f"{where}: permutation_architecture is {self.permutation_architecture!r}, but is one of architectures: {known}"
+                refuse(f"architectures.{name} needs seeds and either 'config' or 'estimator'")
+        if (chosen := self.permutation_architecture) not in ("", *self.architectures):
+            refuse(
+                f"permutation_architecture is {chosen!r}, but is one of architectures: {', '.join(self.architectures)}"
             )
         if self.verifier.backend is not None and self.verifier.config:
-            raise PseganError(f"{where}: verifier needs either 'config' or 'backend', not both")
+            refuse("verifier needs either 'config' or 'backend', not both")
 
 
 def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:
-    copy = {"class_path": "psegan.protection.controls.CopySynthesis", "init_args": {"vocoder": evaluation.vocoder}}
+    through = {"vocoder": evaluation.vocoder}  # copy-synthesis is the control of trained systems: one vocoder for all
     systems: dict[str, dict[str, Any] | str] = {
         "original": {"class_path": "psegan.protection.controls.Identity"},
-        "copy-synthesis": copy,
+        "copy-synthesis": {"class_path": "psegan.protection.controls.CopySynthesis", "init_args": through},
     }
     for name, system in more.items():
         if name in ("original", "copy-synthesis", SHUFFLED, *KNOWN_ATTACKERS):
             raise PseganError(f"a system cannot be called {name}: that is the name of a control or an attacker")
         system = spelt_out(system)
-        if is_trained(system):  # copy-synthesis is its control: both speak through one vocoder
-            system = {**system, "init_args": {"vocoder": evaluation.vocoder, **(system.get("init_args") or {})}}
+        if is_trained(system):
+            system = {**system, "init_args": {**through, **(system.get("init_args") or {})}}
         systems[name] = system
     return systems

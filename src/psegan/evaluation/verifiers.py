@@ -79,9 +79,6 @@ class ECAPA(Verifier):
         PseganError: SpeechBrain is not installed, or the model cannot be loaded.
     """
 
-    shortest = 1600
-    """Shorter utterances are padded to this many samples, since the convolutions' reflective padding needs that many frames."""
-
     def __init__(
         self, source: str = "speechbrain/spkrec-ecapa-voxceleb", revision: str | None = None, device: str = "cpu"
     ) -> None:
@@ -94,9 +91,8 @@ class ECAPA(Verifier):
         return embed_by_length(self._embed, waveform.to(self.device), lengths.to(self.device)).float().cpu()
 
     def _embed(self, waveform: Tensor) -> Tensor:
-        """Utterances of one length ``(B, T)`` → ``(B, E)``."""
-        waveform = F.pad(waveform, (0, max(0, self.shortest - waveform.shape[1])))
-        return self.model.encode_batch(waveform).squeeze(1)
+        # the convolutions' reflective padding needs as many frames as 1600 samples have
+        return self.model.encode_batch(F.pad(waveform, (0, max(0, 1600 - waveform.shape[1])))).squeeze(1)
 
     def describe(self) -> dict[str, str]:
         network = self.model.mods.embedding_model
@@ -121,15 +117,15 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
     finally:  # its import enables TF32 for the whole process
         _forget_lazy_modules()
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-    folder = Path(source)
+    folder = Path(source).absolute()
     local = folder.is_dir()
     if local and not (folder / "hyperparams.yaml").is_file():
         raise PseganError(f"{source}: holds no hyperparams.yaml; give a folder with all files of the hub's repository")
     try:
         return EncoderClassifier.from_hparams(
-            str(folder.absolute()) if local else source,
+            str(folder) if local else source,
             # the published file names the hub as the place of its weights, so a local copy would download them
-            overrides={"pretrained_path": str(folder.absolute())} if local else {},
+            overrides={"pretrained_path": str(folder)} if local else {},
             run_opts={"device": device},
             local_strategy=LocalStrategy.NO_LINK,
             fetch_config=FetchConfig(revision=revision, allow_network=not local),

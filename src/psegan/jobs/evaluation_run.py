@@ -30,7 +30,6 @@ from psegan.common.random import stable_hash
 from psegan.common.record import Record
 from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
-from psegan.evaluation.clips import various
 from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.predictions import SystemPredictions, predict
 from psegan.evaluation.scoring import COUNTING, Scoring
@@ -414,7 +413,7 @@ class EvaluationRun:
     def clips(self, system: str) -> dict[str, Path]:
         """Id → recording of the utterances that the page plays."""
         fold = self.evaluation.folds[0]
-        shown = various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
+        shown = publish.various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
         found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
         return {name: path for name in shown if (path := found[name]) is not None}
 

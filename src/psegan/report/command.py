@@ -54,9 +54,5 @@ def _check_replaceable(path: Path, mark: str, force: bool) -> None:
     """A report follows from its runs, so an old one may go; anything else is somebody's work."""
     if path.is_dir():
         raise PseganError(f"{path}: is a folder; name a file")
-    if not path.exists() or force:
-        return
-    with path.open("rb") as file:
-        start = file.read(2000)
-    if mark.encode() not in start:
+    if path.exists() and not force and mark.encode() not in path.read_bytes()[:2000]:
         raise PseganError(f"{path}: exists and is no report of psegan; name another file, or overwrite it with --force")

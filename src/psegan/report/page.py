@@ -5,7 +5,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,16 +14,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from psegan.common.errors import PseganError
-from psegan.common.files import write_json, write_text
+from psegan.common.files import write_text
 from psegan.report import typeset
 from psegan.report.results import Results, merge
 from psegan.report.tables import ATTACKERS, SPLITS, sections
 
 GENERATOR = '<meta name="generator" content="psegan report">'
-"""In every page, so that one can be told from a file of somebody's."""
+"""Marks a page as a report, which a later report may overwrite."""
 
-_KINDS = {".png": ("image/png", b"\x89PNG"), ".wav": ("audio/wav", b"RIFF"), ".flac": ("audio/flac", b"fLaC")}
-"""Suffix of a file that the page embeds → its type, and how its content begins."""
+_KINDS = {".png": "image/png", ".wav": "audio/wav", ".flac": "audio/flac"}
 
 FIGURES = {
     "speech": "Figure 4: waveform and spectrogram",
@@ -68,7 +67,7 @@ class Page:
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A folder of results; its ``name`` stands in messages and headings."""
+    """A folder of results; ``name`` stands in messages and headings."""
 
     name: str
     results: Results
@@ -76,24 +75,11 @@ class PublishedRun:
 
 
 def write_page(folder: Path, page: Page) -> None:
-    """Write ``folder/page.json``, from which :func:`read_page` makes the same page wherever the folder has gone.
-
-    Raises:
-        ValueError: a figure or recording lies outside ``folder``.
-    """
-
-    def relative(path: Path) -> str:
-        return Path(path).resolve().relative_to(folder.resolve()).as_posix()
-
-    content = {
-        "title": page.title,
-        "figures": {title: relative(path) for title, path in page.figures.items()},
-        "audio": [
-            {"id": e.id, "label": e.label, "clips": {system: relative(path) for system, path in e.clips.items()}}
-            for e in page.audio
-        ],
-    }
-    write_json(folder / "page.json", content)
+    """Write ``folder/page.json``, from which :func:`read_page` makes the same page wherever the folder has gone."""
+    content = asdict(page)
+    del content["missing"]
+    text = json.dumps(content, indent=2, default=lambda path: path.relative_to(folder).as_posix())
+    write_text(folder / "page.json", text + "\n")
 
 
 def read_page(folder: Path) -> Page:
@@ -124,8 +110,8 @@ def read_page(folder: Path) -> Page:
         audio = [AudioExample(str(e["id"]), str(e["label"]), present(e["clips"])) for e in content["audio"]]
         title = str(content["title"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
-        raise PseganError(f"{file}: {what}; remove it, or write the run anew with 'psegan evaluate'") from None
+        remedy = "remove it, or write the run anew with 'psegan evaluate'"
+        raise PseganError(f"{file}: is malformed ({error!r}); {remedy}") from None
     return Page(title, figures, [example for example in audio if example.clips], missing)
 
 
@@ -137,50 +123,27 @@ def read_run(path: str | os.PathLike[str]) -> PublishedRun:
     """
     given = Path(path)
     file = given / "results.json" if given.is_dir() else given
-    if not file.is_file():
-        problem = "holds no results.json" if given.exists() else "no such run"
-        raise PseganError(f"{given}: {problem}; name a folder that 'psegan evaluate' or 'psegan reproduce' wrote")
     return PublishedRun(str(given), Results.from_json(file), read_page(file.parent))
 
 
-def _content(path: Path, *suffixes: str) -> bytes:
-    """The bytes of a figure or recording, which must be of a kind that browsers show."""
-    suffix = path.suffix.lower()
-    if suffix not in suffixes:
-        raise PseganError(f"{path}: the report shows {' and '.join(suffixes)} files here; convert it to such a file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PseganError(f"{path}: cannot be read ({error.strerror}); the report needs it, so write it anew") from None
-    if not content.startswith(_KINDS[suffix][1]) or len(content) < 24:
-        raise PseganError(f"{path}: is no {suffix} file; the report needs it, so write it anew")
-    return content
-
-
-def _uri(path: Path, *suffixes: str) -> str:
-    content = base64.b64encode(_content(path, *suffixes)).decode("ascii")
-    return f"data:{_KINDS[path.suffix.lower()][0]};base64,{content}"
+def _uri(path: Path) -> str:
+    content = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:{_KINDS[path.suffix]};base64,{content}"
 
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of a PNG image in pixels, which its header holds."""
-    width, height = struct.unpack(">II", _content(path, ".png")[16:24])
+    width, height = struct.unpack(">II", path.read_bytes()[16:24])
     return width, height
 
 
 def render_runs(runs: Sequence[PublishedRun], out: Path, title: str = "Speech attribute privacy") -> None:
-    """Write one HTML page of all runs that needs no network and no other file.
+    """Write one HTML page of all runs, which have different names, that needs no network and no other file.
 
     The tables are merged; figures and recordings are embedded byte for byte, each run's under its name.
 
-    Args:
-        runs: with different names.
-        out: the page, written atomically.
-        title: of the page.
-
     Raises:
-        PseganError: a run has no scores, two runs contradict each other, or a figure or recording cannot be read or has
-            a format that browsers don't show.
+        PseganError: two runs contradict each other.
     """
     found = sections(merge({run.name: run.results for run in runs}))
     environment = Environment(

@@ -96,7 +96,7 @@ MEASURES = {(m.attribute, m.metric): m for m in (*EMOTION, *SPEAKER, *REST, *SIG
 
 
 class Layout(NamedTuple):
-    """What a table is made of: ``emotion`` under every attacker, then what is ``kept``; the first three are the article's."""
+    """What a table is made of: ``emotion`` under every attacker, then what is ``kept``; Tables 1 to 3 are the article's."""
 
     name: str
     title: str
@@ -144,7 +144,7 @@ class Table:
         n: utterances that most scores rest on.
         frame: a :class:`Cell` by system and by (purpose, attacker or attribute, measure); the last line is ``chance``,
             where it has a meaning.
-        controls: systems that are yardsticks.
+        controls: systems that are no protectors, or learnt from no speech.
     """
 
     name: str
@@ -169,7 +169,6 @@ class Section:
     """All that the report shows of one split.
 
     Attributes:
-        split: its name.
         settings: corpus → what its tables rest on.
         attackers: that occur, strongest first.
         tables: the article's, then ours, then ``Differences`` (paired, between systems), then ``Members`` (the single
@@ -190,13 +189,13 @@ class Section:
 
 
 def sections(merged: MergedResults) -> list[Section]:
-    """Everything that a report shows, by split."""
+    """All that a report shows, by split."""
     return [_Split(merged, split).section() for split in _ordered(merged.scores.split.unique(), SPLITS)]
 
 
 def summaries(results: Results) -> list[Table]:
     """The tables for the terminal, by split and corpus: emotion UAR under every attacker, and what is kept."""
-    merged = merge({"results": results}) if results.rows else MergedResults(results.frame)
+    merged = merge({"results": results})
     splits = _ordered(merged.scores.split.unique(), SPLITS)
     return [table for split in splits for table in _Split(merged, split).table(SUMMARY)]
 
@@ -240,15 +239,12 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Split:
-    """The scores of one split, and the tables that are made of them."""
-
     def __init__(self, merged: MergedResults, split: str) -> None:
         self.merged, self.split = merged, split
         self.rows = merged.scores[merged.scores.split == split]
         self.corpora = list(self.rows.corpus.unique())
         named = self.rows[self.rows.attribute == "emotion"].attacker.dropna().unique()
         self.attackers = _ordered((name for name in named if name != SHUFFLED and "/" not in name), ATTACKERS)
-        # both are in every evaluation, and no system may have their names
         self.roles = {"original": "control", "copy-synthesis": "control"} | merged.roles
         systems = _ordered(self.rows.system.unique(), self.roles)
         self.controls = [system for system in systems if self.roles.get(system) == "control"]
@@ -268,7 +264,6 @@ class _Split:
         return levels.get(measure.attribute, measure.chance)
 
     def section(self) -> Section:
-        """All that the report shows."""
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
         pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
         columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
@@ -299,7 +294,7 @@ class _Split:
     def _with_best(self, cells: pd.DataFrame) -> pd.DataFrame:
         """The cells, those ``marked`` that print as the best of their column among several protecting systems.
 
-        An emotion score beyond chance is no better than chance: whoever is wrong more often than by guessing knows
+        An emotion score beyond chance is no better than chance: an attacker who is wrong more often than a guess knows
         something. Systems of which different folds were tested are not compared.
         """
         several = self.tested.groupby("corpus").nunique()
@@ -333,17 +328,15 @@ class _Split:
         return tables
 
     def _folds(self, corpus: str) -> str:
-        """How many folds of how many were tested, from the system and seed of the fewest to that of the most."""
         counts = sorted(len(folds) for (of, *_), folds in self.tested.items() if of == corpus)
         if not counts:
             return ""
         least, most = counts[0], counts[-1]
         there_are = max(self.merged.folds.get((self.split, corpus), 0), most)
-        several = f"{least} to {most}" if most > least else f"{least}"
-        return f"{several}{f' of {there_are}' if least < there_are else ''} fold{'s' * (there_are > 1)}"
+        tested = f"{least} to {most}" if most > least else f"{least}"
+        return f"{tested}{f' of {there_are}' if least < there_are else ''} fold{'s' * (there_are > 1)}"
 
     def _setting(self, corpus: str) -> Setting:
-        """What the tables of a corpus rest on: count, folds, intervals, seeds, chance, validity, shuffled labels."""
         rows, chance = self.rows[self.rows.corpus == corpus], self.merged.chance.get(corpus, {})
         cells = self.scores[(self.scores.corpus == corpus) & (self.scores.attribute == "emotion")]
         counts = cells[(cells.metric == "uar") & cells.block.isin(self.attackers)].n
@@ -359,10 +352,10 @@ class _Split:
         ]
         text = "; ".join(filter(None, parts)) + "."
         original = {(row.block, row.metric): row for row in cells[cells.system == "original"].itertuples()}
-        valid = {name: original.get((name, "accuracy")) for name in self.attackers}
-        if valid:
-            scores = [f"{name} {_cell(row) if row else 'not measured'}" for name, row in valid.items()]
-            text += f" Emotion accuracy of the attackers on original speech: {', '.join(scores)}."
+        if self.attackers:
+            found = {name: original.get((name, "accuracy")) for name in self.attackers}
+            valid = ", ".join(f"{name} {_cell(row) if row else 'not measured'}" for name, row in found.items())
+            text += f" Emotion accuracy of the attackers on original speech: {valid}."
         row = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
         if row is None:
             return Setting(text)
@@ -372,14 +365,11 @@ class _Split:
         # rounding alone must not raise the alarm where all permutations score alike
         if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
             return Setting(f"{text}, at chance as it must be.")
-        text += (
-            ", NOT at chance: look for a leak before you believe any score here (one honest run in twenty says so as "
-        )
-        return Setting(f"{text}well: raise the number of permutations).", leak=True)
+        warning = "look for a leak before you believe any score here (one honest run in twenty says so as well: raise"
+        return Setting(f"{text}, NOT at chance: {warning} the number of permutations).", leak=True)
 
 
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:
-    """The three headings of a column; ``seed`` is that of a single attacker, or negative."""
     of_seed = f" seed {seed}" if seed >= 0 else ""
     purpose = HIDDEN if measure.attribute == "emotion" else KEPT
     return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}"

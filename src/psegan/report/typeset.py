@@ -33,8 +33,7 @@ DIFFERENCES = (
 )
 
 
-def split_text(split: str) -> str:
-    """A split's name with what it means."""
+def _split_text(split: str) -> str:
     return f"{split} ({SPLITS[split]})" if split in SPLITS else split
 
 
@@ -95,7 +94,7 @@ def markdown(found: Sequence[Section]) -> str:
     """All tables as GitHub-flavoured Markdown, one table for each corpus."""
     parts = [MARKDOWN_MARK, _markdown_escape(legend(found))]
     for section in found:
-        parts.append(f"## Split {_markdown_escape(split_text(section.split))}")
+        parts.append(f"## Split {_markdown_escape(_split_text(section.split))}")
         parts += [_markdown_escape(f"{corpus}: {setting.text}") for corpus, setting in section.settings.items()]
         title = ""
         for table in section.tables:
@@ -129,7 +128,7 @@ def latex(found: Sequence[Section]) -> str:
         f"\\paragraph{{How to read the tables.}} {_latex_escape(legend(found))}",
     ]
     for section in found:
-        heading = _latex_escape(f"Split {split_text(section.split)}.")
+        heading = _latex_escape(f"Split {_split_text(section.split)}.")
         settings = _latex_escape(" ".join(f"{corpus}: {setting.text}" for corpus, setting in section.settings.items()))
         parts.append(f"\\paragraph{{{heading}}} {settings}")
         parts += map(_latex_table, section.tables)

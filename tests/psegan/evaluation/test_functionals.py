@@ -129,12 +129,6 @@ def test_every_feature_has_the_name_of_its_position():
         assert found[f"{curve}.p95-p5"] == pytest.approx(percentiles[5] - percentiles[1])
 
 
-def test_one_utterance_at_a_time():
-    for wrong in (torch.zeros(1, 16_000), torch.zeros(0)):
-        with pytest.raises(ValueError, match="shape"):
-            functionals(wrong)
-
-
 def clusters(n: int, k: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     targets = np.arange(n) % k
@@ -212,8 +206,6 @@ def test_bad_sets_are_refused():
         FunctionalsSVM().fit(features, targets, features[:, 1:], targets)
     with pytest.raises(ValueError, match="NaN"):
         FunctionalsSVM().fit(np.where(features > 0, features, np.nan), targets, features, targets)
-    with pytest.raises(RuntimeError, match="fit"):
-        FunctionalsSVM().predict_proba(features)
 
 
 def features_of(utterances, load) -> tuple[np.ndarray, np.ndarray]:

@@ -190,15 +190,15 @@ def test_page_files_must_lie_in_the_run(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_malformed_page_files_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "page.json").write_text(content)
-    with pytest.raises(PseganError, match=r"page\.json: (is malformed|lacks)") as caught:
+    with pytest.raises(PseganError, match=r"page\.json: is malformed") as caught:
         read_page(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_runs_that_are_none_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PseganError, match=r"absent: no such run"):
+    with pytest.raises(PseganError, match=r"absent: cannot be read .No such file"):
         read_run(tmp_path / "absent")
-    with pytest.raises(PseganError, match=r"holds no results\.json"):
+    with pytest.raises(PseganError, match=r"results\.json: cannot be read .No such file"):
         read_run(tmp_path)
 
 
@@ -213,24 +213,3 @@ def test_results_of_another_schema_are_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(PseganError, match=rf"{tmp_path.name}/results\.json: has schema 0"):
         read_run(tmp_path)
-
-
-def test_bad_files_are_named(tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    with pytest.raises(PseganError, match=r"absent\.png: cannot be read"):
-        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "absent.png"}, []))], out)
-    with pytest.raises(PseganError, match=r"a\.svg: the report shows \.png"):
-        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "a.svg"}, []))], out)
-    with pytest.raises(PseganError, match=r"a\.mp3: the report shows \.wav and \.flac"):
-        render_runs(
-            [PublishedRun("run", minimal(), Page("t", {}, [AudioExample("i", "l", {"x": tmp_path / "a.mp3"})]))], out
-        )
-    (tmp_path / "empty.png").touch()
-    with pytest.raises(PseganError, match=r"empty\.png: is no \.png"):
-        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "empty.png"}, []))], out)
-    (tmp_path / "text.png").write_text("no image at all, only text")
-    with pytest.raises(PseganError, match=r"text\.png: is no \.png"):
-        render_runs([PublishedRun("run", minimal(), Page("t", {"a": tmp_path / "text.png"}, []))], out)
-    with pytest.raises(PseganError, match="no rows"):
-        render_runs([PublishedRun("run", Results(), Page("t", {}, []))], out)
-    assert not out.exists()
