@@ -144,12 +144,12 @@ class TrainingCLI(LightningCLI):
         run = Path(config.run.dir)
         given = config.ckpt_path
         own = given == "last" or (given is not None and Path(given).resolve().parent == checkpoints.resolve())
-        if given is None and found:
+        if found and not own:
             raise PseganError(
                 f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
                 "or choose another folder with --run.dir"
             )
-        if given == "last":
+        if own:
             self._check_same(run)
         if given == "last" and config.trainer.max_epochs is not None:
             trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1

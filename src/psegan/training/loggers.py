@@ -169,7 +169,7 @@ def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:
         return True
     rhythm = trainer.check_val_every_n_epoch or 1
     done = trainer.current_epoch + 1
-    last = trainer.max_epochs is not None and done + rhythm > trainer.max_epochs
+    last = trainer.max_epochs is not None and 0 <= trainer.max_epochs < done + rhythm  # -1 trains without end
     return last or (done // rhythm) % every_n_validations == 0
 
 

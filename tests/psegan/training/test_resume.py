@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,9 +78,12 @@ def test_a_finished_run_says_so_and_does_nothing(fit, tmp_path):
     same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
 
 
-def test_a_trained_run_is_not_overwritten(fit):
+def test_a_trained_run_is_not_overwritten(fit, tmp_path):
+    """Neither by a run from the beginning nor by one that goes on from another run's checkpoint."""
     assert fit("run", "--trainer.max_epochs=1").returncode == 0
-    again = fit("run", "--trainer.max_epochs=1")
-    assert again.returncode == 1
-    assert "--ckpt_path last" in again.stderr
-    assert "Traceback" not in again.stderr
+    other = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "other.ckpt")
+    for options in ((), (f"--ckpt_path={other}",)):
+        again = fit("run", "--trainer.max_epochs=1", *options)
+        assert again.returncode == 1
+        assert "--ckpt_path last" in again.stderr
+        assert "Traceback" not in again.stderr
