@@ -24,7 +24,8 @@ def fit(psegan_arguments, from_repository, tmp_path):
             "--trainer.max_epochs=4", "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=0.25",
             "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", *options,
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(from_repository / "tests" / "support"), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(from_repository / "tests" / "support"), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     return run
