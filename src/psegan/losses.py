@@ -34,11 +34,6 @@ def speaker_consistency(generated: Tensor, original: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(generated.float(), original.float())).mean()
 
 
-def squared_distortion(generated: Tensor, original: Tensor, lengths: Tensor) -> Tensor:
-    """Mean squared error of log-mels ``(B, F, N)`` over valid frames, a scalar (GenGAN)."""
-    return masked_mean((generated - original).square(), lengths)
-
-
 def three_deviations(mel: Tensor, lengths: Tensor) -> Tensor:
     """Three standard deviations of each spectrogram ``(B, F, N)`` over its valid part, ``(B, 1, 1)``.
 
@@ -69,21 +64,20 @@ def spectral_convergence(generated: Tensor, original: Tensor) -> Tensor:
     return (difference / original.flatten(1).norm(dim=1).clamp(min=1e-3)).mean()
 
 
-def multi_resolution_stft(
-    generated: Tensor, original: Tensor, resolutions: Sequence[int] = STFT_RESOLUTIONS
-) -> tuple[Tensor, Tensor]:
+def multi_resolution_stft(generated: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
     """Multi-resolution STFT distance (Yamamoto, Song and Kim, Parallel WaveGAN, ICASSP 2020).
+
+    The windows are Hann's and the hop is a quarter of them; magnitudes below 1e-3 of a unit are silence.
 
     Args:
         generated, original: waveforms ``(B, T)``, zero in padding.
-        resolutions: Hann windows in samples, the hop is a quarter; magnitudes below 1e-3 of a unit are silence.
 
     Returns:
         Means over resolutions of the spectral convergence and of the mean absolute difference of natural log-magnitudes.
     """
     convergence, log_distance = [], []
     both = torch.cat([generated, original]).float()
-    for n_fft in resolutions:
+    for n_fft in STFT_RESOLUTIONS:
         window = torch.hann_window(n_fft, device=both.device)
         spectrum = torch.stft(both, n_fft, n_fft // 4, window=window, pad_mode="constant", return_complex=True)
         # the root of a sum, not abs(): its gradient is finite where the spectrum is zero
@@ -111,9 +105,6 @@ def be_taken_for_real(outputs: Sequence[DiscriminatorOutput]) -> Tensor:
 
 def feature_matching(generated: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean absolute difference of discriminators' features, mean over layers and discriminators, a scalar (MelGAN)."""
-    pairs = [
-        (ours.float() - theirs.detach().float()).abs().mean()
-        for fake, real in zip(generated, original, strict=True)
-        for ours, theirs in zip(fake.features, real.features, strict=True)
-    ]
-    return torch.stack(pairs).mean()
+    ours, theirs = ([feature for output in outputs for feature in output.features] for outputs in (generated, original))
+    pairs = zip(ours, theirs, strict=True)
+    return torch.stack([F.l1_loss(one.float(), other.detach().float()) for one, other in pairs]).mean()

@@ -1,6 +1,5 @@
 """What all protecting systems share: discriminators that warm up, and protection."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +18,12 @@ from psegan.speech.batch import SpeechBatch, TensorRecord
 from psegan.speech.masking import MaskedBatchNorm2d
 from psegan.systems.base import check_argument
 from psegan.systems.classifier import load_classifier
-from psegan.systems.gan import GANSystem
+from psegan.systems.gan import GANSystem, first_epochs
 
 
 @dataclass(frozen=True)
 class ConvertedBatch(TensorRecord):
-    """Speech before and after protection, as scaled log-mels.
-
-    Attributes:
-        id: ``B`` names.
-        original, protected: ``(B, 80, N)``.
-        lengths: ``(B,)`` frames.
-        target: ``(B,)`` emotions that protection moved to; None where there is no such thing.
-    """
+    """Speech before and after protection: scaled log-mels ``(B, 80, N)``, names, frames and target emotions ``(B,)``."""
 
     id: tuple[str, ...]
     original: Tensor
@@ -40,11 +32,21 @@ class ConvertedBatch(TensorRecord):
     target: Tensor | None
 
 
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Speech in training: scaled log-mels ``(B, 80, N)`` before and after protection, frames, labels and targets ``(B,)``."""
+
+    real: Tensor
+    fake: Tensor
+    lengths: Tensor
+    emotion: Tensor
+    target: Tensor | None
+
+
 class AdversarialSystem(GANSystem):
     """Protects spectrograms with networks that are trained against discriminators of emotion.
 
     Args:
-        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         emotions: their names, in order; the command line fills them in from the corpus.
         discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, and learn to
             recognise emotion; afterwards their batch norm keeps the statistics of real speech. Without a warm-up a light
@@ -55,11 +57,13 @@ class AdversarialSystem(GANSystem):
         fake_weight: weight of the class "fake" in the loss of a K+1-class discriminator. With a weight of 1 the
             discriminator forgets emotion, because well protected speech is hard to tell from real speech and that
             part of the loss stays large.
-        gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
+        n_classes, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
         PseganError: the warm-up is not a share, or both a warm-up and a checkpoint are given, or a weight is negative.
     """
+
+    discriminator: nn.Module
 
     def __init__(
         self,
@@ -73,9 +77,8 @@ class AdversarialSystem(GANSystem):
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
         self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
-        share = "is a share of the epochs: 0 to below 1"
-        check_argument(0 <= discriminator_warmup < 1, "discriminator_warmup", discriminator_warmup, share)
-        check_argument(fake_weight >= 0, "fake_weight", fake_weight, "is a weight: 0 or above")
+        check_argument(0 <= discriminator_warmup < 1, "discriminator_warmup", discriminator_warmup, "must be in [0, 1)")
+        check_argument(fake_weight >= 0, "fake_weight", fake_weight, "must be 0 or above")
         if discriminator_warmup and discriminator_checkpoint is not None:
             raise PseganError(
                 "model.init_args: discriminators that begin with a classifier (discriminator_checkpoint) know emotion; "
@@ -91,8 +94,7 @@ class AdversarialSystem(GANSystem):
         if stage != "fit" or self.begun or path is None:
             return
         classifier = load_classifier(path, "emotion")
-        for name in self._discriminators():
-            discriminator = self.get_submodule(name)
+        for name, discriminator in self._discriminators().items():
             if not isinstance(discriminator, ClassifierDiscriminator):
                 raise PseganError(
                     f"model.init_args.discriminator_checkpoint: {name} is a {type(discriminator).__name__}, which cannot "
@@ -100,7 +102,7 @@ class AdversarialSystem(GANSystem):
                 )
             try:
                 if classifier.n_classes["emotion"] != self.n_emotions:
-                    raise RuntimeError("its emotions are others")
+                    raise RuntimeError
                 discriminator.begin_with(classifier.encoder, classifier.head)
             except RuntimeError:
                 raise PseganError(
@@ -109,22 +111,20 @@ class AdversarialSystem(GANSystem):
 
     def check_ready(self) -> None:
         """Refuse a :class:`ClassifierDiscriminator` that neither begins with a classifier's weights nor warms up."""
-        kinds = [type(self.get_submodule(name)) for name in self._discriminators()]
+        kinds = map(type, self._discriminators().values())
         if ClassifierDiscriminator in kinds and self.discriminator_checkpoint is None and not self.discriminator_warmup:
             raise PseganError(
                 "a ClassifierDiscriminator begins with an emotion classifier: give model.init_args.discriminator_checkpoint, "
                 "or a model.init_args.discriminator_warmup in which it learns emotion"
             )
 
-    def _discriminators(self) -> list[str]:
-        return [name for phase in self.phases() if phase.warms_up for name in phase.networks]
+    def _discriminators(self) -> dict[str, nn.Module]:
+        return {name: self.get_submodule(name) for phase in self.phases() if phase.warms_up for name in phase.networks}
 
     def parts(self) -> dict[str, nn.Module]:
-        """The conversion."""
         return {"conversion": self.conversion}
 
     def about(self) -> dict[str, Any]:
-        """See the base class; and the names of the emotions."""
         return {**super().about(), "emotions": list(self.emotions)}
 
     @property
@@ -133,16 +133,7 @@ class AdversarialSystem(GANSystem):
         """The conversion of spectrograms that the system trains, with its networks as they are now."""
 
     def protect(self, mel: Tensor, lengths: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Protect spectrograms.
-
-        Args:
-            mel: ``(B, 80, N)`` scaled log-mel.
-            lengths: ``(B,)`` frames.
-            random: where targets and noise are drawn from.
-
-        Returns:
-            Protected ``(B, 80, N)`` on the same scale, and the target emotions ``(B,)`` or None.
-        """
+        """``(B, 80, N)`` scaled log-mel and ``(B,)`` frames → protected on the same scale, target emotions ``(B,)`` or None."""
         draws = self.draws(mel, random)
         return self.conversion(mel, lengths, draws), draws.get("target")
 
@@ -151,25 +142,20 @@ class AdversarialSystem(GANSystem):
         return {name: drawn.to(mel.device) for name, drawn in self.conversion.draw(len(mel), random).items()}
 
     def active_phases(self) -> tuple[str, ...]:
-        """Names of the phases that step in this epoch: the discriminators' alone while they warm up."""
         return tuple(phase.name for phase in self.phases() if phase.warms_up or not self.warming_up)
 
     @property
     def warming_up(self) -> bool:
-        """Whether only discriminators learn in this epoch."""
         return self.current_epoch < self.warmup_epochs
 
     @property
     def warmup_epochs(self) -> int:
         """Number of epochs in which only discriminators learn; a continued run keeps the number it began with."""
         if self._planned_warmup is None:
-            epochs = max(self.trainer.max_epochs or 0, 0)
-            # rounded up, so that a short run has a warm-up too, but never the whole run
-            self._planned_warmup = max(min(math.ceil(self.discriminator_warmup * epochs), epochs - 1), 0)
+            self._planned_warmup = first_epochs(self.discriminator_warmup, self.trainer.max_epochs or 0)
         return self._planned_warmup
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; the length of the warm-up is saved, because a continued run may have more epochs."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
 
@@ -180,25 +166,32 @@ class AdversarialSystem(GANSystem):
     def on_train_epoch_start(self) -> None:
         """Freeze the batch statistics of discriminators that have learnt emotion."""
         if self.discriminator_checkpoint is not None or 0 < self.warmup_epochs <= self.current_epoch:
-            for name in self._discriminators():
-                for module in self.get_submodule(name).modules():
+            for discriminator in self._discriminators().values():
+                for module in discriminator.modules():
                     if isinstance(module, MaskedBatchNorm2d):
                         module.eval()
+
+    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PreparedBatch:
+        """Protect the batch; during the warm-up real speech takes the place of generated speech."""
+        real, lengths = self.features(batch)
+        fake, target = (real, batch.emotion) if self.warming_up else self.protect(real, lengths, random)
+        return PreparedBatch(real, fake, lengths, batch.emotion, target)
+
+    def discriminator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
+        """:meth:`emotion_or_fake` of the network ``discriminator``."""
+        return self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)
 
     def emotion_or_fake(
         self, discriminator: nn.Module, real: Tensor, fake: Tensor, lengths: Tensor, emotion: Tensor
     ) -> dict[str, Tensor]:
         """Loss of a K+1-class discriminator: cross-entropy with the true emotion on real speech and with "fake" on generated.
 
-        During the warm-up there is no generated speech, and only the first term counts.
+        During the warm-up there is no generated speech, and only the first term counts. The accuracy is of real speech.
 
         Args:
             discriminator: maps scaled log-mels and frames to logits ``(B, K+1)``.
             real, fake: ``(B, 80, N)``; no gradient flows to them.
             lengths, emotion: frames and labels ``(B,)``.
-
-        Returns:
-            Scalars: the loss as ``total``, its terms, and the accuracy on real speech.
         """
         logits = discriminator(real, lengths)
         of_real = F.cross_entropy(logits, emotion)
@@ -209,10 +202,8 @@ class AdversarialSystem(GANSystem):
         return {"total": of_real + self.fake_weight * of_fake, "real": of_real, "fake": of_fake, "accuracy": accuracy}
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """See the base class; discriminators that augment what they see draw by the batch's occasion too."""
         random = seeded(*self.occasion, "augmentation")
-        networks = map(self.get_submodule, self._discriminators())
-        augmenting = [network for network in networks if isinstance(network, ClassifierDiscriminator)]
+        augmenting = [d for d in self._discriminators().values() if isinstance(d, ClassifierDiscriminator)]
         for discriminator in augmenting:
             discriminator.random = random
         super().training_step(batch, batch_idx)
@@ -220,12 +211,13 @@ class AdversarialSystem(GANSystem):
             discriminator.random = None
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> ConvertedBatch:  # type: ignore[override]
-        """Convert the batch, with draws that are the same in every epoch; callbacks collect the result."""
-        return self._log_distortion(self.convert(batch), "val")
+        """Convert the batch for the callbacks, and log the mean distortion of all frames, however batches share them."""
+        converted = self.convert(batch)
+        error = distortion(converted.protected, converted.original, converted.lengths)
+        self.log(f"{self.stage}/distortion", error, batch_size=int(converted.lengths.sum()), sync_dist=True)
+        return converted
 
-    def test_step(self, batch: SpeechBatch, batch_idx: int) -> ConvertedBatch:  # type: ignore[override]
-        """Convert the batch; callbacks collect the result."""
-        return self._log_distortion(self.convert(batch), "test")
+    test_step = validation_step  # type: ignore[assignment]
 
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> tuple[str, ...]:
         """Names alone: :class:`~psegan.training.callbacks.PredictionWriter` protects waveforms, as ``psegan protect`` does."""
@@ -238,9 +230,3 @@ class AdversarialSystem(GANSystem):
         each = [conversion.draw(1, of_utterance(self.seed, id)) for id in batch.id]
         draws = {name: torch.cat([one[name] for one in each]).to(original.device) for name in each[0]}
         return ConvertedBatch(batch.id, original, conversion(original, lengths, draws), lengths, draws.get("target"))
-
-    def _log_distortion(self, converted: ConvertedBatch, stage: str) -> ConvertedBatch:
-        """Log the mean over all frames of the set, however they are dealt out to batches."""
-        error = distortion(converted.protected, converted.original, converted.lengths)
-        self.log(f"{stage}/distortion", error, batch_size=int(converted.lengths.sum()), sync_dist=True)
-        return converted

@@ -57,9 +57,7 @@ class System(L.LightningModule):
     @property
     def stage(self) -> str:
         """The prefix of what is logged in an evaluation: ``val`` or ``test``."""
-        stage = self.trainer.state.stage
-        assert stage is not None and stage.dataloader_prefix is not None
-        return stage.dataloader_prefix
+        return self.trainer.state.stage.dataloader_prefix  # type: ignore[union-attr, return-value]
 
     @property
     def occasion(self) -> tuple[int, str, int, int]:
@@ -84,22 +82,18 @@ class System(L.LightningModule):
         """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""
 
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
-        """Count the batch."""
         self.batches_seen += 1
 
     def on_validation_start(self) -> None:
-        """Share the batch statistics, so that all processes validate the same networks."""
-        self._share_buffers()
+        """Give all processes the batch statistics of rank zero; DDP does not do so under manual optimisation.
 
-    def on_train_epoch_end(self) -> None:
-        """Share the batch statistics, so that no process has some that are missing in the checkpoint."""
-        self._share_buffers()
-
-    def _share_buffers(self) -> None:
-        """Give all processes the buffers of rank zero; DDP does not do so under manual optimisation."""
+        All processes then validate the same networks, and after an epoch each has what the checkpoint holds.
+        """
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+    on_train_epoch_end = on_validation_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the system's name and its count of batches, and drop hyperparameters that ``weights_only`` cannot load.

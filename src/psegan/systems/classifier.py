@@ -26,7 +26,6 @@ class Classifier(System):
     over the whole training.
 
     Args:
-        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         attribute: emotion, speaker, gender or content.
         encoder: makes the network from spectrogram to embedding. An encoder may bring a ``front_end`` of its own, which
             maps waveforms and lengths to features and lengths; these features are neither augmented nor mixed.
@@ -36,7 +35,7 @@ class Classifier(System):
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
-        seed: of augmentation and mixing.
+        n_classes, seed: see :class:`~psegan.systems.base.System`.
 
     Raises:
         PseganError: no such attribute, or one of a single class.
@@ -68,16 +67,13 @@ class Classifier(System):
         self.augmentation, self.mixup = augmentation(), mixup
         self.encoder_checkpoint = encoder_checkpoint
         self.head = nn.Linear(self.encoder.embedding_dim, n_classes[attribute])  # type: ignore[arg-type]
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.label_smoothing = label_smoothing
+        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
         self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
 
     def parts(self) -> dict[str, nn.Module]:
-        """The encoder."""
         return {"encoder": self.encoder}
 
     def about(self) -> dict[str, Any]:
-        """See the base class; and what it classifies."""
         return {**super().about(), "attribute": self.attribute}
 
     def embed(self, mel: Tensor, lengths: Tensor) -> Tensor:
@@ -93,7 +89,6 @@ class Classifier(System):
         return self.classify(self.embed(mel, lengths))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of an augmented batch; for mixed speech, the weighted sum of those with both labels."""
         features, frames = self.features(batch)
         labels = batch.label(self.attribute)
         random = seeded(*self.occasion)
@@ -106,24 +101,22 @@ class Classifier(System):
                 F.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="none")
                 for target in (labels, labels[partner])
             )
-            loss = (weight * own + (1 - weight) * other).mean()
+            loss = (weight * own + (1 - weight) * other).mean()  # of the losses with both labels
         else:
             loss = F.cross_entropy(self(features, frames), labels, label_smoothing=self.label_smoothing)
         self.log("train/loss", loss, batch_size=len(batch))  # of this process: averaging would cost a wait a step
         return loss
 
     def setup(self, stage: str) -> None:
-        """Start from another classifier's encoder, where a training begins."""
-        if stage != "fit" or self.begun or self.encoder_checkpoint is None:
-            return
         path = self.encoder_checkpoint
+        if stage != "fit" or self.begun or path is None:
+            return
         try:
             self.encoder.load_state_dict(load_part(path, "encoder").state_dict())
         except RuntimeError:
             raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Classify a batch, and log the loss."""
         mel, frames = self.features(batch)
         logits, labels = self(mel, frames), batch.label(self.attribute)
         self.confusion(logits, labels)
@@ -147,7 +140,7 @@ class Classifier(System):
         return {"id": batch.id, "probability": self.classify(embedding).softmax(-1), "embedding": embedding}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; a training cannot be continued with another number of epochs, as its schedule is planned."""
+        """Refuse another number of epochs, which the schedule is planned for."""
         super().on_load_checkpoint(checkpoint)
         planned = checkpoint["psegan"]["max_epochs"]
         if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
@@ -157,7 +150,6 @@ class Classifier(System):
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; one cycle over all steps of the training."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         # with fewer than ten steps the schedule would have none on which the learning rate rises
         steps = int(self.trainer.estimated_stepping_batches)

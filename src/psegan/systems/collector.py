@@ -8,11 +8,7 @@ from psegan.systems.classifier import Classifier
 
 
 class PredictionCollector:
-    """Predictions of one classifier since the last :meth:`collected`.
-
-    Args:
-        classifier: a classifier in evaluation mode.
-    """
+    """Predictions of one classifier, which is in evaluation mode, since the last :meth:`collected`."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -20,12 +16,7 @@ class PredictionCollector:
 
     @torch.no_grad()
     def add(self, features: Tensor, lengths: Tensor, target: Tensor) -> None:
-        """Classify a batch.
-
-        Args:
-            features, lengths: what :meth:`Classifier.features` returns, as scaled log-mels ``(B, 80, N)`` and frames ``(B,)``.
-            target: true classes ``(B,)``.
-        """
+        """Classify a batch of what :meth:`Classifier.features` returns, whose true classes are ``target (B,)``."""
         with torch.autocast(features.device.type, enabled=False):  # scores must not depend on training's precision
             embedding = self.classifier.embed(features.float(), lengths)
             probability = self.classifier.classify(embedding).softmax(-1)

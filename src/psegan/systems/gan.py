@@ -1,5 +1,6 @@
 """The training step of all GANs: a system lists its phases, and the base class takes one optimiser step for each."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Phase:
     warms_up: bool = False
 
 
+def first_epochs(share: float, epochs: int) -> int:
+    """A share of a training's epochs, rounded up so that a short training has some too, but never all of them."""
+    return max(min(math.ceil(share * epochs), epochs - 1), 0)
+
+
 class GANSystem(System):
     """Trains networks against each other under manual optimisation.
 
@@ -45,9 +51,8 @@ class GANSystem(System):
     of rank zero write those of rank zero.
 
     Args:
-        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         gradient_clip: largest gradient norm of each phase, or None; applied after unscaling.
-        seed: of every draw.
+        n_classes, seed: see :class:`~psegan.systems.base.System`.
     """
 
     def __init__(self, n_classes: dict[str, int], gradient_clip: float | None = None, seed: int = 0) -> None:
@@ -61,6 +66,10 @@ class GANSystem(System):
     def phases(self) -> tuple[Phase, ...]:
         """All phases, in the order of their steps."""
 
+    def phase(self, name: str, warms_up: bool = False) -> Phase:
+        """The phase of the one network ``name``, with the attributes ``<name>_optimizer`` and ``<name>_loss``."""
+        return Phase(name, (name,), getattr(self, f"{name}_optimizer"), getattr(self, f"{name}_loss"), warms_up)
+
     @abstractmethod
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> Any:
         """Compute what the losses of all phases need: features, draws from ``random``, generated speech with its graph."""
@@ -70,29 +79,26 @@ class GANSystem(System):
         return tuple(phase.name for phase in self.phases())
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One optimiser a phase."""
         return [
             phase.optimizer([p for name in phase.networks for p in self.get_submodule(name).parameters()])
             for phase in self.phases()
         ]
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """One step of every active phase."""
         prepared = self.prepare(batch, seeded(*self.occasion))
         optimizers = self.optimizers()
         assert isinstance(optimizers, list), "an adversarial system has at least two phases"
         active = self.active_phases()
         logged: dict[str, Tensor] = {}
         for phase, optimizer in zip(self.phases(), optimizers, strict=True):
-            if phase.name not in active:
-                continue
-            self._phase = phase.name
-            with self.toggled_optimizer(optimizer):
-                losses = phase.loss(prepared)
-                optimizer.zero_grad()
-                self.manual_backward(losses["total"])
-                optimizer.step()
-            logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
+            if phase.name in active:
+                self._phase = phase.name
+                with self.toggled_optimizer(optimizer):
+                    losses = phase.loss(prepared)
+                    optimizer.zero_grad()
+                    self.manual_backward(losses["total"])
+                    optimizer.step()
+                logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
         # one call at the end: the optimiser's hooks run in between, and Lightning keeps what one hook has logged last
         self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
 

@@ -14,28 +14,22 @@ from psegan.models.conversion import FilterThenEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import AdversarialSystem
-from psegan.systems.base import check_argument
+from psegan.systems.adversarial import AdversarialSystem, PreparedBatch
 from psegan.systems.gan import Phase
 
 
 @dataclass(frozen=True)
-class PCMelGANBatch:
-    """A prepared batch: scaled log-mels ``(B, 80, N)``, their unit ``(B, 1, 1)``, frames, labels and targets ``(B,)``.
+class PCMelGANBatch(PreparedBatch):
+    """A prepared batch.
 
     Attributes:
-        filtered: output of the filter, with its graph for the filter's loss.
         fake: output of the generator, whose gradient does not reach the filter.
-        other: for each utterance an emotion that is not the true one.
+        filtered: output of the filter ``(B, 80, N)``, with its graph for the filter's loss.
+        other: for each utterance an emotion that is not the true one, ``(B,)``.
     """
 
-    real: Tensor
-    filtered: Tensor
-    fake: Tensor
-    unit: Tensor
-    lengths: Tensor
-    emotion: Tensor
     target: Tensor
+    filtered: Tensor
     other: Tensor
 
 
@@ -47,7 +41,6 @@ class PCMelGAN(AdversarialSystem):
     deviations; docs/paper.md names the source of each choice.
 
     Args:
-        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         filter: makes F.
         generator: makes G from the number of emotions.
         filter_discriminator: makes D_F from the number of emotions.
@@ -58,10 +51,7 @@ class PCMelGAN(AdversarialSystem):
             makes D_F recognise another emotion, which with two classes is the flipped label of the public code.
         distortion_weight: λ.
         distortion_budget: ε.
-        **kwargs: see :class:`AdversarialSystem`.
-
-    Raises:
-        PseganError: an unknown goal.
+        n_classes, **kwargs: see :class:`~psegan.systems.adversarial.AdversarialSystem`.
     """
 
     def __init__(
@@ -81,7 +71,6 @@ class PCMelGAN(AdversarialSystem):
         **kwargs: Any,
     ) -> None:
         super().__init__(n_classes, **kwargs)
-        check_argument(filter_goal in ("entropy", "other"), "filter_goal", filter_goal, "must be entropy or other")
         self.filter, self.generator = filter(), generator(self.n_emotions)
         self.filter_discriminator = filter_discriminator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -92,27 +81,23 @@ class PCMelGAN(AdversarialSystem):
         self.distortion_weight, self.distortion_budget = distortion_weight, distortion_budget
 
     def phases(self) -> tuple[Phase, ...]:
-        """F, G, D_F, D_G, as in the public code."""
-        adversary = "filter_discriminator"
+        protecting = self.phase("filter"), self.phase("generator")  # in the order of the public code
         return (
-            Phase("filter", ("filter",), self.filter_optimizer, self.filter_loss),
-            Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
-            Phase(adversary, (adversary,), self.filter_discriminator_optimizer, self.filter_discriminator_loss, True),
-            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
+            *protecting,
+            self.phase("filter_discriminator", warms_up=True),
+            self.phase("discriminator", warms_up=True),
         )
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PCMelGANBatch:
-        """Features, draws, filtered and generated speech."""
         real, lengths = self.features(batch)
-        unit = three_deviations(real, lengths)
         step = torch.randint(1, self.n_emotions, (len(real),), generator=random).to(real.device)
         other = (batch.emotion + step) % self.n_emotions
         if self.warming_up:
-            return PCMelGANBatch(real, real, real, unit, lengths, batch.emotion, batch.emotion, other)
+            return PCMelGANBatch(real, real, lengths, batch.emotion, batch.emotion, real, other)
         conversion, draws = self.conversion, self.draws(real, random)
         filtered = conversion.hide(real, lengths, draws)
         fake = conversion.generate(filtered.detach(), lengths, draws)
-        return PCMelGANBatch(real, filtered, fake, unit, lengths, batch.emotion, draws["target"], other)
+        return PCMelGANBatch(real, fake, lengths, batch.emotion, draws["target"], filtered, other)
 
     @property
     def conversion(self) -> FilterThenEmotion:
@@ -131,17 +116,15 @@ class PCMelGAN(AdversarialSystem):
 
     def filter_discriminator_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
         """``L_DF``: true emotions on filtered speech."""
-        loss = F.cross_entropy(self.filter_discriminator(batch.filtered.detach(), batch.lengths), batch.emotion)
-        return {"total": loss}
+        logits = self.filter_discriminator(batch.filtered.detach(), batch.lengths)
+        return {"total": F.cross_entropy(logits, batch.emotion)}
 
-    def discriminator_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
-        """``L_DG``: true emotions on real speech, "fake" on generated speech."""
-        found = self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)
+    def discriminator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
+        found = super().discriminator_loss(batch)
         return {**found, "total": found["total"] / 2}
 
     def _with_distortion(self, adversarial: Tensor, made: Tensor, batch: PCMelGANBatch) -> dict[str, Tensor]:
-        made, real = made / batch.unit, batch.real / batch.unit
-        near = pcgan_distortion(made, real, batch.lengths, self.distortion_budget)
-        return {
-            "total": adversarial + self.distortion_weight * near, "distortion": near, "adversarial": adversarial,
-        }  # fmt: skip
+        unit = three_deviations(batch.real, batch.lengths)
+        near = pcgan_distortion(made / unit, batch.real / unit, batch.lengths, self.distortion_budget)
+        total = adversarial + self.distortion_weight * near
+        return {"total": total, "distortion": near, "adversarial": adversarial}

@@ -1,7 +1,6 @@
 """PSEGAN: a conditional generator, a K+1-class discriminator and a frozen speaker matcher (article, section 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,24 +15,10 @@ from psegan.models.conditional import ConditionalUNet
 from psegan.models.conversion import ToEmotion
 from psegan.models.discriminator import StridedDiscriminator
 from psegan.models.psegan import PSEGANGenerator
-from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import AdversarialSystem
+from psegan.systems.adversarial import AdversarialSystem, PreparedBatch
 from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
 from psegan.weights import load_parts
-
-UNIFORM = "uniform"
-
-
-@dataclass(frozen=True)
-class PSEGANBatch:
-    """A prepared batch: scaled log-mels ``(B, 80, N)``, frames, labels and targets ``(B,)``."""
-
-    real: Tensor
-    fake: Tensor
-    lengths: Tensor
-    emotion: Tensor
-    target: Tensor
 
 
 class PSEGAN(AdversarialSystem):
@@ -43,7 +28,6 @@ class PSEGAN(AdversarialSystem):
     and ``L_D = CE(D(M), y) + CE(D(M'), fake)``; docs/paper.md names the source of each choice.
 
     Args:
-        n_classes: number of classes of each attribute; the command line fills it in from the corpus.
         generator: makes the generator from the number of emotions.
         discriminator: makes the discriminator from the number of its outputs, emotions + 1.
         speaker_matcher: makes an encoder of the checkpoint's shape.
@@ -51,16 +35,14 @@ class PSEGAN(AdversarialSystem):
             matcher, or the name or folder of shipped weights (``speaker-matcher-ravdess``). With a list of them, all of one
             shape, their losses are averaged; several matchers are harder to deceive than one. A training with
             ``speaker_weight`` above 0 needs it to begin; afterwards the matcher is part of the checkpoint.
-        generator_optimizer: of the generator; the article's is Adam, 1e-4, betas (0.5, 0.9).
-        discriminator_optimizer: of the discriminator; the article's is Adam, 2e-4, betas (0.5, 0.9).
-        distortion_weight: weight of the distortion.
+        generator_optimizer, discriminator_optimizer: the article's are Adam, 1e-4 and 2e-4, betas (0.5, 0.9).
         distortion_form: ``l1``, or ``pcgan`` for ``max(0, l1 - distortion_budget)²``.
         distortion_budget: epsilon of the PCGAN form, on the [0, 1] scale.
-        adversarial_weight: weight of the cross-entropy of the discriminator with the target emotion.
-        speaker_weight: weight of the speaker consistency; 0 is the ablation without the matcher.
+        distortion_weight, adversarial_weight, speaker_weight: of the terms; a ``speaker_weight`` of 0 is the ablation
+            without the matcher.
         target: ``uniform`` draws the target from all emotions; the name of an emotion makes it the target of all speech
             (an ablation, and the conversion of everything to neutral).
-        **kwargs: see :class:`AdversarialSystem`.
+        n_classes, **kwargs: see :class:`~psegan.systems.adversarial.AdversarialSystem`.
 
     Raises:
         PseganError: an unknown choice, or a speaker matcher that is missing or does not fit.
@@ -80,14 +62,12 @@ class PSEGAN(AdversarialSystem):
         distortion_budget: float = 1e-3,
         adversarial_weight: float = 1.0,
         speaker_weight: float = 3.0,
-        target: str = UNIFORM,
+        target: str = "uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(n_classes, **kwargs)
-        known = ", ".join(self.emotions) or "whose names are not known"
-        wanted = f"must be {UNIFORM} or an emotion of the corpus ({known})"
-        check_argument(target in (UNIFORM, *self.emotions), "target", target, wanted)
-        check_argument(distortion_form in ("l1", "pcgan"), "distortion_form", distortion_form, "must be l1 or pcgan")
+        wanted = f"must be uniform or an emotion of the corpus ({', '.join(self.emotions)})"
+        check_argument(target in ("uniform", *self.emotions), "target", target, wanted)
         self.target = target
         self.generator = generator(self.n_emotions)
         self.discriminator = discriminator(self.n_emotions + 1)
@@ -99,39 +79,22 @@ class PSEGAN(AdversarialSystem):
         self.distortion_form, self.distortion_budget = distortion_form, distortion_budget
         self.distortion_weight, self.adversarial_weight = distortion_weight, adversarial_weight
         self.speaker_weight = speaker_weight
-        self._speaker_matcher_is_trained = not speaker_weight
 
     def phases(self) -> tuple[Phase, ...]:
-        """Discriminator, then generator."""
-        return (
-            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss, True),
-            Phase("generator", ("generator",), self.generator_optimizer, self.generator_loss),
-        )
-
-    def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PSEGANBatch:
-        """Features, targets, noise and generated speech."""
-        real, lengths = self.features(batch)
-        if self.warming_up:
-            return PSEGANBatch(real, real, lengths, batch.emotion, batch.emotion)
-        fake, target = self.protect(real, lengths, random)
-        assert target is not None
-        return PSEGANBatch(real, fake, lengths, batch.emotion, target)
+        return self.phase("discriminator", warms_up=True), self.phase("generator")
 
     @property
     def conversion(self) -> ToEmotion:
-        target = None if self.target == UNIFORM else self.emotions.index(self.target)
+        target = None if self.target == "uniform" else self.emotions.index(self.target)
         return ToEmotion(self.generator, self.n_emotions, target)
 
-    def discriminator_loss(self, batch: PSEGANBatch) -> dict[str, Tensor]:
-        """``L_D``: true emotions on real speech, "fake" on generated speech."""
-        return self.emotion_or_fake(self.discriminator, batch.real, batch.fake, batch.lengths, batch.emotion)
-
-    def generator_loss(self, batch: PSEGANBatch) -> dict[str, Tensor]:
+    def generator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """``L_G``: distances from the original, from the target emotion and from the speaker."""
         if self.distortion_form == "l1":
             near = distortion(batch.fake, batch.real, batch.lengths)
         else:
             near = pcgan_distortion(batch.fake, batch.real, batch.lengths, self.distortion_budget)
+        assert batch.target is not None
         adversarial = F.cross_entropy(self.discriminator(batch.fake, batch.lengths), batch.target)
         losses = {"distortion": near, "adversarial": adversarial}
         total = self.distortion_weight * near + self.adversarial_weight * adversarial
@@ -144,7 +107,6 @@ class PSEGAN(AdversarialSystem):
         return {"total": total, **losses}
 
     def setup(self, stage: str) -> None:
-        """See the base class; and read the speaker matcher."""
         super().setup(stage)
         if stage != "fit" or self.begun or not self.speaker_matcher_checkpoints or self.speaker_matcher is None:
             return
@@ -158,28 +120,23 @@ class PSEGAN(AdversarialSystem):
                 raise PseganError(
                     f"{path} has another encoder than model.init_args.speaker_matcher; give them the same settings"
                 ) from None
-        self._speaker_matcher_is_trained = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; the matcher comes with the checkpoint."""
         weights, alone = checkpoint["state_dict"], "speaker_matcher."
         for name in [name for name in weights if name.startswith(alone) and not name.startswith(f"{alone}encoders.")]:
             # older checkpoints hold a single matcher
             weights[f"{alone}encoders.0.{name.removeprefix(alone)}"] = weights.pop(name)
         super().on_load_checkpoint(checkpoint)
-        self._speaker_matcher_is_trained = True
 
     def check_ready(self) -> None:
-        """See the base class; and refuse to train with a speaker matcher that has not been trained."""
         super().check_ready()
-        if not self._speaker_matcher_is_trained:
+        if self.speaker_matcher is not None and not self.speaker_matcher_checkpoints:
             raise PseganError(
                 "PSEGAN needs a trained speaker matcher: give model.init_args.speaker_matcher_checkpoint, "
                 "or set model.init_args.speaker_weight to 0 (the no-SM ablation)"
             )
 
     def on_train_epoch_start(self) -> None:
-        """See the base class; the matcher is frozen throughout."""
         super().on_train_epoch_start()
         if self.speaker_matcher is not None:
             self.speaker_matcher.eval()

@@ -27,19 +27,13 @@ from psegan.models.vocos import Vocos
 from psegan.speech.batch import SpeechBatch
 from psegan.speech.masking import mask_like
 from psegan.systems.base import check_argument
-from psegan.systems.gan import GANSystem, Phase
+from psegan.systems.gan import GANSystem, Phase, first_epochs
 from psegan.weights import load_vocoder
 
 
 @dataclass(frozen=True)
 class VocoderBatch:
-    """A batch with its copies by the vocoder.
-
-    Attributes:
-        real, fake: waveforms ``(B, T)``.
-        log_mel: of the real waveforms, ``(B, 80, N)``.
-        samples, frames: true lengths ``(B,)``.
-    """
+    """Waveforms ``(B, T)`` and their copies, log-mels of the real ones ``(B, 80, N)``, samples and frames ``(B,)``."""
 
     real: Tensor
     fake: Tensor
@@ -55,22 +49,18 @@ class VocoderGAN(GANSystem):
     feature_weight · FM``, ``L_D`` the hinge loss of both; docs/paper.md names the source of each choice. Labels play no part.
 
     Args:
-        n_classes: number of classes of each attribute, unused; the command line fills it in.
         vocoder: makes the vocoder.
         discriminator: makes the discriminators, a module from waveforms ``(B, T)`` to a list with a
             :class:`~psegan.models.waveform_discriminator.DiscriminatorOutput` of each.
         vocoder_optimizer, discriminator_optimizer: MelGAN's are Adam, 1e-4, betas (0.5, 0.9).
-        mel_weight: of the distance of log-mels.
-        stft_weight: of the multi-resolution STFT distance.
-        adversarial_weight: of the discriminators' scores.
-        feature_weight: of the feature matching.
+        mel_weight, stft_weight, adversarial_weight, feature_weight: of the terms.
         spectral_share: share of the epochs, 0 to below 1, in which only the distances count, before discriminators join.
         final_learning_rate: share of the learning rates that a cosine over the epochs ends at; 1 keeps them.
         gain: range of the random gain of each segment, in dB, so that the vocoder learns quiet and loud speech.
         average: decay of the exponential moving average of the weights; the averaged weights are evaluated and kept.
         vocoder_checkpoint: name, folder or checkpoint of a vocoder of the same sizes whose weights training begins with
             (:func:`psegan.weights.load_vocoder`); None begins with random weights.
-        gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
+        n_classes, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
         PseganError: a number is out of its range.
@@ -96,12 +86,10 @@ class VocoderGAN(GANSystem):
         seed: int = 0,
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
-        share = "is a share of the epochs: 0 to below 1"
-        check_argument(0 <= spectral_share < 1, "spectral_share", spectral_share, share)
-        check_argument(0 <= average < 1, "average", average, "is a decay: 0 to below 1")
-        is_share = 0 < final_learning_rate <= 1
-        check_argument(is_share, "final_learning_rate", final_learning_rate, "is a share: above 0, up to 1")
-        check_argument(gain[0] <= gain[1], "gain", list(gain), "is a range in dB: [low, high]")
+        check_argument(0 <= spectral_share < 1, "spectral_share", spectral_share, "must be in [0, 1)")
+        check_argument(0 <= average < 1, "average", average, "must be in [0, 1)")
+        check_argument(0 < final_learning_rate <= 1, "final_learning_rate", final_learning_rate, "must be in (0, 1]")
+        check_argument(gain[0] <= gain[1], "gain", list(gain), "must be a range in dB: [low, high]")
         self.vocoder, self.discriminator = vocoder(), discriminator()
         self.averaged = AveragedModel(self.vocoder, multi_avg_fn=get_ema_multi_avg_fn(average)).requires_grad_(False)
         self.vocoder_optimizer, self.discriminator_optimizer = vocoder_optimizer, discriminator_optimizer
@@ -111,11 +99,9 @@ class VocoderGAN(GANSystem):
         self.vocoder_checkpoint = vocoder_checkpoint
 
     def parts(self) -> dict[str, nn.Module]:
-        """The averaged vocoder."""
         return {"vocoder": self.averaged.module}
 
     def setup(self, stage: str) -> None:
-        """Start from other weights, where a training begins."""
         if stage == "fit" and not self.begun and self.vocoder_checkpoint is not None:
             begin_with(self.vocoder, self.vocoder_checkpoint)
             self.averaged.module.load_state_dict(self.vocoder.state_dict())
@@ -123,9 +109,7 @@ class VocoderGAN(GANSystem):
     @property
     def spectral_only(self) -> bool:
         """Whether this epoch trains on the spectral distances alone, without discriminators."""
-        epochs = self._epochs()
-        # rounded up, so that a short run has such an epoch too, but never the whole run
-        return self.current_epoch < min(math.ceil(self.spectral_share * epochs), epochs - 1)
+        return self.current_epoch < first_epochs(self.spectral_share, self._epochs())
 
     def _epochs(self) -> int:
         epochs = self.trainer.max_epochs or 0
@@ -134,18 +118,10 @@ class VocoderGAN(GANSystem):
         return epochs
 
     def predict_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Refuse: a vocoder protects nothing."""
-        raise PseganError(
-            "psegan predict protects speech, which a vocoder does not; compare its copies with psegan evaluate "
-            "(experiments/evaluate/ravdess_vocoders.yaml)"
-        )
+        raise PseganError("a vocoder protects nothing: see experiments/evaluate/ravdess_vocoders.yaml")
 
     def phases(self) -> tuple[Phase, ...]:
-        """Discriminators, then vocoder."""
-        return (
-            Phase("discriminator", ("discriminator",), self.discriminator_optimizer, self.discriminator_loss),
-            Phase("vocoder", ("vocoder",), self.vocoder_optimizer, self.vocoder_loss),
-        )
+        return self.phase("discriminator"), self.phase("vocoder")
 
     def active_phases(self) -> tuple[str, ...]:
         return ("vocoder",) if self.spectral_only else super().active_phases()
@@ -154,14 +130,11 @@ class VocoderGAN(GANSystem):
         """Set the learning rates of this epoch on a cosine, for both optimisers, whether they step or not."""
         progress = self.current_epoch / self._epochs()
         share = self.final_learning_rate + (1 - self.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        for optimizer in optimizers:
+        for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> VocoderBatch:
-        """Change the level of each segment, compute its log-mel and let the vocoder copy it."""
         low, high = self.gain
         decibels = low + (high - low) * torch.rand(len(batch), 1, generator=random)
         peak = batch.waveform.abs().amax(1, keepdim=True).clamp(min=1e-4)
@@ -173,16 +146,14 @@ class VocoderGAN(GANSystem):
         return VocoderBatch(real, fake, log_mel, batch.length, frames)
 
     def discriminator_loss(self, batch: VocoderBatch) -> dict[str, Tensor]:
-        """``L_D``."""
         real = hinge_real(self.discriminator(batch.real))
         fake = hinge_fake(self.discriminator(batch.fake.detach()))
         return {"total": real + fake, "real": real, "fake": fake}
 
     def vocoder_loss(self, batch: VocoderBatch) -> dict[str, Tensor]:
-        """``L_G``."""
         convergence, log_stft = multi_resolution_stft(batch.fake, batch.real)
         losses = {"mel": self._mel_distance(batch), "convergence": convergence, "log_stft": log_stft}
-        total = self.mel_weight * losses["mel"] + self.stft_weight * (losses["convergence"] + losses["log_stft"])
+        total = self.mel_weight * losses["mel"] + self.stft_weight * (convergence + log_stft)
         if not self.spectral_only:
             with torch.no_grad():
                 real = self.discriminator(batch.real)
@@ -196,7 +167,6 @@ class VocoderGAN(GANSystem):
         return masked_mean((generated - batch.log_mel).abs(), batch.frames)
 
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
-        """See the base class; then average the weights."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         self.averaged.update_parameters(self.vocoder)
 
@@ -210,16 +180,14 @@ class VocoderGAN(GANSystem):
         each = [multi_resolution_stft(ours[None, :n], theirs[None, :n]) for ours, theirs, n in pairs]
         found["convergence"], found["log_stft"] = (torch.stack(column).mean() for column in zip(*each, strict=True))
         found["total"] = found["mel"] + found["convergence"] + found["log_stft"]
-        self.log_dict(
-            {f"{self.stage}/{name}": value for name, value in found.items()}, batch_size=len(batch), sync_dist=True
-        )
+        logged = {f"{self.stage}/{name}": value for name, value in found.items()}
+        self.log_dict(logged, batch_size=len(batch), sync_dist=True)
 
     test_step = validation_step
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See the base class; in older checkpoints the last convolution of a discriminator is called ``verdict``."""
         weights = checkpoint["state_dict"]
-        for name in [name for name in weights if ".verdict." in name]:
+        for name in [name for name in weights if ".verdict." in name]:  # the older name of a discriminator's last layer
             weights[name.replace(".verdict.", ".score.")] = weights.pop(name)
         super().on_load_checkpoint(checkpoint)
 

@@ -21,7 +21,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write ``checkpoint``."""
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
 

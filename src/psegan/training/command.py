@@ -33,15 +33,11 @@ from psegan.training.checkpointing import AtomicCheckpointIO
 from psegan.training.loggers import RunSettings, finish_wandb
 from psegan.weights import read_checkpoint
 
-COMMANDS = ("fit", "validate", "test", "predict")
-"""The subcommands of :class:`TrainingCLI`."""
-
 
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line that names the key, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the parser's message as a user's error, with a remedy."""
         reason = readable(message)
         if "arguments are required" in reason and ".data" in reason:
             raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
@@ -49,18 +45,6 @@ class OneLineParser(LightningArgumentParser):
             raise PseganError(f"{reason}; correct the name, or run psegan from the project's folder")
         remedy = "'psegan fit ... --print_config' prints the keys there are"
         raise PseganError(reason if remedy in reason else f"{reason}; {remedy}")
-
-
-class PlainProgressBar(TQDMProgressBar):
-    """Lightning's progress bar without ``v_num``, which would show a part of the W&B id."""
-
-    def get_metrics(
-        self, trainer: L.Trainer, pl_module: L.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """The values beside the bar."""
-        found = super().get_metrics(trainer, pl_module)
-        found.pop("v_num", None)
-        return found
 
 
 class TrainingCLI(LightningCLI):
@@ -74,7 +58,7 @@ class TrainingCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
-        if isinstance(args, list) and args and args[0] in COMMANDS:
+        if isinstance(args, list) and args and args[0] in self.subcommands():
             # Lightning makes the parsers of all four, and each takes as long as a step of training
             alone = {args[0]: self.subcommands()[args[0]]}
             self.subcommands = lambda: alone  # type: ignore[method-assign]
@@ -86,6 +70,7 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
             seed_everything_default=0,
+            parser_class=OneLineParser,
             parser_kwargs={"prog": "psegan", "allow_abbrev": False},
             trainer_defaults={
                 # a sanity check would draw from the global random states before the first batch
@@ -100,11 +85,6 @@ class TrainingCLI(LightningCLI):
             args=args,
         )
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """See :class:`OneLineParser`."""
-        self.parser_class = OneLineParser
-        return super().init_parser(**kwargs)
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add psegan's own keys, and link those that follow from others."""
         parser.add_class_arguments(RunSettings, "run")
@@ -113,9 +93,7 @@ class TrainingCLI(LightningCLI):
             {
                 # last.ckpt alone, replaced after every epoch; README says how to keep more
                 "checkpoint.filename": "last",
-                "checkpoint.save_top_k": 1,
                 "checkpoint.enable_version_counter": False,
-                "checkpoint.every_n_epochs": 1,
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
@@ -127,8 +105,8 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(SpeechSamples, "samples")
         parser.add_lightning_class_args(ExactResume, "resume")
         parser.add_lightning_class_args(PredictionWriter, "prediction")
-        parser.link_arguments("run.dir", "checkpoint.dirpath", compute_fn=checkpoint_dir)
-        parser.link_arguments("run.dir", "best.dirpath", compute_fn=checkpoint_dir)
+        for kept in ("checkpoint", "best"):
+            parser.link_arguments("run.dir", f"{kept}.dirpath", compute_fn=lambda folder: f"{folder}/checkpoints")
         parser.link_arguments("run.dir", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
@@ -164,19 +142,20 @@ class TrainingCLI(LightningCLI):
     def _prepare_fit(self, config: Namespace, checkpoints: Path, found: list[Path]) -> None:
         """Refuse to overwrite a trained run or to continue it with other settings, and note which run this one continues."""
         run = Path(config.run.dir)
-        if config.ckpt_path is None and found:
+        given = config.ckpt_path
+        own = given == "last" or (given is not None and Path(given).resolve().parent == checkpoints.resolve())
+        if found and not own:
             raise PseganError(
                 f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
                 "or choose another folder with --run.dir"
             )
-        if config.ckpt_path == "last":
+        if own:
             self._check_same(run)
-            if config.trainer.max_epochs is not None:
-                trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
-                if trained >= config.trainer.max_epochs > 0:
-                    print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
-        if config.ckpt_path is not None:  # the training data of another run's checkpoint count as this run's too
-            own = config.ckpt_path == "last" or Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
+        if given == "last" and config.trainer.max_epochs is not None:
+            trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
+            if trained >= config.trainer.max_epochs > 0:
+                print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
+        if given is not None:  # the training data of another run's checkpoint count as this run's too
             before = (_saved(run).get("run") or {}).get("continued_from")
             config.run.continued_from = before if own else config.ckpt_path
         for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
@@ -196,12 +175,13 @@ class TrainingCLI(LightningCLI):
             return
         parser = self._parser(self.subcommand)
         now = yaml.safe_load(parser.dump(self.config[self.subcommand], skip_none=False, skip_validation=True))
-        for key in ("seed_everything", "model", "data"):
-            before, after = ({key: _comparable(found.get(key))} for found in (then, now))
-            if changed := difference(before, after):
-                raise PseganError(
-                    f"{run} was trained with other settings ({changed}); repeat those, or choose another --run.dir"
-                )
+        before, after = (
+            {key: _comparable(found.get(key)) for key in ("seed_everything", "model", "data")} for found in (then, now)
+        )
+        if changed := difference(before, after):
+            raise PseganError(
+                f"{run} was trained with other settings ({changed}); repeat those, or choose another --run.dir"
+            )
 
     def after_instantiate_classes(self) -> None:
         """Set up the corpus, the system and the metrics, so that what is missing is reported before W&B opens a run."""
@@ -222,7 +202,7 @@ class TrainingCLI(LightningCLI):
             kwargs["logger"] = config.run.make_loggers()
         if config.trainer.enable_progress_bar is not False:
             # in a log file the bar is a line an epoch
-            bar = PlainProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9)
+            bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9)
             kwargs["callbacks"] = [*(config.trainer.callbacks or []), bar]
         plugins = config.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
@@ -235,23 +215,13 @@ def _saved(run: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
 
 
-def _comparable(section: Any) -> Any:
-    """A section of the configuration without the corpus's folder, and with checkpoints as absolute paths."""
-    if not isinstance(section, dict):
-        return section
-    init_args = {key: _resolved(value) for key, value in (section.get("init_args") or {}).items() if key != "root"}
-    return {**section, "init_args": init_args}
-
-
-def _resolved(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
+    """A part of the configuration without the corpus's folder, and with checkpoints as absolute paths."""
+    if isinstance(value, dict):
+        return {key: _comparable(one) for key, one in value.items() if key != "root"}
     if isinstance(value, list):
-        return [_resolved(one) for one in value]
+        return [_comparable(one) for one in value]
     return os.path.realpath(value) if isinstance(value, str) and value.endswith(".ckpt") else value
-
-
-def checkpoint_dir(run_dir: str) -> str:
-    """The folder of a run's checkpoints."""
-    return str(Path(run_dir) / "checkpoints")
 
 
 def main(args: list[str]) -> TrainingCLI:

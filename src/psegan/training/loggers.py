@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import numpy as np
 from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -60,19 +61,17 @@ class RunSettings:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
         if "tensorboard" in self.loggers:
             loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
-        if "wandb" in self.loggers and self.resolved_wandb_mode() != "disabled":
-            loggers.append(self._make_wandb_logger())
+        if "wandb" in self.loggers and (mode := self.resolved_wandb_mode()) != "disabled":
+            loggers.append(self._make_wandb_logger(mode))
         return loggers
 
-    def _make_wandb_logger(self) -> WandbLogger:
+    def _make_wandb_logger(self, mode: str) -> WandbLogger:
         import wandb
 
-        mode = self.resolved_wandb_mode()
         logger = WandbLogger(
             name=Path(self.dir).name,
             save_dir=self.dir,
-            id=self.wandb_id
-            or (self.identify() if getattr(rank_zero_only, "rank", 0) == 0 else None),  # other ranks log nothing
+            id=self.wandb_id or self.identify(),
             project=self.project,
             group=self.group,
             tags=list(self.tags),
@@ -86,7 +85,8 @@ class RunSettings:
         Path(self.dir).mkdir(parents=True, exist_ok=True)  # wandb looks for a git checkout from there
         return logger
 
-    def identify(self) -> str:
+    @rank_zero_only  # other ranks log nothing
+    def identify(self) -> str | None:
         """The W&B id in the folder; it is drawn on first use."""
         path = Path(self.dir) / "wandb" / "run-id"
         if not path.is_file():
@@ -136,7 +136,6 @@ class ContinuedCSVLogger(CSVLogger):
 
     @property
     def experiment(self) -> _ExperimentWriter:
-        """The writer, which is made on first use."""
         if self._experiment is None:
             self._experiment = _ContinuedWriter(self.log_dir)
         return self._experiment
@@ -164,31 +163,20 @@ class _ContinuedWriter(ExperimentWriter):
             self.metrics_keys = header.split(",") if header else []
 
 
-def run_dir(trainer: L.Trainer) -> Path:
-    """The run's folder."""
-    return Path(trainer.default_root_dir)
-
-
 def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:
     """Whether figures are drawn now: at every n-th validation of a training, at its last, and always outside training."""
     if trainer.state.fn != TrainerFn.FITTING:
         return True
     rhythm = trainer.check_val_every_n_epoch or 1
     done = trainer.current_epoch + 1
-    last = trainer.max_epochs is not None and done + rhythm > trainer.max_epochs
+    last = trainer.max_epochs is not None and 0 <= trainer.max_epochs < done + rhythm  # -1 trains without end
     return last or (done // rhythm) % every_n_validations == 0
 
 
 @rank_zero_only
 def log_figure(trainer: L.Trainer, name: str, figure: Figure) -> None:
-    """Send a figure to every logger that shows images, and write it to ``figures/<name>-<epoch>.png`` in the run's folder.
-
-    Args:
-        trainer: whose loggers and folder.
-        name: for example ``roc/emotion``; a slash becomes a folder.
-        figure: matplotlib figure.
-    """
-    path = run_dir(trainer) / "figures" / f"{name}-{trainer.current_epoch:04d}.png"
+    """Send a figure to every logger that shows images, and write it to ``figures/<name>-<epoch>.png`` in the run's folder."""
+    path = Path(trainer.default_root_dir) / "figures" / f"{name}-{trainer.current_epoch:04d}.png"
     save_figure(figure, path)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -203,31 +191,21 @@ def log_roc_table(
 ) -> None:
     """Send ROC curves to W&B as a table and a chart, so that curves of several runs can be compared there.
 
-    Args:
-        trainer: whose loggers.
-        name: for example ``roc/emotion``.
-        curves: class name → false and true positive rates, and the area under the curve.
+    ``curves`` maps a kind of speech to false and true positive rates and the area under the curve.
     """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            rows = [
-                [label, float(x), float(y)]
-                for label, (fpr, tpr, _) in curves.items()
-                for x, y in zip(_thinned(fpr), _thinned(tpr), strict=True)
-            ]
+            rows = []
+            for label, (fpr, tpr, _) in curves.items():
+                kept = np.unique(np.linspace(0, len(fpr) - 1, 200, dtype=int))
+                rows += [[label, float(fpr[i]), float(tpr[i])] for i in kept]
             table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
             chart = wandb.plot_table(
                 "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
             )
             logger.experiment.log({f"{name}_curve": chart})
-
-
-def _thinned(points: Sequence[float], most: int = 200) -> Sequence[float]:
-    step = max(1, -(-len(points) // most))
-    kept = list(points[::step])
-    return kept if (len(points) - 1) % step == 0 else [*kept, points[-1]]
 
 
 @rank_zero_only

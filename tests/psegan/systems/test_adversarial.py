@@ -241,8 +241,3 @@ def test_a_system_made_in_python_is_not_loaded_with_other_networks(tmp_path, tra
         PSEGAN.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
     with pytest.raises(PseganError, match="holds Classifier; give a checkpoint of a protecting"):
         Protector.load(trained("emotion"))
-
-
-def test_wrong_choices_are_named():
-    with pytest.raises(PseganError, match="distortion_form is 'l7'"):
-        PSEGAN({"emotion": 5}, distortion_form="l7")

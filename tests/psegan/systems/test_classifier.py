@@ -29,7 +29,7 @@ def fit(tiny, from_repository, tmp_path):
 
 
 @pytest.mark.parametrize("encoder", [SpeechEncoder, RecurrentEncoder])
-def test_padding_changes_no_verdict(encoder):
+def test_padding_changes_no_prediction(encoder):
     torch.manual_seed(0)
     classifier = Classifier(CLASSES, encoder=encoder).eval()
     mel, lengths = torch.rand(3, 80, 90), torch.tensor([90, 37, 5])

@@ -61,8 +61,8 @@ def test_discriminators_join_after_the_spectral_part(fitted, tmp_path):
     fitted("--trainer.max_epochs=2", "--model.init_args.spectral_share=0.5")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    judged = {int(row["epoch"]) for row in rows if row.get("train/discriminator/total")}
-    assert judged == {1}
+    discriminated = {int(row["epoch"]) for row in rows if row.get("train/discriminator/total")}
+    assert discriminated == {1}
     assert {int(row["epoch"]) for row in rows if row.get("train/vocoder/mel")} == {0, 1}
     assert all(float(row["val/total"]) > 0 for row in rows if row.get("val/total"))
 

@@ -33,7 +33,7 @@ def wandb_environment():
 
 @pytest.fixture
 def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_path):
-    """The run's folder after one judged epoch with all loggers, and a second epoch in continuation."""
+    """The run's folder after one measured epoch with all loggers, and a second epoch in continuation."""
     arguments = [
         *(a for a in psegan_arguments if not a.startswith(("--run.loggers", "--trainer.limit_val"))),
         f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def fit(psegan_arguments, from_repository, tmp_path):
             "--trainer.max_epochs=4", "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=0.25",
             "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", *options,
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(from_repository / "tests" / "support"), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(from_repository / "tests" / "support"), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     return run
@@ -77,9 +79,12 @@ def test_a_finished_run_says_so_and_does_nothing(fit, tmp_path):
     same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
 
 
-def test_a_trained_run_is_not_overwritten(fit):
+def test_a_trained_run_is_not_overwritten(fit, tmp_path):
+    """Neither by a run from the beginning nor by one that goes on from another run's checkpoint."""
     assert fit("run", "--trainer.max_epochs=1").returncode == 0
-    again = fit("run", "--trainer.max_epochs=1")
-    assert again.returncode == 1
-    assert "--ckpt_path last" in again.stderr
-    assert "Traceback" not in again.stderr
+    other = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "other.ckpt")
+    for options in ((), (f"--ckpt_path={other}",)):
+        again = fit("run", "--trainer.max_epochs=1", *options)
+        assert again.returncode == 1
+        assert "--ckpt_path last" in again.stderr
+        assert "Traceback" not in again.stderr

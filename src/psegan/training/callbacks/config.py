@@ -1,23 +1,24 @@
 """The resolved configuration, in the run's folder and in W&B."""
 
+from pathlib import Path
+
 import lightning as L
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from psegan.common.files import write_text
-from psegan.training.loggers import define_metrics, run_dir
+from psegan.training.loggers import define_metrics
 
 
 class SaveConfig(SaveConfigCallback):
     """Writes config.yaml atomically, and sends it to W&B, where runs can be filtered and compared by it."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write the configuration; Lightning calls this on rank zero when a run is set up."""
         config = self.config.clone()
         config.ckpt_path = None  # a setting of this command, not of the run
         text = self.parser.dump(config, skip_none=False)
-        write_text(run_dir(trainer) / "config.yaml", text)
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
         for logger in trainer.loggers:
             if stage == "fit" and isinstance(logger, WandbLogger):
                 logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)

@@ -1,6 +1,7 @@
 """What ``psegan predict`` leaves behind: protected recordings, or a classifier's predictions."""
 
 import csv
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,6 @@ from psegan.protection.transform import Transformed
 from psegan.speech.audio import write_audio
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem
-from psegan.training.loggers import run_dir
 
 
 class PredictionWriter(L.Callback):
@@ -31,7 +31,6 @@ class PredictionWriter(L.Callback):
         self._rows: list[list[str | float]] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the system and the vocoder together."""
         if isinstance(pl_module, AdversarialSystem):
             self._protector = protector_of(pl_module, self.vocoder)
 
@@ -39,11 +38,10 @@ class PredictionWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Write a batch's recordings, or keep its predictions."""
         if self._protector is not None:
             for place, id in enumerate(batch.id):
                 protected = protect_row(self._protector, batch, place, int(pl_module.seed))  # type: ignore[arg-type]
-                write_audio(run_dir(trainer) / "protected" / f"{id}.flac", protected.waveform)
+                write_audio(Path(trainer.default_root_dir) / "protected" / f"{id}.flac", protected.waveform)
         else:
             for name, probability in zip(outputs["id"], outputs["probability"].tolist(), strict=True):
                 self._rows.append([name, *probability])
@@ -54,7 +52,10 @@ class PredictionWriter(L.Callback):
             return
         part = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         names = trainer.datamodule.classes[pl_module.attribute]  # type: ignore[attr-defined]
-        with atomic_path(run_dir(trainer) / f"predictions{part}.csv") as path, path.open("w", newline="") as file:
+        with (
+            atomic_path(Path(trainer.default_root_dir) / f"predictions{part}.csv") as path,
+            path.open("w", newline="") as file,
+        ):
             csv.writer(file).writerows([["id", *names], *self._rows])
         self._rows.clear()
 

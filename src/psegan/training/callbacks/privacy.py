@@ -1,5 +1,7 @@
 """How well emotion is hidden and the speaker kept, measured by classifiers that were trained on original speech."""
 
+from contextlib import suppress
+from dataclasses import astuple
 from typing import Any
 
 import lightning as L
@@ -47,9 +49,7 @@ class PrivacyMetrics(L.Callback):
         seed: int = 0,
     ) -> None:
         self.paths = {"emotion": emotion_classifier, "speaker": speaker_classifier}
-        self.figures_every_n_validations = figures_every_n_validations
-        self.tsne_points = tsne_points
-        self.seed = seed
+        self.figures_every_n_validations, self.tsne_points, self.seed = figures_every_n_validations, tsne_points, seed
         self.collectors: dict[tuple[str, str], PredictionCollector] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -63,9 +63,7 @@ class PrivacyMetrics(L.Callback):
                 return
             classifier = load_classifier(path, attribute)
             if not classifier.reads_spectrograms:
-                raise PseganError(
-                    f"{path} reads waveforms, but privacy metrics need one that reads spectrograms; give another classifier"
-                )
+                raise PseganError(f"{path} reads waveforms; give privacy metrics a classifier that reads spectrograms")
             known, needed = classifier.n_classes[attribute], pl_module.n_classes[attribute]
             if known != needed:
                 raise PseganError(
@@ -79,7 +77,6 @@ class PrivacyMetrics(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Classify a batch, original and protected."""
         for (attribute, speech), collector in self.collectors.items():
             collector.classifier.to(outputs.original.device)
             collector.add(getattr(outputs, speech), outputs.lengths, batch.label(attribute))
@@ -91,7 +88,6 @@ class PrivacyMetrics(L.Callback):
         assert isinstance(pl_module, AdversarialSystem)
         stage = pl_module.stage
         found = {key: _of_all_processes(one.collected()) for key, one in self.collectors.items()}
-        data = getattr(trainer, "datamodule", None)
         scalars: dict[str, float] = {}
         curves: dict[str, dict[str, tuple[Any, Any, float]]] = {"emotion": {}, "speaker": {}}
         for speech in _PAIR:
@@ -99,17 +95,13 @@ class PrivacyMetrics(L.Callback):
             for name, value in found["emotion", speech].scores().items():
                 scalars[f"{stage}/emotion_{name}{suffix}"] = value
             speaker = found["speaker", speech]
-            if data is None or data.shares_speakers:  # a classifier knows no other speakers
+            if trainer.datamodule.shares_speakers:  # type: ignore[attr-defined]  # a classifier knows no other speakers
                 scalars[f"{stage}/speaker_accuracy{suffix}"] = metrics.accuracy(speaker.probability, speaker.target)
-            for attribute in curves:
-                try:
-                    enrolment = found["speaker", "original"] if attribute == "speaker" else None
-                    fpr, tpr, area = found[attribute, speech].roc(enrolment)
-                except ValueError:  # a limited validation may hold one utterance, or trials of one kind
-                    continue
-                curves[attribute][speech] = (fpr, tpr, area)
-                if attribute == "speaker":
-                    scalars[f"{stage}/speaker_eer{suffix}"] = float(metrics.eer_from_roc(fpr, tpr))
+            with suppress(ValueError):  # a limited validation may hold one utterance, or trials of one kind
+                curves["emotion"][speech] = found["emotion", speech].roc()
+            with suppress(ValueError):
+                fpr, tpr, _ = curves["speaker"][speech] = speaker.roc(found["speaker", "original"])
+                scalars[f"{stage}/speaker_eer{suffix}"] = float(metrics.eer_from_roc(fpr, tpr))
         pl_module.log_dict(scalars)
         if not figures_due(trainer, self.figures_every_n_validations):
             return
@@ -118,23 +110,15 @@ class PrivacyMetrics(L.Callback):
                 title = f"{attribute.capitalize()}: original and protected speech"
                 log_figure(trainer, f"{stage}/roc_{attribute}", roc_figure(of_attribute, title))
                 log_roc_table(trainer, f"{stage}/roc_{attribute}", of_attribute)
-        self._draw_tsne(trainer, pl_module, found["emotion", "original"], found["emotion", "protected"])
+        original, protected = (found["emotion", speech] for speech in _PAIR)
+        if len(original.target) >= 3 and trainer.is_global_zero:
+            before, after, kept = tsne_points(original.embedding, protected.embedding, self.seed, self.tsne_points)
+            figure = tsne_figure(before, after, original.target[kept], pl_module.emotions)
+            log_figure(trainer, f"{stage}/tsne_emotion", figure)
 
     on_test_batch_end, on_test_epoch_end = on_validation_batch_end, on_validation_epoch_end
-
-    def _draw_tsne(
-        self, trainer: L.Trainer, system: AdversarialSystem, original: ClassPredictions, protected: ClassPredictions
-    ) -> None:
-        if len(original.target) < 3 or not trainer.is_global_zero:
-            return
-        before, after, kept = tsne_points(original.embedding, protected.embedding, self.seed, self.tsne_points)
-        names = system.emotions or tuple(str(i) for i in range(system.n_emotions))
-        figure = tsne_figure(before, after, original.target[kept], names)
-        log_figure(trainer, f"{system.stage}/tsne_emotion", figure)
 
 
 def _of_all_processes(share: ClassPredictions) -> ClassPredictions:
     """The predictions of all processes, each of which has classified its own share of the utterances."""
-    shares = gather(share)
-    columns = ("probability", "embedding", "target")
-    return ClassPredictions(*(np.concatenate([getattr(one, column) for one in shares]) for column in columns))
+    return ClassPredictions(*map(np.concatenate, zip(*map(astuple, gather(share)), strict=True)))

@@ -21,9 +21,8 @@ class ExactResume(L.Callback):
     Targets, noise, crops and the order of batches need no state (:mod:`psegan.common.random`). The states are restored
     when training starts, after everything that draws while the run is being set up.
 
-    A process without a saved state seeds its own from the system's seed, its rank and the epoch: every process but the
-    first in a new run, and those that a run is continued with beyond the number it was saved with. The first process of a
-    new run keeps the states of ``seed_everything``.
+    A process without a saved state seeds its own from the system's seed, its rank and the epoch; but the first process of
+    a new run keeps the states of ``seed_everything``.
 
     The callback also drops the rows of metrics.csv that the interrupted run wrote after the checkpoint, because the
     continued run writes them again. TensorBoard and W&B keep the points of the lost epoch beside the new ones.
@@ -52,26 +51,18 @@ class ExactResume(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the rows of metrics.csv after the checkpoint's epoch, where training goes on from it."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._rewind(trainer, checkpoint["epoch"])
-
-    def _rewind(self, trainer: L.Trainer, epoch: int) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, ContinuedCSVLogger):
-                logger.rewind(epoch)
+            _rewind(trainer, checkpoint["epoch"])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Note the process's device; the log of an evaluation replaces that of the last one."""
         self._device = trainer.strategy.root_device
         if stage != "fit":
-            self._rewind(trainer, -1)
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """In a new run, drop what a run that died before its first checkpoint has logged."""
-        if trainer.ckpt_path is None:
-            self._rewind(trainer, -1)
+            _rewind(trainer, -1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Restore this process's states, or seed those of a process that has none."""
+        if trainer.ckpt_path is None:  # a run that died before its first checkpoint may have logged something
+            _rewind(trainer, -1)
         if self._saved and len(self._saved) != trainer.world_size:
             rank_zero_info(
                 f"The checkpoint holds random states of {len(self._saved)} process(es), and {trainer.world_size} train now: "
@@ -96,3 +87,9 @@ class ExactResume(L.Callback):
         torch.set_rng_state(state["torch"].cpu())
         if self._device.type == "cuda" and state["cuda"]:
             torch.cuda.set_rng_state(state["cuda"][0].cpu(), self._device)
+
+
+def _rewind(trainer: L.Trainer, epoch: int) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, ContinuedCSVLogger):
+            logger.rewind(epoch)

@@ -1,5 +1,6 @@
 """Waveform and spectrogram of a few utterances, original beside protected (the article's Figure 4)."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,9 +10,9 @@ from psegan.models.vocoder import Vocoder
 from psegan.plots import speech_figure
 from psegan.speech.audio import UnitScaler, write_audio
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.adversarial import AdversarialSystem, ConvertedBatch
+from psegan.systems.adversarial import AdversarialSystem
 from psegan.training.callbacks.prediction import protect_row, protector_of
-from psegan.training.loggers import figures_due, log_audio, log_figure, run_dir
+from psegan.training.loggers import figures_due, log_audio, log_figure
 
 
 class SpeechSamples(L.Callback):
@@ -26,48 +27,33 @@ class SpeechSamples(L.Callback):
     def __init__(
         self, n_utterances: int = 2, every_n_validations: int = 5, vocoder: Vocoder | str | None = None
     ) -> None:
-        self.n_utterances = n_utterances
-        self.every_n_validations = every_n_validations
-        self.vocoder = vocoder
+        self.n_utterances, self.every_n_validations, self.vocoder = n_utterances, every_n_validations, vocoder
         self.scaler = UnitScaler()
 
+    @torch.no_grad()
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Draw the first batch where it is due."""
-        first = isinstance(outputs, ConvertedBatch) and batch_idx == 0 and trainer.is_global_zero
-        if first and figures_due(trainer, self.every_n_validations):
-            self._draw(trainer, pl_module, outputs, batch, "val")
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        """Draw the first batch."""
-        if isinstance(outputs, ConvertedBatch) and batch_idx == 0 and trainer.is_global_zero:
-            self._draw(trainer, pl_module, outputs, batch, "test")
-
-    @torch.no_grad()
-    def _draw(
-        self, trainer: L.Trainer, system: L.LightningModule, outputs: ConvertedBatch, batch: SpeechBatch, stage: str
-    ) -> None:
-        assert isinstance(system, AdversarialSystem)
-        n = min(self.n_utterances, len(batch))
-        protector = protector_of(system, self.vocoder)
+        """Draw utterances of the first batch where figures are due."""
+        due = batch_idx == 0 and trainer.is_global_zero and figures_due(trainer, self.every_n_validations)
+        if not (due and isinstance(pl_module, AdversarialSystem)):
+            return
+        protector = protector_of(pl_module, self.vocoder)
         mels_of = {"original": outputs.original, "protected": outputs.protected}
-        for i in range(n):
+        for i in range(min(self.n_utterances, len(batch))):
             samples, frames = int(batch.length[i]), int(outputs.lengths[i])
-            protected = protect_row(protector, batch, i, system.seed).waveform
+            protected = protect_row(protector, batch, i, pl_module.seed).waveform
             waveforms = {"original": batch.waveform[i, :samples].cpu(), "protected": protected}
-            mels = {name: self.scaler.inverse(mel[i, :, :frames].float()).cpu() for name, mel in mels_of.items()}
             figure = speech_figure(
                 {name: value.numpy() for name, value in waveforms.items()},
-                {name: value.numpy() for name, value in mels.items()},
+                {name: self.scaler.inverse(mel[i, :, :frames].float()).cpu().numpy() for name, mel in mels_of.items()},
             )
-            name = f"{stage}/speech_{batch.id[i].replace('/', '_')}"
+            name = f"{pl_module.stage}/speech_{batch.id[i].replace('/', '_')}"
             log_figure(trainer, name, figure)
             for speech, clip in waveforms.items():
-                path = run_dir(trainer) / "audio" / f"{name}-{speech}-{trainer.current_epoch:04d}.wav"
+                path = Path(trainer.default_root_dir) / "audio" / f"{name}-{speech}-{trainer.current_epoch:04d}.wav"
                 write_audio(path, clip)
                 log_audio(trainer, f"{name}_{speech}", path)
+
+    on_test_batch_end = on_validation_batch_end

@@ -34,7 +34,7 @@ def test_states_survive_weights_only(tmp_path, old):
 def test_processes_without_a_saved_state_seed_their_own(caplog):
     state, found, first = ExactResume().state_dict(), {}, draws()
     for rank, epoch in ((0, 1), (1, 1), (1, 1), (2, 1), (1, 2)):
-        trainer = SimpleNamespace(world_size=3, global_rank=rank, current_epoch=epoch)
+        trainer = SimpleNamespace(world_size=3, global_rank=rank, current_epoch=epoch, ckpt_path="last.ckpt")
         callback = ExactResume()
         callback.load_state_dict(state)
         with caplog.at_level("INFO"):
