@@ -126,7 +126,7 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
             curves = {}
             for system in systems:
                 tested = table.pooled(system, "embedding", "verifier")
-                curves[system] = curve(*metrics.verification_trials(enrolled, tested, speaker, speaker, table.group))
+                curves[system] = curve(*metrics.verification_trials(enrolled, tested, speaker, table.group))
             title = f"Speaker ROC of {data.title}, verification trials"
             keep(title, "roc_speaker", roc_figure(curves, title))
     strongest = table.evaluation.attackers[-1]
