@@ -18,7 +18,7 @@ from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import current_path, instantiate
-from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.processes import unordered
 from psegan.common.random import of_utterance
 from psegan.common.record import difference
 from psegan.protection.controls import load_protector
@@ -77,7 +77,6 @@ def protect_corpus(
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
-        workers = worth_starting(workers, len(waiting))
         task = ProtectionTask(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
         with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
             for id, target in _work(task, waiting, workers):
@@ -225,12 +224,7 @@ def audio_path(folder: Path, id: str) -> Path:
 
 def _work(task: ProtectionTask, waiting: Sequence[Utterance], workers: int) -> Iterator[tuple[str, int | None]]:
     """Protect utterances in any order; yields id and target of each when its file is there."""
-    if workers > 1:
-        yield from unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
-        return
-    with one_thread():
-        for utterance in waiting:
-            yield _protect(task, utterance)
+    return unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
 
 
 def _protect(task: ProtectionTask, utterance: Utterance) -> tuple[str, int | None]:

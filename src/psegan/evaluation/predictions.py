@@ -17,7 +17,7 @@ from tqdm import tqdm
 from datamodules.base import Utterance
 from datamodules.manifest import ManifestDataModule
 from psegan.common.files import atomic_path
-from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.processes import unordered
 from psegan.evaluation.verifiers import Verifier
 from psegan.metrics.quality import measures
 from psegan.speech.batch import ATTRIBUTES
@@ -121,10 +121,8 @@ def _measures(
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
     after = corpus.split_utterances(subset)
     pairs = [_Pair(before[utterance.id], utterance, original.loader(), corpus.loader()) for utterance in after]
-    workers = worth_starting(workers, len(pairs))
-    with one_thread():
-        found = unordered(_measure, pairs, workers) if workers > 1 else map(_measure, pairs)
-        of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
+    found = unordered(_measure, pairs, workers)
+    of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
     return {name: np.array([of[utterance.id][name] for utterance in after]) for name in of[after[0].id]}
 
 
