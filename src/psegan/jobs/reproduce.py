@@ -132,7 +132,7 @@ class Reproduction:
     def split_folds(self) -> list[SplitFold]:
         """Where everything is trained and scored."""
         splits = self.splits or {"": []}
-        return [SplitFold(split, fold) for split, folds in splits.items() for fold in folds or [None]]
+        return [SplitFold(split, fold) for split, folds in splits.items() for fold in (*folds,) or (None,)]
 
     def narrowed(
         self,

@@ -183,8 +183,8 @@ def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], pat
         job = jobs[trial.name]
         state = "complete" if job.complete else "failed" if (job.folder / RECORD).is_file() else "waiting"
         metrics = job.folder / "metrics.csv"
-        logged = pd.read_csv(metrics, float_precision="round_trip") if metrics.is_file() else pd.DataFrame()
-        values = logged.get(metric, pd.Series()).dropna()
+        logged = pd.read_csv(metrics, dtype=str) if metrics.is_file() else pd.DataFrame()
+        values = logged.get(metric, pd.Series()).dropna().map(float)
         swept = {"config": "".join(trial.configs[-1:]), **trial.values}
         shown = {name: swept[name] for name in sweep.parameters}
         rows.append({"trial": trial.name, "state": state, "metric": None if values.empty else values.iloc[-1], **shown})
