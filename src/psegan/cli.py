@@ -5,7 +5,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from psegan import __version__
 from psegan.common.errors import PseganError
@@ -25,7 +24,7 @@ _OTHERS = {
     "reproduce": ("jobs.reproduce", "train and score everything that an experiment file lists"),
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
-"""Command → its module below ``psegan``, and what it does."""
+"""Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,21 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in _TRAINING.items():
         commands.add_parser(name, help=text, add_help=False)
     for name, (module, text) in _OTHERS.items():
-        _import(module).add_arguments(commands.add_parser(name, help=text))
+        importlib.import_module(f"psegan.{module}").add_arguments(commands.add_parser(name, help=text))
     return parser
 
 
-def _import(module: str) -> Any:
-    """Import a command's module, which must not import torch at its top."""
-    return importlib.import_module(f"psegan.{module}")
-
-
 def run(words: Sequence[str]) -> int:
-    """Run one command and return its exit status.
-
-    Raises:
-        PseganError: a user's error.
-    """
+    """Run one command and return its exit status; a user's error is a PseganError."""
     if words and words[0] in _TRAINING:
         from psegan.training import command as training
 
@@ -60,7 +50,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     arguments = build_parser().parse_args(words)
     module, _ = _OTHERS[arguments.command]
-    status: int = _import(module).main(arguments)
+    status: int = importlib.import_module(f"psegan.{module}").main(arguments)
     return status
 
 

@@ -79,10 +79,8 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of this checkout, with a + if files differ from it; None if the code is in no checkout."""
-    here = Path(__file__).parent
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
-        described = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    except OSError:  # no git on this machine
+        return subprocess.check_output(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no checkout
         return None
-    return described.stdout.strip() if described.returncode == 0 else None

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from copy import deepcopy
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -45,10 +45,9 @@ def instantiate(base: type[T], spec: Any, where: str, package: str | None = None
     cls = find_class(base, spec["class_path"], where, package)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "init_args")
-    init_args = spec.get("init_args")
+    init_args = deepcopy(spec.get("init_args") or {})  # a copy, for the parser writes what it makes into what it parses
     try:
-        # a copy, for the parser writes what it makes into what it parses
-        settings = parser.parse_object({"init_args": {} if init_args is None else deepcopy(init_args)})
+        settings = parser.parse_object({"init_args": init_args})
     except (ArgumentError, TypeError) as error:
         known = ", ".join(key.removeprefix("init_args.") for key, _ in parser.get_defaults().items()) or "none"
         reason = readable(str(error)).replace("Group 'init_args' does", "does")
@@ -58,16 +57,11 @@ def instantiate(base: type[T], spec: Any, where: str, package: str | None = None
 
 
 def describe(thing: object) -> dict[str, Any]:
-    """The specification that :func:`instantiate` would make ``thing`` from, its constructor's arguments as plain values.
-
-    Raises:
-        PseganError: the class does not keep every argument of its constructor as an attribute of the same name.
-    """
+    """The specification that :func:`instantiate` would make ``thing`` from, its constructor's arguments as plain values."""
     names = inspect.signature(type(thing)).parameters
     if lacking := [name for name in names if not hasattr(thing, name)]:
         raise PseganError(
-            f"{type(thing).__name__} keeps no attribute {lacking[0]!r}, so what it was made from cannot be written down; "
-            "let its constructor keep its arguments under their own names"
+            f"{type(thing).__name__} must keep {lacking[0]!r}, an argument of its constructor, as an attribute"
         )
     return {
         "class_path": f"{type(thing).__module__}.{type(thing).__qualname__}",
@@ -84,23 +78,18 @@ def _plain(value: Any) -> Any:
 
 
 def find_class(base: type[T], class_path: str, where: str, package: str | None = None) -> type[T]:
-    """The concrete subclass of ``base`` at a dotted path; see :func:`instantiate`.
-
-    Raises:
-        PseganError: there is none.
-    """
-    home_path = package or base.__module__
-    module, _, name = current_path(class_path if "." in class_path else f"{home_path}.{class_path}").rpartition(".")
+    """The concrete subclass of ``base`` at a dotted path; see :func:`instantiate`."""
+    path = class_path if "." in class_path else f"{package or base.__module__}.{class_path}"
+    module, _, name = current_path(path).rpartition(".")
     try:
         home = importlib.import_module(module)
     except ImportError as error:
         raise PseganError(f"{where}: class {class_path} cannot be imported ({error}); correct class_path") from None
-    found = getattr(home, name, None)
-    if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
+
+    def fits(found: object) -> TypeGuard[type[T]]:
+        return isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)
+
+    if fits(found := getattr(home, name, None)):
         return found
-    there = sorted(
-        key for key, value in vars(home).items()
-        if isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
-    )  # fmt: skip
-    offer = f"{home.__name__} has {', '.join(there)}" if there else f"{home.__name__} has none"
-    raise PseganError(f"{where}: {class_path} is no {base.__name__}; {offer}")
+    there = sorted(key for key, value in vars(home).items() if fits(value))
+    raise PseganError(f"{where}: {class_path} is no {base.__name__}; {home.__name__} has {', '.join(there) or 'none'}")

@@ -13,10 +13,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from psegan.common.errors import PseganError
 
@@ -26,9 +25,16 @@ WORTH_A_PROCESS = 25
 """Recordings: as long as a process takes to start, Griffin-Lim makes about so many."""
 
 
-def worth_starting(workers: int, n_recordings: int) -> int:
-    """How many of ``workers`` processes are worth starting for so many recordings; 1 means none beside this one."""
-    return max(1, min(workers, math.ceil(n_recordings / WORTH_A_PROCESS)))
+def forkserver() -> ForkServerContext:
+    """Of processes that fork from one which has imported PyTorch and Lightning, once, and which touches no GPU.
+
+    A fork of this process, with its threads, may hang. This program has one such server, and what it imports is settled
+    when the first process starts.
+    """
+    os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds; tqdm reads it when imported, and processes write to logs
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["psegan.training.command", "psegan.evaluation.corpora"])
+    return context
 
 
 def unordered(
@@ -38,22 +44,26 @@ def unordered(
     begin: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """``work`` of every item, by ``workers`` processes, in the order in which they finish.
+    """``work`` of every recording by processes, in the order in which they finish; of a few, in this process.
 
     Args:
         work: a function of a module, as ``begin``, so that it can be pickled.
-        items: its arguments.
-        workers: processes.
+        items: its arguments, one a recording.
+        workers: processes at most.
         begin: called in every process first.
         arguments: of ``begin``.
 
     Raises:
         PseganError: a process died, or what ``work`` raises.
     """
-    # forks of a process that has imported torch once; a fork of this one, with threads, may hang
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(Path.cwd(), begin, arguments))
+    workers = min(workers, math.ceil(len(items) / WORTH_A_PROCESS))
+    if workers <= 1:
+        with one_thread():
+            if begin is not None:
+                begin(*arguments)
+            yield from map(work, items)
+        return
+    pool = ProcessPoolExecutor(workers, forkserver(), initializer=_begin, initargs=(Path.cwd(), begin, arguments))
     try:
         for done in as_completed([pool.submit(work, item) for item in items]):
             yield done.result()
@@ -68,6 +78,8 @@ def unordered(
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute as a worker does: more threads would add in another order."""
+    import torch  # takes seconds to import
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -77,17 +89,24 @@ def one_thread() -> Iterator[None]:
 
 
 def _begin(here: Path, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    os.chdir(here)  # multiprocessing goes back to where the program was started
+    import torch
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent answers for all
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    enter(here)
     torch.set_num_threads(1)
     if begin is not None:
         begin(*arguments)
 
 
+def enter(folder: Path) -> None:
+    """Begin a process of :func:`forkserver` in ``folder``, and let it end when its parent does, even a killed one."""
+    os.chdir(folder)  # multiprocessing goes back to where the program was started
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _end_with_parent() -> None:
-    """Workers of a killed process would wait for work for ever."""
+    """Workers of a killed process would wait for work for ever, and trainings keep their folders."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    os._exit(1)
+    os._exit(1)  # files are written whole or not at all

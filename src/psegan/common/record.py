@@ -10,17 +10,13 @@ from psegan.common.files import commit, read_yaml, write_json
 
 
 class Record:
-    """What a piece of work was made from, and whether it is complete.
+    """What a piece of work is made from (plain values), beside what its file says of work before.
 
     Attributes:
         begun: work has begun before.
         complete: and was finished.
         commits: of the code that has worked on it; "unknown" where nobody noted one.
-        difference: what it was made from otherwise, in a few words; empty if from the same.
-
-    Args:
-        path: of the file.
-        settings: plain values.
+        difference: the first setting that was another, with both values; empty where all are the same.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -37,22 +33,14 @@ class Record:
         return self.complete and not self.difference
 
     def refuse_another(self, what: str) -> None:
-        """Make sure that the folder holds nothing that was made from something else.
-
-        Raises:
-            PseganError: it does; ``what`` says what it should hold, such as "training".
-        """
+        """Raise a PseganError if the folder holds another ``what``, such as a training, than one of these settings."""
         if self.difference:
             raise PseganError(
                 f"{self.path.parent} holds another {what} ({self.difference}); remove it, or choose another folder with --out"
             )
 
     def claim(self, what: str) -> None:
-        """Note whose folder it is, unless that is noted already.
-
-        Raises:
-            PseganError: see :meth:`refuse_another`.
-        """
+        """Note whose folder it is, unless that is noted already; see :meth:`refuse_another`."""
         self.refuse_another(what)
         if not self.begun:
             self.begin()
@@ -67,7 +55,7 @@ class Record:
         self._write(complete=True)
 
     def _write(self, complete: bool) -> None:
-        self.begun, self.complete = True, complete
+        self.complete = complete
         write_json(self.path, {"settings": self.settings, "complete": complete, "commits": self.commits})
 
 

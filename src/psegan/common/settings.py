@@ -10,15 +10,10 @@ T = TypeVar("T")
 
 
 def parse_settings(kind: type[T], content: Any, where: str) -> T:
-    """An object of a dataclass from the mapping in a file.
-
-    Args:
-        kind: the dataclass; dataclasses among its fields, and mappings from names to them, are parsed likewise.
-        content: the mapping, of plain values.
-        where: what error messages name, such as the file.
+    """An object of a dataclass from the mapping in a file; dataclasses in its fields, and mappings to them, likewise.
 
     Raises:
-        PseganError: a key is unknown, missing, or of another type than the field; the message names it.
+        PseganError: a key is unknown, missing, or of another type than the field; the message names it after ``where``.
     """
     if not isinstance(content, dict):
         raise PseganError(f"{where} is {content!r}, but must be a mapping")

@@ -16,7 +16,7 @@ from datamodules.manifest import ManifestDataModule, read_manifest
 from psegan import __version__
 from psegan.common.files import atomic_path, file_hash
 from psegan.common.instantiate import find_class
-from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.processes import unordered
 from psegan.common.record import Record
 from psegan.evaluation.functionals import functionals
 from psegan.speech.audio import read_audio
@@ -70,10 +70,8 @@ def functional_table(corpus: Path, workers: int) -> dict[str, Floats]:
         record.begin()
         rows = read_manifest(manifest)
         files = [corpus / row["path"] for row in rows]
-        workers = worth_starting(workers, len(files))
-        found = unordered(_functionals, files, workers) if workers > 1 else map(_functionals, files)
-        with one_thread():
-            vectors = dict(tqdm(found, total=len(files), desc=f"functionals: {corpus.name}", leave=False))
+        found = unordered(_functionals, files, workers)
+        vectors = dict(tqdm(found, total=len(files), desc=f"functionals: {corpus.name}", leave=False))
         with atomic_path(path) as temporary:
             ids, table = np.array([row["id"] for row in rows]), np.stack([vectors[file] for file in files])
             np.savez_compressed(temporary, id=ids, functionals=table)

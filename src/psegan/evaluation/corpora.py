@@ -18,7 +18,7 @@ from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import current_path, instantiate
-from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.processes import unordered
 from psegan.common.random import of_utterance
 from psegan.common.record import difference
 from psegan.protection.controls import load_protector
@@ -71,14 +71,9 @@ def protect_corpus(
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
-        workers = worth_starting(workers, len(waiting))
-        task = _Task(spec, protector.describe(), protector, data.loader(), journal.folder, seed)
-        if workers > 1:
-            done = unordered(_protect_here, waiting, workers, _take, (task._replace(protector=None),))
-        else:
-            done = (_protect(task, utterance) for utterance in waiting)
-        bar = tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance")
-        with one_thread(), bar:
+        task = _Task(spec, protector.describe(), None, data.loader(), journal.folder, seed)
+        done = unordered(_protect_here, waiting, workers, _take, (task,))
+        with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
             for id, target in done:
                 journal.note(id, target, sources[id])
                 bar.update()

@@ -17,7 +17,7 @@ from datamodules.base import Utterance
 from datamodules.dataset import read_utterance
 from datamodules.manifest import ManifestDataModule
 from psegan.common.files import atomic_path
-from psegan.common.processes import one_thread, unordered, worth_starting
+from psegan.common.processes import unordered
 from psegan.evaluation.verifiers import Verifier
 from psegan.metrics.quality import measures
 from psegan.speech.batch import ATTRIBUTES
@@ -113,10 +113,8 @@ def _measures(
 ) -> dict[str, NDArray[np.float64]]:
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
     pairs = [(before[utterance.id], utterance) for utterance in corpus.split_utterances(subset)]
-    workers = worth_starting(workers, len(pairs))
-    with one_thread():
-        found = unordered(_measure, pairs, workers) if workers > 1 else map(_measure, pairs)
-        of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
+    found = unordered(_measure, pairs, workers)
+    of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
     return {name: np.array([of[after.id][name] for _, after in pairs]) for name in of[pairs[0][1].id]}
 
 

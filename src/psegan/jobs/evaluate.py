@@ -1,16 +1,12 @@
-"""``psegan evaluate``: its arguments, and the run of an evaluation file."""
+"""``psegan evaluate``: its arguments, and what is heavy and not needed for ``--help`` behind them."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psegan.common.errors import PseganError
 from psegan.jobs.job import only_one
 from psegan.jobs.options import Options, add_options
-
-if TYPE_CHECKING:  # heavy, and not needed for --help
-    from psegan.evaluation.specification import Evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,21 +28,10 @@ def main(arguments: argparse.Namespace) -> int:
             raise PseganError(f"--system is {text!r}, but must be NAME=CHECKPOINT")
         systems[name] = system
     from psegan.evaluation.specification import Evaluation
+    from psegan.jobs.evaluation_run import EvaluationRun
 
     evaluation = Evaluation.read(arguments.config, systems, options.attackers)
     evaluation = replace(evaluation, out=arguments.out or evaluation.out)
     with only_one(Path(evaluation.out)):
-        evaluate(evaluation, options)
+        EvaluationRun(evaluation, options).run()
     return 0
-
-
-def evaluate(evaluation: "Evaluation", options: Options) -> None:
-    """Do everything of an evaluation that is not done yet, and print the tables.
-
-    Raises:
-        PseganError: the folder holds another evaluation, a system was trained on what it is tested on, or whatever a job
-            raises.
-    """
-    from psegan.jobs.evaluation_run import EvaluationRun
-
-    EvaluationRun(evaluation, options).run()

@@ -46,20 +46,13 @@ ORIGINAL, COPY = "original", "copy-synthesis"
 IGNORANT, AWARE = "ignorant", "vocoder-aware"
 SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
 """Added to the seeds of trainings, so that no attacker or classifier is a network that a system was trained beside."""
-BySystem = dict[str, dict[int, SystemPredictions]]
-"""System → fold → predictions."""
 LAYOUT = 2
 """Of the folder; raised by one whenever folders of before cannot be gone on with."""
 
 
 @dataclass(frozen=True)
 class Attacker:
-    """One attacker on emotion.
-
-    Attributes:
-        trained_on: ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name.
-        architecture, seed: which.
-    """
+    """One attacker on emotion, trained on ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name."""
 
     trained_on: str
     architecture: str
@@ -78,12 +71,7 @@ class Attacker:
 
 
 class EvaluationRun:
-    """One evaluation in its folder.
-
-    Args:
-        evaluation: what to do.
-        options: of the command line.
-    """
+    """One evaluation in its folder, with the options of the command line."""
 
     def __init__(self, evaluation: Evaluation, options: Options) -> None:
         self.evaluation, self.options = evaluation, options
@@ -92,17 +80,20 @@ class EvaluationRun:
         self.strongest = "strongest" in evaluation.attackers
         self.informed = self.strongest or "informed" in evaluation.attackers  # whether any learns from protected speech
         self.subsets = ("test", "validation") if self.strongest else ("test",)  # the strongest is chosen on validation
-        self.classical = cache(self._classical)
+        self.classical = cache(
+            lambda fold: ClassicalAttackers(partial(self.opened, fold), self.folder / "corpora", self.workers)
+        )
         self.verifier = cache(self._verifier)
         self.jobs = cache(self._jobs)
 
     def run(self) -> None:
-        """Do what is not done yet.
+        """Do everything that is not done yet, and print the tables.
 
         Raises:
-            PseganError: see :func:`psegan.jobs.evaluate.evaluate`.
+            PseganError: the folder holds another evaluation, a system was trained on what it is tested on, or whatever a
+                job raises.
         """
-        evaluation, folds = self.evaluation, self.evaluation.folds
+        evaluation = self.evaluation
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
@@ -114,12 +105,11 @@ class EvaluationRun:
         Record(self.folder / "evaluation.json", settings).claim("evaluation")
         self.check_leakage()
         self.protect()
-        for fold in folds:
+        for fold, corpus in self.corpora.items():
             self.write_manifests(fold)
-            disjoint = self.corpora[fold].split == "speaker-disjoint"
-            leakage.check_manifest(self.manifest(fold, ORIGINAL), disjoint)
+            leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.split == "speaker-disjoint")
         run_jobs(self.all_jobs, self.options.trainings, "training attackers and classifiers")
-        for fold in folds:
+        for fold in self.corpora:
             for system in evaluation.systems:
                 self.predict(fold, system)
         self.publish()
@@ -127,16 +117,19 @@ class EvaluationRun:
     @cached_property
     def corpora(self) -> dict[int, CorpusDataModule]:
         """Fold → original speech."""
-        evaluation, corpora = self.evaluation, {}
-        for fold in evaluation.folds:
-            own = {"fold": fold} if len(evaluation.folds) > 1 or fold else {}
-            corpora[fold] = load_corpus(evaluation.corpus, self.options.data_root, {**evaluation.data, **own})
-        return corpora
+        corpus, data, folds = self.evaluation.corpus, self.evaluation.data, self.evaluation.folds
+        own = [data if folds == [0] else {**data, "fold": fold} for fold in folds]
+        return {fold: load_corpus(corpus, self.options.data_root, one) for fold, one in zip(folds, own, strict=True)}
 
     @property
     def data(self) -> CorpusDataModule:
         """The corpus, for what is the same in all folds."""
-        return self.corpora[self.evaluation.folds[0]]
+        return next(iter(self.corpora.values()))
+
+    @cached_property
+    def classes(self) -> dict[str, list[str]]:
+        """Attribute → names, as plain values."""
+        return {attribute: list(names) for attribute, names in self.data.classes.items()}
 
     def attackers(self, trained_on: str) -> list[Attacker]:
         """Attackers who learn from ``trained_on``."""
@@ -159,22 +152,12 @@ class EvaluationRun:
         return self.evaluation.architectures[attacker.architecture].estimator
 
     def check_leakage(self) -> dict[str, str]:
-        """What trained systems were trained on.
-
-        Raises:
-            PseganError: they, or a network that an attacker or classifier starts from, were trained on what is tested.
-        """
+        """What systems were trained on; if that, or what a network starts from, is the test set, raises a PseganError."""
         evaluation = self.evaluation
-        every: dict[str, Trained] = {
-            **evaluation.architectures,
-            **evaluation.classifiers,
-            "verifier": evaluation.verifier,
-        }
+        every = evaluation.architectures | evaluation.classifiers | {"verifier": evaluation.verifier}
         starts = {name: start for name, how in every.items() if (start := _start_of(how)) is not None}
         leakage.check_starts(starts, self.corpora)
         return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder)
-
-    # protected corpora
 
     def protect(self) -> None:
         """Write every system's corpora."""
@@ -218,15 +201,13 @@ class EvaluationRun:
             path = self.manifest(fold, system)
             rows = []
             for (own_fold, number), folder in self.corpus_folders(system).items():
-                if own_fold not in (None, fold):
-                    continue
-                for row in read_manifest(folder / "manifest.csv"):
-                    if row["id"] not in subset_of or (number and subset_of[row["id"]] != "train"):
-                        continue
-                    recording = os.path.relpath(folder / row["path"], path.parent)
-                    name = row["id"] + (f"#{number}" if number else "")
-                    place = {"corpus": folder.name, "source": row["id"]}
-                    rows.append({**row, "id": name, "path": recording, "split": subset_of[row["id"]], **place})
+                for row in read_manifest(folder / "manifest.csv") if own_fold in (None, fold) else []:
+                    subset = subset_of.get(row["id"])
+                    if subset is not None and (subset == "train" or not number):
+                        name = row["id"] + (f"#{number}" if number else "")
+                        recording = os.path.relpath(folder / row["path"], path.parent)
+                        place = {"path": recording, "split": subset, "corpus": folder.name, "source": row["id"]}
+                        rows.append({**row, "id": name, **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
         for attacker in self.attackers(SHUFFLED):  # every seed and fold gets labels of its own
@@ -234,19 +215,13 @@ class EvaluationRun:
             write_manifest(self.manifest(fold, attacker.corpora[0]), list(permuted))
 
     def opened(self, fold: int, name: str) -> ManifestDataModule:
-        """A fold's corpus of protected speech."""
-        return ManifestDataModule(
-            str(self.manifest(fold, name)),
-            classes={key: list(names) for key, names in self.data.classes.items()},
-            eval_batch_size=self.data.eval_batch_size,
-            in_memory=False,
-        )
-
-    # jobs
+        """A system's speech, as a fold has it."""
+        manifest, size = str(self.manifest(fold, name)), self.data.eval_batch_size
+        return ManifestDataModule(manifest, classes=self.classes, eval_batch_size=size, in_memory=False)
 
     @property
     def all_jobs(self) -> list[Job]:
-        """Those of all folds."""
+        """Of all folds."""
         return [job for fold in self.evaluation.folds for job in self.jobs(fold).values()]
 
     def _jobs(self, fold: int) -> dict[str, Job]:
@@ -288,7 +263,7 @@ class EvaluationRun:
             "model.init_args.attribute": attribute,
             "data.class_path": "datamodules.ManifestDataModule",
             "data.init_args.manifest": [f"{{{one}}}" for one in corpora],
-            "data.init_args.classes": {key: list(names) for key, names in self.data.classes.items()},
+            "data.init_args.classes": self.classes,
             "data.init_args.batch_size": self.data.batch_size,
             "data.init_args.crop_seconds": self.data.crop_seconds,
             "run.loggers": ["csv"],
@@ -302,10 +277,7 @@ class EvaluationRun:
             needs["start/encoder"] = encoder
         return Job(f"fold {fold}: {name}", self.folder / f"fold-{fold}" / name, tuple(how.config), values, needs)
 
-    # predictions
-
     def predictions_path(self, fold: int, system: str, subset: str = "test") -> Path:
-        """Where the predictions on a system's speech lie."""
         return self.folder / f"fold-{fold}" / "predictions" / f"{system}-{subset}.npz"
 
     def predict(self, fold: int, system: str) -> None:
@@ -345,12 +317,7 @@ class EvaluationRun:
             found.save(self.predictions_path(fold, system, subset))
         record.finish()
 
-    def _classical(self, fold: int) -> ClassicalAttackers:
-        """Classical attackers of a fold."""
-        return ClassicalAttackers(partial(self.opened, fold), self.folder / "corpora", self.workers)
-
     def _verifier(self, fold: int) -> Verifier | None:
-        """What verifies speakers in a fold."""
         how = self.evaluation.verifier
         if not how:
             return None
@@ -358,8 +325,6 @@ class EvaluationRun:
             return ClassifierVerifier(str(self.jobs(fold)["classifiers/verifier"].checkpoint))
         spec = {"class_path": how.backend, "init_args": how.init_args}
         return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
-
-    # publication
 
     def publish(self) -> None:
         """Score, and write everything that a reader sees, unless it is there already."""
@@ -376,30 +341,31 @@ class EvaluationRun:
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
             record.begin()
-            found: dict[str, BySystem] = {"test": {}, "validation": {}}
+            found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
             for (subset, system, fold), path in paths.items():
                 found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
-            self._score(found["test"], found["validation"])
+            scoring = partial(Scoring, evaluation, self.data, found["test"], found["validation"])
+            folds = evaluation.folds
+            if len(folds) > 1:
+                tables = [scoring(folds), *(scoring([fold], fold) for fold in folds)]
+            else:
+                tables = [scoring(folds, None if self.data.shares_speakers else folds[0])]
+            rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
+            clips = {system: self.clips(system) for system in evaluation.systems}
+            publish.publish(self.folder, Results(self.header(tables[0]), rows), tables[0], clips)
             record.finish()
         publish.announce(self.folder)
 
-    def _score(
-        self, test: dict[str, dict[int, SystemPredictions]], validation: dict[str, dict[int, SystemPredictions]]
-    ) -> None:
-        """Make rows, figures, recordings and the page."""
+    def header(self, table: Scoring) -> dict[str, Any]:
+        """What the results say of how they came about."""
         folds, systems = self.evaluation.folds, self.evaluation.systems
-        one = len(folds) == 1 and not self.data.shares_speakers
-        tables = [Scoring(self.evaluation, self.data, test, validation, folds, folds[0] if one else None)]
-        if len(folds) > 1:
-            tables += [Scoring(self.evaluation, self.data, test, validation, [fold], fold) for fold in folds]
-        rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
         trained = [of_fold(spec, fold) for spec in systems.values() if is_trained(spec) for fold in folds]
         records = [Record(Path(checkpoint_of(spec)).parent.parent / RECORD, {}) for spec in trained]
-        header = publish.header(self.evaluation, self.corpora, self.options.max_epochs) | {
+        return publish.header(self.evaluation, self.corpora, self.options.max_epochs) | {
             "systems": {name: read_manifest(self.manifest(folds[0], name))[0]["protector"] for name in systems},
-            "units": {self.data.corpus: tables[0].bootstrap.drawn_from},
+            "units": {self.data.corpus: table.bootstrap.drawn_from},
             "heard by the systems": self.check_leakage(),
-            "strongest": tables[0].chosen,
+            "strongest": table.chosen,
             "weights": {job.name: file_hash(job.checkpoint) for job in self.all_jobs},
             "commits of trainings": {  # "commit" is that of the scoring alone
                 "systems": _commits(records),
@@ -407,8 +373,6 @@ class EvaluationRun:
             },
             "counting": COUNTING,
         }
-        clips = {system: self.clips(system) for system in systems}
-        publish.publish(self.folder, Results(header, rows), tables[0], clips)
 
     def clips(self, system: str) -> dict[str, Path]:
         """Id → recording of the utterances that the page plays."""
@@ -427,8 +391,7 @@ def of_fold(spec: Any, fold: int | None) -> Any:
 
 def _start_of(how: Trained) -> str | None:
     """The checkpoint whose encoder a training starts from, by its configuration."""
-    found: str | None = planned(how.config, how.set, "model.init_args.encoder_checkpoint", None)
-    return found
+    return planned(how.config, how.set, "model.init_args.encoder_checkpoint")
 
 
 def _permuted(rows: Sequence[dict[str, str]], seed: int) -> Iterator[dict[str, str]]:

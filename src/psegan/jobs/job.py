@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.process import BaseProcess
@@ -17,13 +17,11 @@ from tqdm import tqdm
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
-from psegan.common.machine import cores, devices, gpu_names
+from psegan.common.machine import cores, gpu_names
 from psegan.common.record import Record
 from psegan.jobs.training_process import start_training
 
-RECORD = "job.json"
-OLD_RECORD = "stage.json"
-"""Of earlier versions, whose trainings are not continued."""
+RECORD, LOG = "job.json", "log.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class Job:
     @cached_property
     def checkpoint(self) -> Path:
         """What counts of the training: the best validation's weights where they are kept, or else the last ones."""
-        best = planned(self.configs, self.values, "best.monitor", None) is not None
+        best = planned(self.configs, self.values, "best.monitor") is not None
         return self.folder / "checkpoints" / ("best.ckpt" if best else "last.ckpt")
 
     @property
@@ -64,30 +62,21 @@ class Job:
         """Name → file that the training reads."""
         return {name: need.checkpoint if isinstance(need, Job) else need for name, need in self.needs.items()}
 
-    @property
-    def log(self) -> Path:
-        """What the training says."""
-        return self.folder / "log.txt"
-
     @cached_property
     def record(self) -> Record:
-        """What the folder was made from, as it was found; what the job needs must be complete.
+        """Of the folder, as it was found; what the job needs must be complete.
 
         Raises:
             PseganError: it holds a training with other settings.
         """
         # contents and not paths, which may be spelt in several ways
-        root = self.values.get("data.init_args.root")
-        resolved = {} if root is None else {"data.init_args.root": str(Path(root).resolve())}
+        values = dict(self.values)
+        if (root := values.get("data.init_args.root")) is not None:
+            values["data.init_args.root"] = str(Path(root).resolve())
         overlays = [read_yaml(config) for config in self.configs]
         inputs = {name: file_hash(path) for name, path in self.inputs.items()}
-        settings = {"overlays": overlays, "set": self.values | resolved, "inputs": inputs}
-        record = Record(self.folder / RECORD, settings)
+        record = Record(self.folder / RECORD, {"overlays": overlays, "set": values, "inputs": inputs})
         record.refuse_another("training")
-        if not record.begun and (self.folder / OLD_RECORD).is_file():
-            raise PseganError(
-                f"{self.folder} holds a training of an earlier psegan; remove it, or choose another folder with --out"
-            )
         return record
 
     @property
@@ -95,11 +84,6 @@ class Job:
         """Whether nothing is left to do."""
         ready = all(need.complete if isinstance(need, Job) else need.is_file() for need in self.needs.values())
         return ready and self.record.complete and self.checkpoint.is_file()
-
-    @property
-    def begun(self) -> bool:
-        """Whether the folder holds some of it."""
-        return (self.folder / RECORD).is_file()
 
     def words(self) -> list[str]:
         """The command behind ``psegan``; run again, it continues what was interrupted."""
@@ -114,28 +98,27 @@ class Job:
             words.append(f"--run.group={self.group}")
         return [*words, "--ckpt_path=auto"]
 
-    def finish(self) -> None:
-        """Note that the training is complete.
+    def run(self, environment: Mapping[str, str]) -> BaseProcess:
+        """Begin, or go on, in a process of its own."""
+        self.record.begin()
+        return start_training(self.words(), self.folder / LOG, environment)
 
-        Raises:
-            PseganError: it left no checkpoint.
-        """
+    def failure(self, status: int) -> str:
+        """What went wrong when the process ended with an exit status; empty, and noted as complete, if nothing did."""
+        log = self.folder / LOG
+        if status:
+            lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").split("\n")]
+            last = next(filter(None, reversed(lines)), "nothing").removeprefix("psegan: error: ")
+            killed = f"killed by signal {-status} after " if status < 0 else ""
+            return f"{killed}{last} (its log: {log})"
         if not self.checkpoint.is_file():
-            raise PseganError(
-                f"{self.name} ended without writing {self.checkpoint}: its configuration saves no such checkpoint"
-            )
+            return f"{self.name} ended without writing {self.checkpoint}: its configuration saves no such checkpoint"
         self.record.finish()
+        return ""
 
 
-def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: Any) -> Any:
-    """What overlays, and values laid over them, say of a dotted key.
-
-    Args:
-        configs: overlays, later ones over earlier ones.
-        values: dotted key → value.
-        key: dotted.
-        default: where none of them names it.
-    """
+def planned(configs: Sequence[str], values: dict[str, Any], key: str, default: Any = None) -> Any:
+    """What the values, or else the overlays, later ones first, say of a dotted key; ``default`` where none names it."""
     if key in values:
         return values[key]
     *parents, last = key.split(".")
@@ -157,7 +140,7 @@ def planned_epochs(
     validation.
     """
     epochs, between = "trainer.max_epochs", "trainer.check_val_every_n_epoch"
-    own = {key: planned(configs, values, key, None) for key in (epochs, between)}
+    own = {key: planned(configs, values, key) for key in (epochs, between)}
     found = {key: max(round(one * factor), 1) for key, one in own.items() if one is not None and factor != 1}
     if most is not None:
         wanted = found.get(epochs, own[epochs])
@@ -187,35 +170,29 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
     place: dict[Job, str] = {}
     threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-    gpus = gpu_names(devices())
+    gpus = gpu_names()
     bar = tqdm(total=len(jobs), initial=len(done), desc=label, unit="training")
     try:
         while running or any(done.issuperset(job.jobs) for job in waiting):
             ready = [job for job in waiting if done.issuperset(job.jobs)]
             for job in ready[: workers - len(running)]:
                 waiting.remove(job)
-                try:
-                    if job.complete:  # what it needs was made again, and came out as before
-                        done.add(job)
-                        continue
-                    job.record.begin()
-                except PseganError as error:
-                    failures[job] = str(error)
-                    continue
                 if len(gpus) > 1:
                     taken = Counter(place[one] for one in running)
                     place[job] = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: taken[gpu])
-                running[job] = start_training(job.words(), job.log, environment)
-                bar.set_postfix_str(", ".join(one.name for one in running))  # at each look a log would get a line
-            for job in [job for job, process in running.items() if process.exitcode is not None]:
                 try:
-                    if running.pop(job).exitcode == 0:
-                        job.finish()
+                    if job.complete:  # what it needs was made again, and came out as before
                         done.add(job)
                     else:
-                        failures[job] = f"{_last_line(job.log)} (its log: {job.log})"
-                except PseganError as error:
+                        running[job] = job.run(environment)
+                        bar.set_postfix_str(", ".join(one.name for one in running))
+                except PseganError as error:  # its folder holds another training
                     failures[job] = str(error)
+            for job in [job for job, process in running.items() if process.exitcode is not None]:
+                if failure := job.failure(running.pop(job).exitcode or 0):
+                    failures[job] = failure
+                else:
+                    done.add(job)
             if ended := len(done) + len(failures) - bar.n:
                 bar.update(ended)
             time.sleep(0.05)
@@ -237,12 +214,6 @@ def _with_needs(jobs: Iterable[Job]) -> list[Job]:
     for job in jobs:
         found |= dict.fromkeys([*_with_needs(job.jobs), job])
     return list(found)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    return said.removeprefix("psegan: error: ")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 
 from psegan.common.errors import PseganError
-from psegan.common.machine import usual_workers
+from psegan.common.machine import cores, gpu_names
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Options:
     Attributes:
         data_root: where the corpus lies, instead of the corpus file's ``root``.
         max_epochs: upper bound of every training; results then say so.
-        workers: processes at a time; by default one a core, and four trainings a GPU.
+        workers: processes at a time; by default one a core.
         attackers: which to build, instead of the evaluation file's.
     """
 
@@ -25,11 +25,7 @@ class Options:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Options":
-        """Those of a command line.
-
-        Raises:
-            PseganError: a number is below 1.
-        """
+        """Those of a command line; a number below 1 is a PseganError."""
         for name in ("max_epochs", "workers"):
             number = getattr(arguments, name)
             if number is not None and number < 1:
@@ -38,8 +34,8 @@ class Options:
 
     @property
     def trainings(self) -> int:
-        """Trainings at a time."""
-        return self.workers or usual_workers()
+        """Trainings at a time: by default four on each GPU, since these networks are small, or else one a core."""
+        return self.workers or min(4 * len(gpu_names()), cores()) or cores()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
 from psegan.common.settings import parse_settings
 from psegan.jobs import estimate
-from psegan.jobs.job import Job, only_one, planned, planned_epochs, run_jobs
+from psegan.jobs.job import RECORD, Job, only_one, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options, add_options
 
 if TYPE_CHECKING:  # heavy, and not needed for --help
@@ -29,7 +29,7 @@ class Training:
     Attributes:
         config: overlays for ``psegan fit``, in order.
         set: dotted key → value, laid over them; ``{name}`` in a value becomes the checkpoint of that earlier training.
-        minutes: that it takes one core of the reference machine (:data:`psegan.jobs.estimate.REFERENCE`), if known.
+        minutes: see :class:`psegan.jobs.job.Job`.
     """
 
     config: list[str]
@@ -44,12 +44,7 @@ class Training:
 
 @dataclass(frozen=True)
 class SplitFold:
-    """A split of the corpus, and in a speaker-disjoint one a fold, in which everything is trained and scored.
-
-    Attributes:
-        split: its name; empty for the one that the corpus file says.
-        fold: None where the split has no folds.
-    """
+    """A split (empty for the corpus file's own), and a fold if it has any, in which everything is trained and scored."""
 
     split: str = ""
     fold: int | None = None
@@ -68,10 +63,9 @@ class SplitFold:
     @property
     def values(self) -> dict[str, Any]:
         """Dotted key → value of the corpus that systems are trained on."""
-        own: dict[str, Any] = {"split": self.split} if self.split else {}
-        if self.fold is not None:
-            own |= {"fold": self.fold, "speakers": "protector"}
-        return {f"data.init_args.{key}": value for key, value in own.items()}
+        own = {"split": self.split} if self.split else {}
+        disjoint = {} if self.fold is None else {"fold": self.fold, "speakers": "protector"}
+        return {f"data.init_args.{key}": value for key, value in (own | disjoint).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +122,8 @@ class Reproduction:
                 raise PseganError(f"{path}: set.{key} refers to a training, which only the set of another training can")
         known: list[str] = []
         for name, training in read.trainings.items():
-            for one in training.references:
-                if one not in known:
-                    raise PseganError(f"{path}: trainings.{name} refers to {{{one}}}, which is no earlier training")
+            if unknown := [one for one in training.references if one not in known]:
+                raise PseganError(f"{path}: trainings.{name} refers to {{{unknown[0]}}}, which is no earlier training")
             known.append(name)
         for system, name in read.systems.items():
             if name not in known:
@@ -139,10 +132,8 @@ class Reproduction:
 
     def split_folds(self) -> list[SplitFold]:
         """Where everything is trained and scored."""
-        if not self.splits:
-            return [SplitFold()]
-        without: list[int | None] = [None]
-        return [SplitFold(split, fold) for split, folds in self.splits.items() for fold in folds or without]
+        splits = self.splits or {"": []}
+        return [SplitFold(split, fold) for split, folds in splits.items() for fold in (*folds,) or (None,)]
 
     def narrowed(
         self,
@@ -150,7 +141,7 @@ class Reproduction:
         folds: Sequence[int] | None = None,
         systems: Sequence[str] | None = None,
     ) -> "Reproduction":
-        """The same with only some of the splits and systems, and other folds of those splits that have any.
+        """The same with only some of the splits, and of the systems with their trainings, and other folds where there are any.
 
         Raises:
             PseganError: the experiment has no such split or system, or no split with folds.
@@ -160,29 +151,29 @@ class Reproduction:
                 raise PseganError(
                     f"--{option} {unknown[0]}: the experiment has {', '.join(known) or 'none to choose from'}"
                 )
+        chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
         if folds:
             _check_folds("--folds", "speaker-disjoint", folds)
-        chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
-        if folds and not any(chosen.values()):
-            raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
-        narrow = replace(self, splits={split: list(folds) if folds and own else own for split, own in chosen.items()})
+            if not any(chosen.values()):
+                raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
+            chosen = {split: list(folds) if own else own for split, own in chosen.items()}
+        narrow = replace(self, splits=chosen)
         return narrow if systems is None else narrow._with_systems(systems, self)
 
     def beside(self, whole: "Reproduction") -> "Reproduction":
-        """The same, with the systems and folds of the whole experiment that the folder has published, which stay published."""
+        """The same, with those systems and folds of the whole experiment that its folder has published: they stay published."""
         systems, splits = set(self.systems), dict(self.splits)
-        for split in {place.split for place in self.split_folds()}:
+        for split in splits or {"": []}:
             path = Path(self.out) / split / "results.json"
-            if not path.is_file():
-                continue
-            published = json.loads(path.read_text(encoding="utf-8"))["header"]["evaluation"]
-            systems |= set(published["systems"]) & set(whole.systems)
-            if splits.get(split):
-                splits[split] = sorted({*splits[split], *published["folds"]})
+            if path.is_file():
+                published = json.loads(path.read_text(encoding="utf-8"))["header"]["evaluation"]
+                systems |= set(published["systems"]) & set(whole.systems)
+                if splits.get(split):
+                    splits[split] = sorted({*splits[split], *published["folds"]})
         wider = replace(self, splits=splits)
         return wider if systems == set(self.systems) else wider._with_systems(systems, whole)
 
-    def _with_systems(self, names: Iterable[str], whole: "Reproduction") -> "Reproduction":
+    def _with_systems(self, names: Collection[str], whole: "Reproduction") -> "Reproduction":
         """The same with some of the whole experiment's systems, and the trainings that they need."""
         systems = {system: name for system, name in whole.systems.items() if system in names}
         needed = set(systems.values())
@@ -191,11 +182,7 @@ class Reproduction:
         return replace(self, systems=systems, trainings={k: v for k, v in whole.trainings.items() if k in needed})
 
     def jobs(self, options: Options) -> dict[tuple[SplitFold, str], Job]:
-        """Every training in every split and fold, each after those that it needs.
-
-        Raises:
-            PseganError: a training is one of several devices, or an overlay is broken.
-        """
+        """Every training in every split and fold, each after those that it needs."""
         jobs: dict[tuple[SplitFold, str], Job] = {}
         for place in self.split_folds():
             factor = self.minutes.get(place.split, 1.0)
@@ -226,37 +213,22 @@ class Reproduction:
         options: Options,
         out: Path,
         places: Sequence[SplitFold] = (SplitFold(),),
-        seed: int | None = None,
     ) -> "Evaluation":
-        """The evaluation of systems as the experiment's own.
-
-        Args:
-            systems: name → checkpoint.
-            options: of the command line.
-            out: folder of everything that the evaluation makes.
-            places: one split and its folds.
-            seed: of the evaluation, instead of the experiment's.
-
-        Raises:
-            PseganError: the evaluation's file is broken, or a name or an attacker is none.
-        """
+        """The evaluation of systems (name → checkpoint) in a folder, in one split and its folds."""
         from psegan.evaluation.specification import Evaluation
 
         read = Evaluation.read(self.evaluation, systems, options.attackers)
-        split, data = places[0].split, read.data | _of_data(self.set)
-        if split:
-            data |= {"split": split}
-        if places[0].fold is not None:
-            data |= {"speakers": "attacker"}
+        split, disjoint = places[0].split, places[0].fold is not None
+        own = ({"split": split} if split else {}) | ({"speakers": "attacker"} if disjoint else {})
         return replace(
             read,
             name=self.name,
             out=str(out),
             corpus=self.corpus,
-            data=data,
+            data=read.data | _of_data(self.set) | own,
             folds=[place.fold or 0 for place in places] if split else read.folds,
             epochs=read.epochs * self.epochs.get(split, 1),
-            seed=self.seed if seed is None else seed,
+            seed=self.seed,
         )
 
 
@@ -303,14 +275,14 @@ def reproduce(experiment: Reproduction, options: Options) -> None:
     Raises:
         PseganError: the folder holds a training of other settings, or whatever a job or the evaluation raises.
     """
-    from psegan.jobs.evaluate import evaluate
+    from psegan.jobs.evaluation_run import EvaluationRun
     from psegan.report.page import read_run, render_runs
 
     folder, places = Path(experiment.out), experiment.split_folds()
     check_corpus(experiment, options)
     jobs = experiment.jobs(options)
-    if options.max_epochs is None:
-        announce(experiment, jobs, options)
+    if options.max_epochs is None and (line := estimate.line(*remaining(experiment, jobs, options), options.trainings)):
+        print(line, flush=True)
     print_jobs(jobs.values())
     run_jobs(jobs.values(), options.trainings, "training")
     for split in dict.fromkeys(place.split for place in places):
@@ -320,7 +292,7 @@ def reproduce(experiment: Reproduction, options: Options) -> None:
             system: str(own[0].any_fold(jobs[own[0], name].checkpoint, folder))
             for system, name in experiment.systems.items()
         }
-        evaluate(experiment.evaluation_of(systems, options, folder / split, own), options)
+        EvaluationRun(experiment.evaluation_of(systems, options, folder / split, own), options).run()
     scored = [path.parent for path in sorted(folder.glob("*/results.json"))]  # by earlier starts with other splits too
     if experiment.splits and len(scored) > 1:
         page = folder / "report.html"
@@ -329,47 +301,42 @@ def reproduce(experiment: Reproduction, options: Options) -> None:
 
 
 def check_corpus(experiment: Reproduction, options: Options) -> None:
-    """Find out at once whether the corpus is there and splits as wanted, and not in the first training's log.
-
-    Raises:
-        PseganError: it doesn't.
-    """
+    """Find out at once whether the corpus is there and splits as wanted, and not in the first training's log."""
+    from datamodules.splits import SUBSETS
     from psegan.evaluation.corpora import load_corpus
 
     for place in experiment.split_folds():
         values = _of_data({**experiment.set, **place.values})
         corpus = load_corpus(experiment.corpus, options.data_root, values)
-        for subset in ("train", "validation", "test"):
+        for subset in SUBSETS:
             corpus.split_utterances(subset)
 
 
 def print_jobs(jobs: Iterable[Job]) -> None:
     """Print what will be done: one line a job."""
     for job in jobs:
-        command = f"{'continuing: ' if job.begun else ''}psegan {shlex.join(job.words())}"
+        command = f"{'continuing: ' if (job.folder / RECORD).is_file() else ''}psegan {shlex.join(job.words())}"
         print(f"{job.name}: {'complete, nothing to do' if job.complete else command}", flush=True)
-
-
-def announce(experiment: Reproduction, jobs: dict[tuple[SplitFold, str], Job], options: Options) -> None:
-    """Say how long what is not complete will take, where the experiment knows."""
-    minutes, longest = remaining(experiment, jobs, options)
-    known = [one for one in minutes if one is not None]
-    if known:
-        print(estimate.line(sum(known), longest, options.trainings, len(known) == len(minutes)), flush=True)
 
 
 def remaining(
     experiment: Reproduction, jobs: dict[tuple[SplitFold, str], Job], options: Options
 ) -> tuple[list[float | None], float]:
-    """Minutes of every training and then of every system's scoring that is not complete, and of the longest chain of trainings.
+    """Minutes of all trainings and then of all systems' scorings that are left, and of the longest chain of trainings.
 
-    None stands for what has no estimate, as has scoring by attackers that the command line names.
+    None stands for what has no estimate, such as scoring by attackers that the command line names.
     """
-    minutes, longest = estimate.remaining(list(jobs.values()))
+    minutes: list[float | None] = []
+    ends: dict[Job, float] = {}
+    for job in jobs.values():
+        complete = job.complete
+        minutes += [] if complete else [job.minutes]
+        own = 0.0 if complete else job.minutes or 0.0
+        ends[job] = own + max((ends[one] for one in job.jobs), default=0.0)
     out = Path(experiment.out)
     systems = experiment.evaluation_of(dict.fromkeys(experiment.systems, "x.ckpt"), options, out).systems
     for place in experiment.split_folds():
         predictions = out / place.split / f"fold-{place.fold or 0}" / "predictions"
         unscored = [name for name in systems if not (predictions / f"{name}-test.npz").is_file()]
         minutes += [None if options.attackers else experiment.evaluation_minutes] * len(unscored)
-    return minutes, longest
+    return minutes, max(ends.values(), default=0.0)

@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
-import csv
 import io
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,8 +15,7 @@ import yaml
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, read_yaml, write_text
 from psegan.common.record import Record
-from psegan.jobs.evaluate import evaluate
-from psegan.jobs.job import OLD_RECORD, RECORD, Job, only_one, planned_epochs, run_jobs
+from psegan.jobs.job import RECORD, Job, only_one, planned_epochs, run_jobs
 from psegan.jobs.options import Options, add_options
 from psegan.jobs.reproduce import Reproduction, check_corpus, print_jobs
 from psegan.jobs.sweep_file import Sweep, Trial
@@ -53,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
     for job in jobs.values():
         check(job)
     evaluated = experiment is not None and sweep.method == "grid" and not arguments.no_evaluation
-    if experiment is not None and evaluated:  # names and attackers that it refuses are told before hours of training
+    if experiment is not None and evaluated:  # refuses names and attackers before hours of training
         experiment.evaluation_of({trial.system: "none.ckpt" for trial in trials}, options, folder)
     if arguments.dry_run:
         for job in jobs.values():
@@ -61,11 +60,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     with only_one(folder):
         # trials may be added to one's own folder
-        settings = {
-            "name": sweep.name,
-            "method": sweep.method,
-            "seed": arguments.seed if sweep.method == "random" else None,
-        }
+        seed = arguments.seed if sweep.method == "random" else None
+        settings = {"name": sweep.name, "method": sweep.method, "seed": seed}
         Record(folder / "sweep.json", settings).claim("sweep")
         failure = run_trials(sweep, list(jobs.values()), experiment, options)
         list_trials(sweep, trials, jobs, folder / "trials.csv")
@@ -80,18 +76,12 @@ def main(arguments: argparse.Namespace) -> int:
 def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
     """The experiment whose trainings come first and whose evaluation comes last.
 
-    Args:
-        sweep: whose overlays name the corpus.
-        path: of the experiment's file; None looks for the one that is called as the corpus's overlay is.
-
-    Raises:
-        PseganError: there is none at ``path``, or it is broken.
+    It is the one at ``path``, or else the one that is called as an overlay of the sweep's corpus is, if there is any.
     """
-    for config in map(Path, sweep.configs if path is None else ()):
-        found = config.parent.parent / "reproduce" / config.name
-        if config.parent.name == "corpora" and found.is_file():
-            path = str(found)
-            break
+    if path is None:
+        corpora = [config for config in map(Path, sweep.configs) if config.parent.name == "corpora"]
+        found = [corpus.parent.parent / "reproduce" / corpus.name for corpus in corpora]
+        path = next((str(one) for one in found if one.is_file()), None)
     if path is None:
         return None
     read = Reproduction.read(path)
@@ -99,24 +89,16 @@ def find_experiment(sweep: Sweep, path: str | None) -> Reproduction | None:
 
 
 def moved(trial: Trial, before: str, after: str, overlays: Path) -> Trial:
-    """The trial with copies of overlays, in the folder ``overlays``, that say ``after`` where a path begins with ``before``."""
+    """The trial with copies of its overlays, in the folder ``overlays``, whose paths begin with ``after`` for ``before``."""
     configs = []
     for config in trial.configs:
-        content = read_yaml(config)
-        changed = _with_prefix(content, f"{before.rstrip('/')}/", f"{after}/")
-        if changed != content:
+        text = yaml.safe_dump(read_yaml(config), sort_keys=False)
+        changed = re.sub(rf"(?<![\w/.-]){re.escape(before.rstrip('/'))}/", f"{after}/", text)
+        if changed != text:
             config = str(overlays / Path(config).name)
-            write_text(config, yaml.safe_dump(changed, sort_keys=False))
+            write_text(config, changed)
         configs.append(config)
     return replace(trial, configs=tuple(configs))
-
-
-def _with_prefix(value: Any, before: str, after: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_prefix(one, before, after) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_prefix(one, before, after) for one in value]
-    return after + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
 
 
 def trial_jobs(
@@ -146,17 +128,12 @@ def _checkpoints(value: Any) -> Iterator[Path]:
 
 def _is_usable(checkpoint: Path) -> bool:
     """Whether a checkpoint is there, and no interrupted job left it."""
-    run = checkpoint.parent.parent
-    unfinished = (run / RECORD).is_file() and not Record(run / RECORD, {}).complete
-    return checkpoint.is_file() and not unfinished and not (run / OLD_RECORD).is_file()
+    record = Record(checkpoint.parent.parent / RECORD, {})
+    return checkpoint.is_file() and (record.complete or not record.begun)
 
 
 def check(job: Job) -> None:
-    """Make sure that ``psegan fit`` knows every parameter of a trial.
-
-    Raises:
-        PseganError: it doesn't.
-    """
+    """Make sure that ``psegan fit`` knows every parameter of a trial."""
     from psegan.training import command as training
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
@@ -169,21 +146,21 @@ def check(job: Job) -> None:
 def run_trials(
     sweep: Sweep, jobs: Sequence[Job], experiment: Reproduction | None, options: Options
 ) -> PseganError | None:
-    """Run trials, and first what they read of the experiment's; returns what is to be said of those that failed.
+    """Run trials, and first what they read of the experiment's; returns the error if some failed.
 
     Raises:
-        PseganError: a trial's folder holds one of other settings, or what trials read is missing.
+        PseganError: what trials read is missing.
     """
     if all(job.complete for job in jobs):
         print(f"{sweep.name}: all {len(jobs)} trials are complete, nothing to train")
         return None
-    for job in jobs:
-        for need in job.needs.values():
-            if isinstance(need, Path) and not need.is_file():
-                raise PseganError(
-                    f"trial {job.name} reads {need}, which is missing; train it first (psegan reproduce), or give --experiment"
-                )
-    first = list(dict.fromkeys(need for job in jobs for need in job.jobs))
+    needs = {need: job.name for job in jobs for need in job.needs.values()}
+    for need, name in needs.items():
+        if isinstance(need, Path) and not need.is_file():
+            raise PseganError(
+                f"trial {name} reads {need}, which is missing; train it first (psegan reproduce), or give --experiment"
+            )
+    first = [need for need in needs if isinstance(need, Job)]
     with contextlib.ExitStack() as held:
         if first and experiment is not None:
             check_corpus(experiment, options)
@@ -198,47 +175,41 @@ def run_trials(
 
 def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], path: Path) -> None:
     """Write a CSV file of all trials with their state, parameters and the sweep's metric, the best first, and print it."""
+    import pandas as pd  # takes a moment to import
+
+    metric, goal = sweep.metric or ("", "minimize")
     rows = []
     for trial in trials:
         job = jobs[trial.name]
-        state = "complete" if job.complete else "failed" if job.begun else "waiting"
-        value = None if sweep.metric is None else _last(job.folder / "metrics.csv", sweep.metric[0])
+        state = "complete" if job.complete else "failed" if (job.folder / RECORD).is_file() else "waiting"
+        metrics = job.folder / "metrics.csv"
+        logged = pd.read_csv(metrics, dtype=str) if metrics.is_file() else pd.DataFrame()
+        values = logged.get(metric, pd.Series()).dropna().map(float)
         swept = {"config": "".join(trial.configs[-1:]), **trial.values}
         shown = {name: swept[name] for name in sweep.parameters}
-        rows.append({"trial": trial.name, "state": state, "metric": value, **shown})
-    sign = -1 if sweep.metric is not None and sweep.metric[1] == "maximize" else 1
-    rows.sort(key=lambda row: (row["metric"] is None, sign * (row["metric"] or 0)))
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        rows.append({"trial": trial.name, "state": state, "metric": None if values.empty else values.iloc[-1], **shown})
+    table = pd.DataFrame(rows, dtype=object).sort_values("metric", ascending=goal != "maximize", kind="stable")
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
     width = max(len(trial.name) for trial in trials)
-    for row in rows:
-        reached = f"  {sweep.metric[0]} {row['metric']:.4g}" if sweep.metric and row["metric"] is not None else ""
-        print(f"{row['trial']:{width}}  {row['state']}{reached}")
+    for name, state, value in table[["trial", "state", "metric"]].itertuples(index=False):
+        print(f"{name:{width}}  {state}" + ("" if pd.isna(value) else f"  {metric} {value:.4g}"))
     print(path)
-
-
-def _last(metrics: Path, name: str) -> float | None:
-    """The last value of a column of metrics.csv."""
-    if not metrics.is_file():
-        return None
-    with metrics.open(newline="") as file:
-        values = [row[name] for row in csv.DictReader(file) if row.get(name)]
-    return float(values[-1]) if values else None
 
 
 def evaluate_trials(
     experiment: Reproduction, trials: Sequence[Trial], jobs: dict[str, Job], folder: Path, options: Options, title: str
 ) -> None:
     """Evaluate complete trials, those of each seed beside one another, and write one page of all."""
+    from psegan.jobs.evaluation_run import EvaluationRun
     from psegan.report.page import read_run, render_runs
 
     folders = []
     for seed in sorted({trial.seed for trial in trials}):
         systems = {trial.system: str(jobs[trial.name].checkpoint) for trial in trials if trial.seed == seed}
         folders.append(folder / f"evaluation-seed-{seed}")
-        evaluate(experiment.evaluation_of(systems, options, folders[-1], seed=seed), options)
+        evaluation = replace(experiment.evaluation_of(systems, options, folders[-1]), seed=seed)
+        EvaluationRun(evaluation, options).run()
     page = folder / "report.html"
     render_runs([read_run(one) for one in folders], page, title)
     print(page, flush=True)

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,21 @@ from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
 
 ARGS = "${args}"
-_IGNORED = ("program", "project", "entity", "description", "controller", "early_terminate")
-_KNOWN = ("name", "method", "metric", "command", "parameters", "run_cap", *_IGNORED)
+_KEYS = (
+    "name", "method", "metric", "command", "parameters", "run_cap",
+    "program", "project", "entity", "description", "controller", "early_terminate",  # these are for the server
+)  # fmt: skip
 _DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep.
+    """One training of a sweep: overlays in order, and dotted key → value over them.
 
     Attributes:
-        name: unique in the sweep; also its folder, and the system's name in tables.
-        system: the name without its seed.
+        name: unique in the sweep; also its folder.
+        system: the name without its seed; also in tables.
         seed: ``seed_everything``, or 0.
-        configs: overlays, in order.
-        values: dotted key → value.
     """
 
     name: str
@@ -42,8 +42,7 @@ class Sweep:
     """What a sweep file says.
 
     Attributes:
-        name: of the sweep; the W&B group of its trials.
-        method: ``grid`` or ``random``.
+        name: the W&B group of its trials.
         metric: what trials are listed by, and whether ``minimize`` or ``maximize`` is better; empty for none.
         configs, values: of the command, for all trials.
         parameters: name → ``{"value": ...}``, ``{"values": [...]}`` or ``{"min": ..., "max": ..., "distribution": ...}``.
@@ -67,22 +66,18 @@ class Sweep:
         """
         content = read_yaml(path)
         for key in content:
-            if key not in _KNOWN:
-                raise PseganError(f"{path}: unknown key {key!r}; a sweep has {', '.join(_KNOWN)}")
+            if key not in _KEYS:
+                raise PseganError(f"{path}: unknown key {key!r}; a sweep has {', '.join(_KEYS)}")
         method = content.get("method")
         if method not in ("grid", "random"):
-            raise PseganError(
-                f"{path}: method is {method!r}; psegan sweep knows grid and random, wandb agent the others"
-            )
+            raise PseganError(f"{path}: method is {method!r}; psegan sweep knows grid and random, wandb agent more")
         found = content.get("parameters")
         if not isinstance(found, dict) or not found:
             raise PseganError(f"{path}: has no parameters, so there is nothing to sweep over")
         parameters = {name: _checked(f"{path}: parameters.{name}", one, method) for name, one in found.items()}
         run_cap = content.get("run_cap")
         if (method == "random" or run_cap is not None) and not (isinstance(run_cap, int) and run_cap > 0):
-            raise PseganError(
-                f"{path}: a random sweep needs run_cap, the number of its trials, a whole number from 1 on"
-            )
+            raise PseganError(f"{path}: a random sweep needs run_cap, the number of its trials, which is 1 or more")
         metric = content.get("metric")
         if metric is not None and not (isinstance(metric, dict) and isinstance(metric.get("name"), str)):
             raise PseganError(f"{path}: metric is {metric!r}, but must be {{name: ..., goal: minimize or maximize}}")
@@ -95,23 +90,17 @@ class Sweep:
                 raise PseganError(f"{path}: seed_everything has the value {seed!r}, but seeds are whole numbers")
         name = str(content.get("name") or Path(path).stem)
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-            raise PseganError(
-                f"{path}: name is {name!r}; a folder is called by it: use letters, digits, '_', '-' and '.'"
-            )
+            raise PseganError(f"{path}: name is {name!r}; a folder is called by it: use letters, digits and _-.")
         return cls(name, method, named, configs, values, parameters, run_cap)
 
     def trials(self, seed: int = 0) -> list[Trial]:
-        """All trials, in the order of the file.
-
-        Args:
-            seed: of a random sweep's draws.
-        """
+        """All trials, in the order of the file; ``seed`` is of a random sweep's draws."""
         points = itertools.islice(self._grid(), self.run_cap) if self.method == "grid" else self._random(seed)
         trials = [self._trial(point) for point in points]
         counts = Counter(trial.name for trial in trials)
         if self.method == "random" or max(counts.values()) > 1:  # names that stay when trials are added
             numbered = (f"{self.name}-{i}" for i in range(1, len(trials) + 1))
-            return [Trial(name, name, t.seed, t.configs, t.values) for name, t in zip(numbered, trials, strict=True)]
+            return [replace(trial, name=name, system=name) for name, trial in zip(numbered, trials, strict=True)]
         return trials
 
     def _grid(self) -> Iterator[dict[str, Any]]:
@@ -131,42 +120,32 @@ class Sweep:
 
     def _trial(self, point: dict[str, Any]) -> Trial:
         values, configs = {**self.values, **point}, self.configs
-        overlay = values.pop("config", None)
         words = []
-        if overlay is not None:
+        if (overlay := values.pop("config", None)) is not None:
+            path = Path(str(overlay))
+            ablated = path.parent.name == "ablations" and configs  # of the system that the command begins with
+            words += [Path(configs[0]).stem] if ablated else []
+            words.append(path.stem.replace("_", "-"))
             configs = (*configs, str(overlay))
-            words.append(self._spoken(Path(str(overlay))))
-        words += [
-            f"{name.rpartition('.')[2]}-{_clean(value)}"
-            for name, value in point.items()
-            if "values" in self.parameters[name] and name not in ("config", "seed_everything")
-        ]
+        for name, value in point.items():
+            if "values" in self.parameters[name] and name not in ("config", "seed_everything"):
+                clean = re.sub(r"[^\w.-]+", "-", str(value)).strip("-")
+                words.append(f"{name.rpartition('.')[2]}-{clean}")
         system = "-".join(words) or self.name
         seed = int(values.get("seed_everything", 0))
         several = "values" in self.parameters.get("seed_everything", {})
         return Trial(f"{system}-seed-{seed}" if several else system, system, seed, configs, values)
-
-    def _spoken(self, overlay: Path) -> str:
-        """An overlay's name as a system's: an ablation is one of the system that the command begins with."""
-        stem = overlay.stem.replace("_", "-")
-        return f"{Path(self.configs[0]).stem}-{stem}" if overlay.parent.name == "ablations" and self.configs else stem
-
-
-def _clean(value: Any) -> str:
-    return re.sub(r"[^\w.-]+", "-", str(value)).strip("-")
 
 
 def _checked(where: str, one: Any, method: str) -> dict[str, Any]:
     """A parameter, with numbers for the ends of its range: YAML takes 1e-5 for text."""
     if not isinstance(one, dict):
         raise PseganError(f"{where} is {one!r}, but must be a mapping with 'value', 'values' or 'min' and 'max'")
-    if "value" in one:
-        return one
-    if "values" in one:
-        if not isinstance(one["values"], list) or not one["values"]:
-            raise PseganError(f"{where}.values is empty, so the sweep has no trial; list at least one value")
-        if "probabilities" in one:
-            raise PseganError(f"{where}: psegan sweep draws all values alike; remove probabilities, or use wandb agent")
+    if "values" in one and not (isinstance(one["values"], list) and one["values"]):
+        raise PseganError(f"{where}.values is empty, so the sweep has no trial; list at least one value")
+    if "probabilities" in one:
+        raise PseganError(f"{where}: psegan sweep draws all values alike; remove probabilities, or use wandb agent")
+    if "value" in one or "values" in one:
         return one
     if "min" not in one or "max" not in one:
         raise PseganError(f"{where}: needs 'value', 'values' or 'min' and 'max', under one flat dotted key")
@@ -186,10 +165,9 @@ def _checked(where: str, one: Any, method: str) -> dict[str, Any]:
 
 def _drawn(one: dict[str, Any], u: float) -> Any:
     """A parameter's value at ``u`` in [0, 1)."""
-    if "value" in one:
-        return one["value"]
-    if "values" in one:
-        return one["values"][int(u * len(one["values"]))]
+    if "value" in one or "values" in one:
+        choices = [one["value"]] if "value" in one else one["values"]
+        return choices[int(u * len(choices))]
     low, high = one["min"], one["max"]
     whole = isinstance(low, int) and isinstance(high, int)
     distribution = one.get("distribution", "int_uniform" if whole else "uniform")
@@ -203,8 +181,7 @@ def _drawn(one: dict[str, Any], u: float) -> Any:
 def _parse_command(path: str, command: Any, overlays: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The overlays and settings of ``[psegan, fit, ..., ${args}, ...]``.
 
-    Where ``overlays`` are swept, the command's own settings must follow them, as they do in ``psegan sweep``'s commands: the
-    agent's order is the file's, and the last word counts.
+    Where ``overlays`` are swept, settings must follow them, since the last one counts.
     """
     words = [str(word) for word in command if word != "${env}"] if isinstance(command, list) else []
     if words[:2] != ["psegan", "fit"] or ARGS not in words:
@@ -213,7 +190,7 @@ def _parse_command(path: str, command: Any, overlays: bool) -> tuple[tuple[str, 
     rest = iter(words[2:])
     after = False
     for word in rest:
-        if word == ARGS:
+        if word == ARGS and not after:
             after = True
             continue
         key, equals, value = word.removeprefix("--").partition("=")
@@ -221,12 +198,12 @@ def _parse_command(path: str, command: Any, overlays: bool) -> tuple[tuple[str, 
             raise PseganError(f"{path}: the command's {word!r} is no option; write --key=value, and {ARGS} once")
         if not equals:
             value = next(rest, "")
-        if key == "config" and after:
-            raise PseganError(f"{path}: the command's --config={value} must come before {ARGS}")
-        if key != "config" and overlays and not after:
-            raise PseganError(f"{path}: the command's --{key} must come after {ARGS}, or an overlay may undo it")
         if key == "config":
+            if after:
+                raise PseganError(f"{path}: the command's --config={value} must come before {ARGS}")
             configs.append(value)
+        elif overlays and not after:
+            raise PseganError(f"{path}: the command's --{key} must come after {ARGS}, or an overlay may undo it")
         else:
             values[key] = value
     return tuple(configs), values

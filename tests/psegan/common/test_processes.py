@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from psegan.common.errors import PseganError
-from psegan.common.processes import WORTH_A_PROCESS, one_thread, unordered, worth_starting
+from psegan.common.processes import WORTH_A_PROCESS, one_thread, unordered
 
 _begun = ""
 
@@ -29,8 +29,8 @@ def die(number: int) -> int:
 
 
 def test_every_item_is_worked_on_once_elsewhere_by_one_thread():
-    found = list(unordered(square, range(20), 2, begin, ("begun",)))
-    assert sorted(result[0] for result in found) == [n**2 for n in range(20)]
+    found = list(unordered(square, range(WORTH_A_PROCESS + 1), 2, begin, ("begun",)))
+    assert sorted(result[0] for result in found) == [n**2 for n in range(WORTH_A_PROCESS + 1)]
     assert {result[1] for result in found} == {"begun"}
     assert os.getpid() not in {result[2] for result in found}
     assert {result[3] for result in found} == {1}
@@ -38,15 +38,15 @@ def test_every_item_is_worked_on_once_elsewhere_by_one_thread():
 
 def test_what_goes_wrong_there_is_said_here():
     with pytest.raises(PseganError, match="3 is refused"):
-        list(unordered(refuse, [3], 1))
+        list(unordered(refuse, [3] * (WORTH_A_PROCESS + 1), 2))
     with pytest.raises(PseganError, match="a worker process died"):
-        list(unordered(die, [1, 2], 1))
+        list(unordered(die, range(WORTH_A_PROCESS + 1), 2))
 
 
 def test_few_recordings_are_not_worth_a_process():
-    assert worth_starting(4, 0) == worth_starting(4, WORTH_A_PROCESS) == 1
-    assert worth_starting(4, WORTH_A_PROCESS + 1) == 2
-    assert worth_starting(4, 1000) == 4
+    found = list(unordered(square, range(WORTH_A_PROCESS), 4, begin, ("here",)))
+    assert found == [(n**2, "here", os.getpid(), 1) for n in range(WORTH_A_PROCESS)]
+    assert list(unordered(square, [], 4)) == []
 
 
 def test_one_thread_is_given_back():

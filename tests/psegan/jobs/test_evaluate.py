@@ -146,7 +146,10 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": [commit() or "unknown"]}
     assert results.header["units"] == {"synthetic": "4 speakers"}
     matcher = "the speaker matcher of psegan: synthetic, split paper"
-    assert results.header["heard by the systems"] == {"psegan": f"psegan: synthetic, split paper; {matcher}"}
+    assert results.header["heard by the systems"] == {
+        "psegan": f"psegan: synthetic, split paper; {matcher}",
+        "the vocoder": "the vocoder: ravdess+emodb, split paper",
+    }
     assert (out / "report.html").stat().st_size > 100_000
     rows = (out / "corpora" / "psegan" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 81

@@ -16,9 +16,10 @@ import yaml
 from psegan.common.errors import PseganError
 from psegan.common.files import commit
 from psegan.common.record import Record
+from psegan.jobs import estimate
 from psegan.jobs.job import planned
 from psegan.jobs.options import Options
-from psegan.jobs.reproduce import Reproduction, announce, remaining, reproduce
+from psegan.jobs.reproduce import Reproduction, remaining, reproduce
 from psegan.report.results import Results
 
 
@@ -91,7 +92,7 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
         run(experiment_file)
 
 
-def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path, capsys, monkeypatch):
+def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path):
     content = yaml.safe_load(experiment_file.read_text())
     content["splits"] = {"paper": [], "speaker-disjoint": [0, 1]}
     content["set"]["data.init_args.n_speakers"] = 8
@@ -104,14 +105,15 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path,
     (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     experiment = Reproduction.read(str(experiment_file))
-    announce(experiment, experiment.jobs(TINY), replace(TINY, workers=2))
-    assert re.search(r"about .* with 2 process\(es\) at a time, and what has no estimate", capsys.readouterr().out)
 
     def left(one: Reproduction, options: Options = TINY) -> tuple[list[float | None], float]:
         return remaining(one, one.jobs(options), options)
 
     # two trainings in three places, one after the other; three systems and controls scored in each
     assert left(experiment) == ([1] * 6 + [None] * 9, 2)
+    line = estimate.line(*left(experiment), 2)
+    assert re.search(r"about .* with 2 process\(es\) at a time, and what has no estimate", line)
+    assert not estimate.line([None], 0, 2)
     scored = replace(experiment, evaluation_minutes=3.0, epochs={"speaker-disjoint": 2.0})
     assert left(scored) == ([1] * 6 + [3] * 9, 2)
     faster = replace(scored, minutes={"speaker-disjoint": 0.5})

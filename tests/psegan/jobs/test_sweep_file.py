@@ -10,7 +10,7 @@ from psegan.common.errors import PseganError
 from psegan.jobs.job import Job
 from psegan.jobs.sweep_file import Sweep
 
-SWEEPS = sorted((Path(__file__).resolve().parents[2] / "experiments" / "sweeps").glob("*.yaml"))
+SWEEPS = sorted((Path(__file__).resolve().parents[3] / "experiments" / "sweeps").glob("*.yaml"))
 SWEEPS = [path for path in SWEEPS if "method" in yaml.safe_load(path.read_text())]
 
 

@@ -76,7 +76,7 @@ def test_a_finished_run_says_so_and_does_nothing(fit, tmp_path):
     assert other.returncode == 1
     assert "was trained with other settings (model.init_args.distortion_weight was 5.0, now 9.0)" in other.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == config, "and left as it is"
-    same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"])
+    same(before["state_dict"], checkpoint(tmp_path, "run")["state_dict"], "weights")
 
 
 def test_a_trained_run_is_not_overwritten(fit, tmp_path):
