@@ -65,7 +65,7 @@ class Stopwatch(L.Callback):
 
 
 def training_speeds() -> Iterator[tuple[str, Value]]:
-    """Speed of ``psegan fit`` with the default and the article's configuration, from the median over batches."""
+    """Name and utterances/s (batch size over the median batch time) of the default and the article's configuration."""
     for name, overlays, batches in (("default", [], 12), ("paper", ["experiments/presets/paper.yaml"], 3)):
         with tempfile.TemporaryDirectory() as folder:
             corpus, matcher = Path(folder, "corpus.yaml"), Path(folder, "matcher")

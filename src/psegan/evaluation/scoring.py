@@ -122,7 +122,7 @@ class Scoring:
             yield SHUFFLED, Attack(self.of_seeds(system, name, range(self.evaluation.permutations)))
 
     def of_seeds(self, system: str, name: str, seeds: Sequence[int]) -> Scores:
-        """Posteriors ``(S, N, K)`` of classifiers that differ in their seed only."""
+        """Posteriors ``(S, N, K)``, folds pooled, of S classifiers that differ in their seed alone."""
         return np.stack([self.pooled(system, "probability", f"{name}-{seed}") for seed in seeds])
 
     def strongest(self, system: str) -> Scores:

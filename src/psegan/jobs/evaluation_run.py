@@ -154,9 +154,10 @@ class EvaluationRun:
     def check_leakage(self) -> dict[str, str]:
         """What systems were trained on; if that, or what a network starts from, is the test set, raises a PseganError."""
         evaluation = self.evaluation
-        every = evaluation.architectures | evaluation.classifiers | {"verifier": evaluation.verifier}
-        starts = {name: start for name, how in every.items() if (start := _start_of(how)) is not None}
-        leakage.check_starts(starts, self.corpora)
+        every = *evaluation.architectures.items(), *evaluation.classifiers.items(), ("verifier", evaluation.verifier)
+        for name, how in every:  # an architecture may be called like a classifier
+            if (start := _start_of(how)) is not None:
+                leakage.check_starts({name: start}, self.corpora)
         return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder)
 
     def protect(self) -> None:
@@ -337,6 +338,7 @@ class EvaluationRun:
             "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
             "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
             "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
+            "roles": evaluation.roles,
         }  # fmt: skip
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):

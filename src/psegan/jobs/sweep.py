@@ -174,7 +174,7 @@ def run_trials(
 
 
 def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], path: Path) -> None:
-    """Write a CSV file of all trials with their state, parameters and the sweep's metric, the best first, and print it."""
+    """Write all trials to a CSV file, the best by the sweep's metric first, and print it."""
     import pandas as pd  # takes a moment to import
 
     metric, goal = sweep.metric or ("", "minimize")

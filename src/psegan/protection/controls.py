@@ -139,7 +139,7 @@ def spelt_out(spec: dict[str, Any] | str) -> dict[str, Any]:
 
 
 def is_trained(spec: dict[str, Any] | str) -> bool:
-    """Whether a specification describes a :class:`~psegan.protection.protector.Protector`, which learnt from speech.
+    """Whether a specification describes a trained system (a Protector) and not a control.
 
     Raises:
         PseganError: it describes no transform.

@@ -30,7 +30,10 @@ class Pitch(NamedTuple):
 
 
 def track_pitch(waveform: Tensor) -> Pitch:
-    """Pitch of waveforms ``(..., T)`` at 16 kHz, at the frames of :class:`psegan.speech.audio.LogMel`."""
+    """Pitch in Hz and periodicity in [0, 1], each ``(..., N)``, of waveforms ``(..., T)`` at 16 kHz.
+
+    The frames are those of :class:`psegan.speech.audio.LogMel`. Unvoiced frames have a pitch too, with a low periodicity.
+    """
     return pitch_of_frames(F.pad(waveform, (FRAME // 2, FRAME // 2)).unfold(-1, FRAME, HOP))
 
 

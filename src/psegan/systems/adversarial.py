@@ -48,15 +48,15 @@ class AdversarialSystem(GANSystem):
 
     Args:
         emotions: their names, in order; the command line fills them in from the corpus.
-        discriminator_warmup: share of the epochs, 0 to below 1, in which only the discriminators learn, and learn to
-            recognise emotion; afterwards their batch norm keeps the statistics of real speech. Without a warm-up a light
-            discriminator learns to recognise generated speech first, and never learns emotion (docs/paper.md).
+        discriminator_warmup: share of the epochs, from 0 to below 1, in which only the discriminators are trained, on emotion
+            alone. Afterwards their batch norm is frozen. Without a warm-up a light discriminator learns to recognise
+            generated speech first, and never learns emotion (docs/paper.md).
         discriminator_checkpoint: an emotion :class:`~psegan.systems.Classifier` of the same training speech, whose weights
             every discriminator begins with; this replaces the warm-up. The discriminators must be
             :class:`~psegan.models.discriminator.ClassifierDiscriminator`. Only the beginning of a training needs it.
-        fake_weight: weight of the class "fake" in the loss of a K+1-class discriminator. With a weight of 1 the
-            discriminator forgets emotion, because well protected speech is hard to tell from real speech and that
-            part of the loss stays large.
+        fake_weight: weight of the class "fake" in the loss of a K+1-class discriminator. One that begins with an emotion
+            classifier forgets emotion at a weight of 1, because well protected speech is hard to tell from real speech
+            and that part of the loss stays large.
         n_classes, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:

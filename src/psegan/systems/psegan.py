@@ -25,7 +25,7 @@ class PSEGAN(AdversarialSystem):
     """Changes the emotion to a random target, and keeps the speaker by comparing embeddings of a frozen speaker matcher.
 
     ``L_G = distortion_weight · d(M', M) + adversarial_weight · CE(D(M'), y') + speaker_weight · (1 - cos(SM(M'), SM(M)))``
-    and ``L_D = CE(D(M), y) + CE(D(M'), fake)``; docs/paper.md names the source of each choice.
+    and ``L_D = CE(D(M), y) + fake_weight · CE(D(M'), fake)``; docs/paper.md names the source of each choice.
 
     Args:
         generator: makes the generator from the number of emotions.

@@ -177,7 +177,12 @@ def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, t
     """Ctrl-C while a job trains: it is not taken for complete; the same command finishes it."""
     content = yaml.safe_load(experiment_file.read_text())
     for name, training in content["trainings"].items():
-        training.setdefault("set", {})["trainer.max_epochs"] = 40 if name == "emotion" else 1
+        training.setdefault("set", {})["trainer.max_epochs"] = 12 if name == "emotion" else 1
+    evaluation = yaml.safe_load((tmp_path / "evaluation.yaml").read_text())
+    networks = [one for one in evaluation["architectures"].values() if "config" in one]
+    for network in (*networks, *evaluation["classifiers"].values(), evaluation["verifier"]):
+        network["set"]["trainer.max_epochs"] = 1
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation, sort_keys=False))
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     command = [sys.executable, "-m", "psegan.cli", "reproduce", "--config", str(experiment_file), "--workers=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -21,6 +22,8 @@ from psegan.systems.adversarial import ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
 from psegan.weights import load_system
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -115,10 +118,18 @@ def test_batch_norm_of_a_warmed_up_discriminator_is_frozen(fitted, tmp_path):
             assert torch.equal(value, long[name])
 
 
+@pytest.fixture(scope="module")
+def reference(psegan_options, tmp_path_factory):
+    """One epoch in float32."""
+    folder = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        return training.main([*psegan_options, "--model.init_args.gradient_clip=1.0", f"--run.dir={folder / 'run'}"])
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_precisions_agree(fitted, tmp_path, precision):
+def test_precisions_agree(fitted, reference, tmp_path, precision):
     """One epoch in each precision: finite, moving, and near float32. Float16 runs with its real loss scaler."""
-    reference = fitted("--model.init_args.gradient_clip=1.0")
     options = [f"--run.dir={tmp_path / 'other'}", "--model.init_args.gradient_clip=1.0"]
     if precision == "16-mixed":
         cli = half_precision(fitted, options)
