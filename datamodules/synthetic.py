@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,14 @@ class Synthesiser:
     n_speakers: int
 
     def __call__(self, utterance: Utterance) -> Tensor:
-        place = utterance.speaker // 2 / max(self.n_speakers // 2 - 1, 1)
-        voice = make_voice(utterance.gender == 1, place, self._rng("voice", utterance.speaker))
-        manner = list(MANNERS.values())[utterance.emotion]
-        sentence = list(SENTENCES.values())[utterance.content]
-        wave = synthesise(voice, manner, sentence, self._rng("take", utterance.id))
+        return self._made(utterance.id, utterance.speaker, utterance.gender, utterance.emotion, utterance.content)
+
+    @lru_cache(maxsize=1000)  # noqa: B019, since trainings that follow one another in a process read the same corpus
+    def _made(self, id: str, speaker: int, gender: int, emotion: int, content: int) -> Tensor:
+        place = speaker // 2 / max(self.n_speakers // 2 - 1, 1)
+        voice = make_voice(gender == 1, place, self._rng("voice", speaker))
+        manner, sentence = list(MANNERS.values())[emotion], list(SENTENCES.values())[content]
+        wave = synthesise(voice, manner, sentence, self._rng("take", id))
         return torch.from_numpy(wave.astype(np.float32))
 
     def _rng(self, *key: object) -> np.random.Generator:

@@ -40,7 +40,7 @@ def experiment_file(from_repository, tmp_path):
     content["out"] = str(tmp_path / "out")
     content["set"] = {
         "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
-        "trainer.enable_progress_bar": False, "run.loggers": ["csv"],
+        "trainer.enable_progress_bar": False, "run.loggers": ["csv"], "samples.n_utterances": 0,
     }  # fmt: skip
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -24,7 +24,7 @@ from psegan.training import command as training
 QUICK = {
     "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
     "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2, "trainer.enable_progress_bar": False,
-    "trainer.enable_model_summary": False,
+    "trainer.enable_model_summary": False, "samples.n_utterances": 0,
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_attackers_learn_and_their_best_epoch_is_kept(name, fit, tmp_path):
 def test_mixed_and_augmented_training_repeats_itself(fit, tmp_path):
     states = []
     for name in ("one", "two"):
-        fit("--config", "experiments/attackers/cnn.yaml", name=name)
+        fit("--config", "experiments/attackers/cnn.yaml", "--trainer.max_epochs=2", name=name)
         states.append(read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"])
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 

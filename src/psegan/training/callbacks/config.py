@@ -17,7 +17,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.ckpt_path = None  # a setting of this command, not of the run
-        text = self.parser.dump(config, skip_none=False)
+        text = self.parser.dump(config, skip_none=False, skip_validation=True)  # parsing has validated it
         write_text(Path(trainer.default_root_dir) / "config.yaml", text)
         for logger in trainer.loggers:
             if stage == "fit" and isinstance(logger, WandbLogger):
