@@ -168,13 +168,14 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
     running: dict[Job, BaseProcess] = {}
     failures: dict[Job, str] = {}
     place: dict[Job, str] = {}
-    threads = str(max(cores() // max(min(workers, len(waiting)), 1), 1))
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    environment = dict(os.environ)
     gpus = gpu_names()
     bar = tqdm(total=len(jobs), initial=len(done), desc=label, unit="training")
     try:
         while running or any(done.issuperset(job.jobs) for job in waiting):
             ready = [job for job in waiting if done.issuperset(job.jobs)]
+            threads = max(cores() // max(min(workers, len(ready) + len(running)), 1), 1)  # a job alone has all cores
+            environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
             for job in ready[: workers - len(running)]:
                 waiting.remove(job)
                 if len(gpus) > 1:
