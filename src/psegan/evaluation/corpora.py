@@ -71,7 +71,7 @@ def protect_corpus(
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
-        task = _Task(spec, protector.describe(), None, data.loader(), journal.folder, seed)
+        task = _Task(spec, protector.describe(), data.loader(), journal.folder, seed)
         done = unordered(_protect_here, waiting, workers, _take, (task,))
         with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
             for id, target in done:
@@ -174,7 +174,6 @@ class Journal:
 class _Task(NamedTuple):
     spec: dict[str, Any] | str
     described: dict[str, Any]
-    protector: Transform | None  # a worker makes its own
     load: Callable[[Utterance], Tensor]
     folder: Path
     seed: int
@@ -188,13 +187,12 @@ def _audio_path(folder: Path, id: str) -> Path:
     return folder / f"{id}.flac"
 
 
-def _protect(task: _Task, utterance: Utterance) -> tuple[str, int | None]:
+def _protect(task: _Task, protector: Transform, utterance: Utterance) -> tuple[str, int | None]:
     """Id and target of the utterance, when its file is there."""
-    assert task.protector is not None
     where, path = str(utterance.path or utterance.id), _audio_path(task.folder, utterance.id)
     try:
         waveform = task.load(utterance)
-        protected, target = task.protector.transform(waveform, of_utterance(task.seed, utterance.id))
+        protected, target = protector.transform(waveform, of_utterance(task.seed, utterance.id))
         write_audio(path, protected)
     except PseganError as error:
         raise error if where in str(error) else PseganError(f"{where}: {error}") from None
@@ -206,14 +204,15 @@ def _protect(task: _Task, utterance: Utterance) -> tuple[str, int | None]:
 
 
 _task: _Task
+_protector: Transform
 _changed: str
 """Of this worker process: its work, and how its protector differs from the parent's."""
 
 
 def _take(task: _Task) -> None:
-    global _task, _changed
-    protector = load_protector(task.spec)
-    _task, _changed = task._replace(protector=protector), difference(task.described, protector.describe())
+    global _task, _protector, _changed
+    _task, _protector = task, load_protector(task.spec)
+    _changed = difference(task.described, _protector.describe())
 
 
 def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
@@ -221,7 +220,7 @@ def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
         raise PseganError(
             f"the protector changed while it was loaded ({_changed}); run again when its training has ended"
         )
-    return _protect(_task, utterance)
+    return _protect(_task, _protector, utterance)
 
 
 def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.predictions import SystemPredictions, predict
-from psegan.evaluation.scoring import COUNTING, Scoring
+from psegan.evaluation.scoring import COPY_SYNTHESIS, COUNTING, ORIGINAL, Scoring
 from psegan.evaluation.specification import Evaluation, Trained
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
@@ -42,7 +42,6 @@ from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
 from psegan.systems.classifier import load_classifier
 
-ORIGINAL, COPY = "original", "copy-synthesis"
 IGNORANT, AWARE = "ignorant", "vocoder-aware"
 SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
 """Added to the seeds of trainings, so that no attacker or classifier is a network that a system was trained beside."""
@@ -67,7 +66,7 @@ class Attacker:
         """The systems, or the permutation of labels, whose manifests that is."""
         if self.trained_on == SHUFFLED:
             return (f"{SHUFFLED}-{self.seed}",)
-        return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, COPY)}.get(self.trained_on, (self.trained_on,))
+        return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, COPY_SYNTHESIS)}.get(self.trained_on, (self.trained_on,))
 
 
 class EvaluationRun:
@@ -172,7 +171,7 @@ class EvaluationRun:
     def corpus_folders(self, system: str) -> dict[tuple[int | None, int], Path]:
         """(fold, pass) → folder; the fold is None for a protector that is the same in all of them."""
         differs = "{fold}" in str(self.evaluation.systems[system])
-        passes = 1 if system in (ORIGINAL, COPY) or not self.informed else self.evaluation.passes
+        passes = 1 if system in (ORIGINAL, COPY_SYNTHESIS) or not self.informed else self.evaluation.passes
         folders = {}
         for fold in self.evaluation.folds if differs else [None]:
             for number in range(passes):
@@ -182,7 +181,7 @@ class EvaluationRun:
 
     def utterances(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
         """What of the corpus a system has to protect, each with its subset in the first fold that has it."""
-        learnt_from = self.informed or system == ORIGINAL or (system == COPY and self.aware)
+        learnt_from = self.informed or system == ORIGINAL or (system == COPY_SYNTHESIS and self.aware)
         subsets = ("train",) if number else SUBSETS if learnt_from else ("test",)
         wanted: dict[str, tuple[str, Utterance]] = {}
         for k in self.evaluation.folds if fold is None else [fold]:
