@@ -118,19 +118,22 @@ def test_batch_norm_of_a_warmed_up_discriminator_is_frozen(fitted, tmp_path):
             assert torch.equal(value, long[name])
 
 
+ONE_EPOCH = ["--model.init_args.gradient_clip=1.0", "--data.init_args.crop_seconds=0.5"]  # CPUs are slow at float16
+
+
 @pytest.fixture(scope="module")
 def reference(psegan_options, tmp_path_factory):
     """One epoch in float32."""
     folder = tmp_path_factory.mktemp("reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
-        return training.main([*psegan_options, "--model.init_args.gradient_clip=1.0", f"--run.dir={folder / 'run'}"])
+        return training.main([*psegan_options, *ONE_EPOCH, f"--run.dir={folder / 'run'}"])
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_precisions_agree(fitted, reference, tmp_path, precision):
     """One epoch in each precision: finite, moving, and near float32. Float16 runs with its real loss scaler."""
-    options = [f"--run.dir={tmp_path / 'other'}", "--model.init_args.gradient_clip=1.0"]
+    options = [f"--run.dir={tmp_path / 'other'}", *ONE_EPOCH]
     if precision == "16-mixed":
         cli = half_precision(fitted, options)
     else:
