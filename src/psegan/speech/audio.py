@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path
+from psegan.speech.containers import Spliced, cut_short, examine
 from psegan.speech.masking import mask_like
 
 SAMPLE_RATE = 16_000
@@ -32,8 +35,8 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 """Endings of the corpora's recordings."""
 UNKNOWN_LENGTH = 1 << 60
 """A header with at least this many samples doesn't know the length, as that of a FLAC file written to a pipe."""
-LOSSY, LOSSY_FRAMES = ("MPEG", "MP3", "OGG"), 4_096
-"""Formats whose headers may count padding, and the largest number of samples of padding."""
+LOSSY_FRAMES = 4_096
+"""The largest number of samples of padding that the headers of compressed formats may count."""
 BLOCK_SECONDS = 30
 """Recordings are read and resampled in blocks of this length, so that one of several hours fits into memory."""
 UNREADABLE = "cannot be read as audio", "replace it by an intact recording, such as a WAV or FLAC file"
@@ -54,6 +57,17 @@ def _one_line(path: Path, problem: str, remedy: str) -> Iterator[None]:
         raise PseganError(f"{path}: {problem} ({reason}); {remedy}") from None
 
 
+class _Forward(soundfile.SoundFile):
+    """A file that is read from its beginning to its end.
+
+    soundfile otherwise seeks after every block, at which MP3 decoders lose what a frame has in the one before, and which
+    FLAC files of unknown length refuse at their end.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class AudioReader:
     """A recording, read block by block as mono float32 at 16 kHz; channels are averaged.
 
@@ -64,11 +78,11 @@ class AudioReader:
         rate, format, subtype: of the file, as soundfile names them.
         seconds: length of the recording according to the file's header; 0 where the header doesn't know it.
         read: number of samples that have been read, at the file's rate.
-        clipped: number of these samples that are at or beyond full scale.
+        clipped: number of these samples that are at or beyond full scale in any channel.
 
     Raises:
-        PseganError: the file is missing, unreadable or empty, or its rate is not one of speech. Reading raises it as
-            well, where the file is cut short or holds samples that are not finite.
+        PseganError: the file is missing, unreadable, empty, shorter or longer than its header says, or its rate is not one
+            of speech. Reading raises it as well, where that shows only then, or samples are not finite.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -76,37 +90,59 @@ class AudioReader:
         if not self.path.is_file():
             raise PseganError(f"{self.path}: no such file")
         with _one_line(self.path, *UNREADABLE):
-            about = soundfile.info(os.fsencode(self.path))
-        self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype
-        self._frames = about.frames if about.frames < UNKNOWN_LENGTH else None
-        self.seconds = (self._frames or 0) / self.rate
+            contents = examine(self.path)
+            self._pieces = contents.pieces
+            with self._open() as file:
+                self.rate, self.subtype = file.samplerate, file.subtype
+                self.format: str = contents.container or file.format
+                frames: int = file.frames
         self.read = self.clipped = 0
-        if self._frames == 0:
+        if frames == 0:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
         check_rate(self.rate, f"{self.path}: has")
+        self._frames = contents.samples(frames if frames < UNKNOWN_LENGTH else None)
+        if contents.held is not None and self._frames is not None and frames < self._frames:
+            raise cut_short(self.path, f"{frames} of {self._frames} samples are there")
+        self.seconds = (self._frames or 0) / self.rate
 
     def blocks(self) -> Iterator[Tensor]:
         """The recording in blocks ``(T,)`` of up to half a minute, whose samples are those of the recording as a whole."""
         return resample_blocks(self._read(), self.rate, SAMPLE_RATE)
 
     def _read(self) -> Iterator[Tensor]:
-        with _one_line(self.path, *UNREADABLE), soundfile.SoundFile(os.fsencode(self.path)) as file:
+        for samples in self._samples():
+            self.read += len(samples)
+            self.clipped += at_full_scale(samples)
+            yield samples.mean(1)
+        tolerance = LOSSY_FRAMES if self.format == "OGG" or self.subtype.startswith("MPEG") else 0
+        if self._frames is not None and self.read < self._frames - tolerance:
+            raise cut_short(self.path, f"{self.read} of {self._frames} samples are there")
+        if self.read == 0:
+            raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
+
+    def _samples(self) -> Iterator[Tensor]:
+        """Blocks ``(T, C)`` as they are in the file."""
+        with _one_line(self.path, *UNREADABLE), self._open() as file:
             # not file.blocks(), which fills up a file that is cut short with whatever memory holds
             while len(samples := file.read(BLOCK_SECONDS * self.rate, "float32", always_2d=True)):
-                waveform = torch.from_numpy(samples).mean(1)
-                if not torch.isfinite(waveform).all():
+                if not np.isfinite(samples).all():
                     raise PseganError(
                         f"{self.path}: holds samples that are NaN or infinite; replace it by an intact copy"
                     )
-                self.read += len(waveform)
-                self.clipped += int((abs(samples) >= 32767 / 32768).any(1).sum())
-                yield waveform
-        if self._frames is not None and self.read < self._frames - LOSSY_FRAMES * (self.format in LOSSY):
-            raise PseganError(
-                f"{self.path}: is cut short ({self.read} of {self._frames} samples are there); replace it by an intact copy"
-            )
-        if self.read == 0:
-            raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
+                yield torch.from_numpy(samples)
+
+    @contextmanager
+    def _open(self) -> Iterator[soundfile.SoundFile]:
+        with ExitStack() as stack:
+            source: Any = os.fsencode(self.path)
+            if self._pieces:
+                source = stack.enter_context(Spliced(self.path, self._pieces))
+            yield stack.enter_context(_Forward(source))
+
+
+def at_full_scale(samples: Tensor) -> int:
+    """Number of samples, of ``(T, C)``, that are at or beyond full scale of 16 bits in any channel."""
+    return int((samples.abs() >= 32767 / 32768).any(1).sum())
 
 
 @contextmanager

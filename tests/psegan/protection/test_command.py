@@ -273,6 +273,9 @@ def bad(name: str, folder: Path) -> Path:
     elif name == "cut":  # its header still has the whole length
         path = write(folder / "cut.mp3", 5.0, 32_000)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif name == "short":
+        write(path, 2.0)
+        path.write_bytes(path.read_bytes()[: 44 + 20_000])
     elif name == "torn":
         write(path, 2.0)
         path.write_bytes(path.read_bytes()[:30])
@@ -285,6 +288,7 @@ def bad(name: str, folder: Path) -> Path:
         ("text", "cannot be read as audio"), ("video", "soundfile doesn't read .mp4"), ("empty", "holds no samples"),
         ("nothing", "cannot be read as audio"), ("nan", "NaN or infinite"), ("late nan", "NaN or infinite"),
         ("rate", "of 500 Hz"), ("torn", "cannot be read as audio"), ("cut", "is cut short"),
+        ("short", "is cut short (10000 of 32000 samples are there)"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line_and_the_rest_is_protected(protect, tmp_path, capsys, name, reason):
