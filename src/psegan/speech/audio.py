@@ -1,10 +1,13 @@
 """Read, write and resample recordings, and compute spectrograms; only this file uses torchaudio and soundfile."""
 
+import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path
+from psegan.speech.channels import Comparison, compare_channels
 from psegan.speech.containers import Spliced, cut_short, examine
 from psegan.speech.masking import mask_like
 
@@ -69,34 +73,40 @@ class _Forward(soundfile.SoundFile):
 
 
 class AudioReader:
-    """A recording, read block by block as mono float32 at 16 kHz; channels are averaged.
+    """A recording, read block by block as mono float32 at 16 kHz.
+
+    Channels are averaged, or the loudest is taken where they would cancel one another;
+    see :func:`psegan.speech.channels.compare_channels`.
 
     Args:
         path: of a file in any format that soundfile reads.
+        channel: the one that is read, from 0; None reads them all as one.
 
     Attributes:
-        rate, format, subtype: of the file, as soundfile names them.
+        rate, format, subtype, channels: of the file, as soundfile names them.
         seconds: length of the recording according to the file's header; 0 where the header doesn't know it.
         read: number of samples that have been read, at the file's rate.
         clipped: number of these samples that are at or beyond full scale in any channel.
+        comparison: of the channels, where there are several to be read as one; known as soon as blocks are read.
 
     Raises:
         PseganError: the file is missing, unreadable, empty, shorter or longer than its header says, or its rate is not one
             of speech. Reading raises it as well, where that shows only then, or samples are not finite.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], channel: int | None = None) -> None:
+        self.path, self.channel = Path(path), channel
         if not self.path.is_file():
             raise PseganError(f"{self.path}: no such file")
         with _one_line(self.path, *UNREADABLE):
             contents = examine(self.path)
             self._pieces = contents.pieces
             with self._open() as file:
-                self.rate, self.subtype = file.samplerate, file.subtype
+                self.rate, self.subtype, self.channels = file.samplerate, file.subtype, file.channels
                 self.format: str = contents.container or file.format
                 frames: int = file.frames
         self.read = self.clipped = 0
+        self.comparison: Comparison | None = None
         if frames == 0:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
         check_rate(self.rate, f"{self.path}: has")
@@ -110,10 +120,14 @@ class AudioReader:
         return resample_blocks(self._read(), self.rate, SAMPLE_RATE)
 
     def _read(self) -> Iterator[Tensor]:
+        taken = self.channel
+        if taken is None and self.channels > 1:
+            self.comparison = compare_channels(self._samples(), self.rate)
+            taken = self.comparison.loudest_of_cancelling
         for samples in self._samples():
             self.read += len(samples)
             self.clipped += at_full_scale(samples)
-            yield samples.mean(1)
+            yield samples.mean(1) if taken is None else samples[:, taken]
         tolerance = LOSSY_FRAMES if self.format == "OGG" or self.subtype.startswith("MPEG") else 0
         if self._frames is not None and self.read < self._frames - tolerance:
             raise cut_short(self.path, f"{self.read} of {self._frames} samples are there")
@@ -152,17 +166,19 @@ def audio_writer(
     format: str | None = None,
     subtype: str | None = "PCM_16",
     replace: bool = True,
+    channels: int = 1,
 ) -> Iterator[Callable[[Tensor], None]]:
-    """Write a mono recording block by block; the file appears only when it is complete and has been checked.
+    """Write a recording block by block; the file appears only when it is complete and has been checked.
 
     Args:
         path: of the file.
         sample_rate: in Hz.
         format, subtype: as soundfile names them; by default 16-bit PCM in the format of the path's ending.
         replace: whether to replace a file that exists when this one is complete.
+        channels: how many.
 
     Yields:
-        A function that appends samples ``(T,)``, which are clamped to [-1, 1].
+        A function that appends samples ``(T,)``, or ``(T, C)`` of several channels, which are clamped to [-1, 1].
 
     Raises:
         PseganError: the file cannot be written, the format has no such rate or subtype, or the file exists.
@@ -182,7 +198,7 @@ def audio_writer(
     with ExitStack() as stack:
         with _one_line(path, *UNWRITABLE):
             temporary = stack.enter_context(atomic_path(path, replace))
-            file = soundfile.SoundFile(os.fsencode(temporary), "w", sample_rate, 1, subtype, format=format)
+            file = soundfile.SoundFile(os.fsencode(temporary), "w", sample_rate, channels, subtype, format=format)
         try:
             yield write
         finally:
@@ -204,6 +220,19 @@ def _check_written(path: Path, sample_rate: int, samples: int) -> None:
         raise ValueError(f"{about.frames} of {samples} samples arrived")
 
 
+@cache
+def can_write(format: str, subtype: str, sample_rate: int, channels: int) -> bool:
+    """Whether soundfile writes what it reads: not MPEG layer II, for example, nor a rate that a format doesn't have."""
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(file, "w", sample_rate, channels, subtype, format=format) as written:
+            written.write(np.zeros((sample_rate // 10, channels), np.float32))
+        file.seek(0)
+        return bool(soundfile.info(file).samplerate == sample_rate)
+    except (soundfile.SoundFileError, ValueError):
+        return False
+
+
 def check_rate(rate: float, what: str) -> None:
     """Refuse a sampling rate that is not a whole number of Hz, or is too low or too high for speech.
 
@@ -216,7 +245,12 @@ def check_rate(rate: float, what: str) -> None:
 
 def read_audio(path: str | os.PathLike[str]) -> Tensor:
     """Read a recording as mono float32 ``(T,)`` at 16 kHz, at least one sample; see :class:`AudioReader` for its errors."""
-    return torch.cat(list(AudioReader(path).blocks()))
+    reader = AudioReader(path)
+    waveform = torch.cat(list(reader.blocks()))
+    if reader.comparison and (taken := reader.comparison.loudest_of_cancelling) is not None:
+        only = f"channels cancel one another, so that only channel {taken + 1}, the loudest, is read"
+        warnings.warn(f"{path}: {only}", stacklevel=2)
+    return waveform
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor) -> None:
