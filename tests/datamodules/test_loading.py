@@ -233,10 +233,13 @@ def test_real_corpora(corpora_root, name, module):
 def test_unreadable_file_is_one_line_from_workers_too(ravdess, num_workers):
     module = RAVDESSDataModule(root=str(ravdess), split="speaker-disjoint", num_workers=num_workers)
     path = module.split_utterances("test")[3].path
-    path.write_bytes(b"no audio")
-    with pytest.raises(PseganError, match="cannot be read as audio") as caught:
-        list(module.test_dataloader())
-    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    whole = write(path.with_suffix(".wav"), tone(0.1)).read_bytes()
+    for content, message in ((b"no audio", "cannot be read as audio"), (whole[:-1_600], "is cut short .800 of 1600")):
+        path.write_bytes(content)
+        with pytest.raises(PseganError, match=message) as caught:
+            list(module.test_dataloader())
+        assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    path.with_suffix(".wav").unlink()
     module = RAVDESSDataModule(
         root=str(ravdess), split="speaker-disjoint", num_workers=num_workers, crop_seconds=None, pad_seconds=0.05
     )

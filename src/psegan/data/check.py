@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-import soundfile
+import torch
 from tqdm import tqdm
+
+from psegan.common.errors import PseganError
+from psegan.speech.audio import AudioReader
 
 if TYPE_CHECKING:
     from datamodules.base import FolderDataModule, Utterance
@@ -22,7 +24,7 @@ RATES = {"ravdess": (48_000, 16_000), "emodb": (16_000,)}
 """Sampling rates in Hz, as published and of the FLAC copies."""
 FORMATS = ("WAV", "WAVEX", "FLAC")
 KINDS = (
-    "missing", "unexpected", "unparsable", "unreadable", "empty", "not finite", "silent", "duplicated", "odd format",
+    "missing", "unexpected", "unparsable", "unreadable", "silent", "duplicated", "odd format",
 )  # fmt: skip
 SHOWN = 20
 """Entries of a list that are printed."""
@@ -70,33 +72,31 @@ def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings
     problems, path = findings.problems, utterance.path
     assert path is not None
     try:
-        info = soundfile.info(path)
-        samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        problems["unreadable"].append(f"{path} ({error})" if str(path) not in str(error) else str(error))
+        reader = AudioReader(path)
+        waveform = torch.cat(list(reader.blocks()))
+    except PseganError as error:
+        problems["unreadable"].append(str(error))
         return None
-    findings.seconds += len(samples) / rate
-    findings.formats[f"{info.format} {rate} Hz {info.subtype}"] += 1
-    for kind, found in (
-        ("empty", len(samples) == 0),
-        ("not finite", not np.isfinite(samples).all()),
-        ("silent", np.abs(samples).max(initial=0) < SILENT),
-    ):
-        if found:
-            problems[kind].append(str(path))
-            return None
+    findings.seconds += reader.read / reader.rate
+    findings.formats[f"{reader.format} {reader.rate} Hz {reader.subtype}"] += 1
+    if waveform.abs().max() < SILENT:
+        problems["silent"].append(str(path))
+        return None
     odd = []
-    if rate not in rates:
-        odd.append(f"{rate} Hz instead of {' or '.join(map(str, rates))}")
-    if info.format not in FORMATS or info.subtype != "PCM_16":
-        odd.append(f"{info.format} {info.subtype} instead of 16-bit WAV or FLAC")
-    if info.channels == 2 and np.array_equal(samples[:, 0], samples[:, 1]):
-        findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")
-    elif info.channels > 1:
-        odd.append("2 channels that differ" if info.channels == 2 else f"{info.channels} channels instead of 1")
+    if reader.rate not in rates:
+        odd.append(f"{reader.rate} Hz instead of {' or '.join(map(str, rates))}")
+    if reader.format not in FORMATS or reader.subtype != "PCM_16":
+        odd.append(f"{reader.format} {reader.subtype} instead of 16-bit WAV or FLAC")
+    if (channels := reader.comparison) is not None:
+        if reader.channels == 2 and channels.equal:
+            findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")
+        else:
+            odd.append("2 channels that differ" if reader.channels == 2 else f"{reader.channels} channels instead of 1")
+        if channels.loudest_of_cancelling is not None:
+            odd.append(f"they cancel one another, so that only channel {channels.loudest_of_cancelling + 1} is read")
     if odd:
         problems["odd format"].append(f"{path}: {', '.join(odd)}")
-    return hashlib.sha256(samples.tobytes()).hexdigest()
+    return hashlib.sha256(waveform.numpy().tobytes()).hexdigest()
 
 
 def _print_findings(

@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep-rate", action="store_true", help="write at the original sampling rate, not at 16 kHz")
     parser.add_argument(
+        "--channels", choices=("mix", "apart"), default="mix",
+        help="several channels: one file of one channel, or each channel protected by itself (default: mix)",
+    )  # fmt: skip
+    parser.add_argument(
         "--existing", choices=("refuse", "skip", "overwrite"), default="refuse",
         help="what becomes of files that are there already; skip goes on with an interrupted run (default: refuse)",
     )  # fmt: skip
@@ -56,8 +60,11 @@ class RecordingTask(NamedTuple):
 
     source: Path
     place: Path
-    seconds: float
+    seconds: float = 0.0
     """As its header has it; 0 if that cannot be read."""
+    format: str = "WAV"
+    subtype: str = "PCM_16"
+    """What is written, as soundfile names it."""
 
 
 @dataclass
@@ -106,7 +113,7 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
     if out.exists() and not out.is_dir():
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
     summary = Summary()
-    tasks = plan([Path(source) for source in args.sources], out, summary)
+    tasks = plan([Path(source) for source in args.sources], out, summary, args.keep_rate, args.channels == "apart")
     protector = _load(args.model, args.vocoder, args.device)
     if args.target is not None:  # before any recording fails for it
         protector.draw(torch.Generator(), args.target)
@@ -131,9 +138,11 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
 _BAR = "{desc}{percentage:3.0f}% of {total_fmt} s of speech |{bar}| {elapsed} elapsed, {remaining} to go"
 
 
-def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[RecordingTask]:
+def plan(
+    sources: Sequence[Path], out: Path, summary: Summary, keep_rate: bool = False, apart: bool = False
+) -> list[RecordingTask]:
     """What goes where: a file into the folder ``out`` itself, the recordings below a folder to the same places below it,
-    or, of several folders, below a folder of that name in it.
+    or, of several folders, below a folder of that name in it. What cannot be written as it is becomes a WAV file.
 
     What cannot be looked into is noted in ``summary``.
 
@@ -141,7 +150,7 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Recording
         PseganError: a source is missing or holds no recordings, two would go to one place, or one to the place of a
             recording that is to be protected.
     """
-    taken: dict[Path, Path] = {}
+    taken: dict[Path, RecordingTask] = {}
     several = sum(source.is_dir() for source in sources) > 1
     for source in sources:
         if not source.exists():
@@ -149,17 +158,18 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Recording
         within = Path(source.resolve().name if several and source.is_dir() else "")
         before = len(taken) + len(summary.failed)
         for path, place in _recordings(source, out, summary):
-            place = within / place
-            if place in taken:
-                raise PseganError(f"{path} and {taken[place]} would both become {out / place}; protect them separately")
-            taken[place] = path
+            task = _task(path, within / place, keep_rate, apart)
+            if (other := taken.get(task.place)) is not None:
+                both = f"{path} and {other.source} would both become {out / task.place}"
+                raise PseganError(f"{both}; protect them separately")
+            taken[task.place] = task
         if before == len(taken) + len(summary.failed):
             raise PseganError(f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder")
-    originals = {path.resolve(): path for path in taken.values()}
+    originals = {task.source.resolve(): task.source for task in taken.values()}
     for place in taken:
         if (replaced := originals.get((out / place).resolve())) is not None:
             raise PseganError(f"{replaced}: would be replaced by a protected recording; name another folder with -o")
-    return [RecordingTask(path, place, _seconds(path)) for place, path in taken.items()]
+    return list(taken.values())
 
 
 def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
@@ -197,13 +207,18 @@ def _unread(path: Path) -> str:
     return f"{path}: soundfile doesn't read {ending}; convert it first, as with: ffmpeg -i {path.name} {path.stem}.wav"
 
 
-def _seconds(path: Path) -> float:
-    from psegan.speech.audio import AudioReader
+def _task(source: Path, place: Path, keep_rate: bool, apart: bool) -> RecordingTask:
+    from psegan.speech.audio import SAMPLE_RATE, AudioReader, can_write
 
     try:
-        return AudioReader(path).seconds
+        reader = AudioReader(source)
     except PseganError:
-        return 0.0  # an error when its turn comes
+        return RecordingTask(source, place)  # an error when its turn comes
+    rate, channels = reader.rate if keep_rate else SAMPLE_RATE, reader.channels if apart else 1
+    if can_write(reader.format, reader.subtype, rate, channels):
+        return RecordingTask(source, place, reader.seconds, reader.format, reader.subtype)
+    named = place if place.suffix.lower() in (".wav", ".wave") else place.with_suffix(".wav")
+    return RecordingTask(source, named, reader.seconds)
 
 
 @cache
@@ -230,8 +245,10 @@ def _protect(
     task: RecordingTask, protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
 ) -> None:
     """Protect one recording, unless its file is there and stays; after an error nothing of it is left."""
+    import torch
+
     from psegan.common.random import of_utterance, secret
-    from psegan.speech.audio import SAMPLE_RATE, AudioReader, audio_writer, resample_blocks
+    from psegan.speech.audio import SAMPLE_RATE, AudioReader, at_full_scale, audio_writer, resample_blocks
 
     out = Path(args.out) / task.place
     if out.exists() and args.existing == "skip":
@@ -239,23 +256,40 @@ def _protect(
         return
     if out.exists() and args.existing == "refuse":
         raise PseganError(f"{out}: exists already; name another folder, or say --existing skip or overwrite")
-    reader = AudioReader(task.source)
+    readers = [reader := AudioReader(task.source)]
+    if args.channels == "apart" and reader.channels > 1:
+        readers = [AudioReader(task.source, channel) for channel in range(reader.channels)]
+    reader, count = readers[0], len(readers)
     rate = reader.rate if args.keep_rate else SAMPLE_RATE
     id = task.place.with_suffix("").as_posix()  # as ids of corpora are
-    draws = protector.draw(secret() if args.seed is None else of_utterance(args.seed, id), args.target)
-    written = 0
-    with audio_writer(out, rate, reader.format, reader.subtype, args.existing == "overwrite") as write:
-        for waveform in resample_blocks(protector.protect(reader.blocks(), draws), SAMPLE_RATE, rate):
+    parts = []
+    for channel, one in enumerate(readers, 1):
+        random = secret() if args.seed is None else of_utterance(args.seed, id if count == 1 else f"{id}/{channel}")
+        protected = protector.protect(one.blocks(), protector.draw(random, args.target))
+        parts.append(resample_blocks(protected, SAMPLE_RATE, rate))
+    written = clipped = 0
+    with audio_writer(out, rate, task.format, task.subtype, args.existing == "overwrite", count) as write:
+        for blocks in zip(*parts, strict=True):
+            samples = torch.stack(blocks, 1)
             if rate == reader.rate:  # going to 16 kHz and back rounds up twice
-                waveform = waveform[: reader.read - written]
-            write(waveform)
-            written += len(waveform)
-            bar.update(len(waveform) / rate)
+                samples = samples[: reader.read - written]
+            write(samples)
+            written += len(samples)
+            clipped += at_full_scale(samples)
+            bar.update(len(samples) / rate)
     summary.done += 1
     summary.seconds += written / rate
+    if (task.format, task.subtype) != (reader.format, reader.subtype):
+        kind = f"{reader.subtype} in {reader.format} at {rate} Hz"
+        _say(f"psegan: {task.source}: {kind} cannot be written, so {out} is a 16-bit WAV file")
+    if reader.comparison and (taken := reader.comparison.loudest_of_cancelling) is not None:
+        only = f"channels cancel one another, so that only channel {taken + 1}, the loudest, was protected"
+        _say(f"psegan: warning: {task.source}: {only}; --channels apart protects them all")
     if reader.clipped > CLIPPED * reader.read:
         share = reader.clipped / reader.read
         _say(f"psegan: warning: {task.source}: clipped ({share:.1%} of its samples), and so was what is protected")
+    if clipped > CLIPPED * written:
+        _say(f"psegan: warning: {out}: came out clipped ({clipped / written:.1%} of its samples are at full scale)")
 
 
 def _say(line: str) -> None:

@@ -1,5 +1,6 @@
 """The product: a recording goes in and comes out with another emotion, whatever its rate and length."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from psegan.models.vocoder import Vocoder
 from psegan.protection.streaming import mel_blocks, pieces, stitch, windows
 from psegan.protection.transform import Transform, Transformed
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
+from psegan.speech.channels import compare_channels
 from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
 
 
@@ -104,7 +106,8 @@ class Protector(PretrainedModel, Transform):
         """Protect one recording.
 
         Args:
-            waveform: ``(T,)`` or ``(C, T)``, floating point in [-1, 1]; channels are averaged.
+            waveform: ``(T,)`` or ``(C, T)``, floating point in [-1, 1]; channels are averaged, or the loudest is taken, with
+                a warning, where they would cancel one another.
             sample_rate: in Hz.
             seed: of target and noise; drawn from the operating system's secure source by default, as it should be where
                 privacy counts: whoever knows it knows the target.
@@ -124,7 +127,7 @@ class Protector(PretrainedModel, Transform):
         if waveform.dim() == 2 and waveform.shape[0] > max(waveform.shape[1], 1):
             raise PseganError(f"the waveform is {tuple(waveform.shape)}, but must be (C, T): transpose it")
         check_rate(sample_rate, "the waveform has")
-        mono = (waveform.mean(0) if waveform.dim() == 2 else waveform).float().cpu()
+        mono = _mix(waveform.float().cpu(), int(sample_rate)) if waveform.dim() == 2 else waveform.float().cpu()
         if len(mono) == 0 or not torch.isfinite(mono).all():
             raise PseganError("the waveform must be (T,) or (C, T) samples, at least one, none of them NaN or infinite")
         draws = self.draw(secret() if seed is None else of_utterance(seed, id), target)
@@ -195,3 +198,14 @@ class Protector(PretrainedModel, Transform):
             "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
             "weights": self.weights,
         }
+
+
+def _mix(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Channels ``(C, T)`` as one ``(T,)``."""
+    taken = compare_channels([waveform.T], sample_rate).loudest_of_cancelling
+    if taken is None:
+        return waveform.mean(0)
+    warnings.warn(
+        f"channels cancel one another, so that only channel {taken + 1}, the loudest, is protected", stacklevel=3
+    )
+    return waveform[taken]

@@ -1,12 +1,17 @@
 """Read, write and resample recordings, and compute spectrograms; only this file uses torchaudio and soundfile."""
 
+import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
@@ -14,6 +19,8 @@ from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path
+from psegan.speech.channels import Comparison, compare_channels
+from psegan.speech.containers import Spliced, cut_short, examine
 from psegan.speech.masking import mask_like
 
 SAMPLE_RATE = 16_000
@@ -32,8 +39,8 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 """Endings of the corpora's recordings."""
 UNKNOWN_LENGTH = 1 << 60
 """A header with at least this many samples doesn't know the length, as that of a FLAC file written to a pipe."""
-LOSSY, LOSSY_FRAMES = ("MPEG", "MP3", "OGG"), 4_096
-"""Formats whose headers may count padding, and the largest number of samples of padding."""
+LOSSY_FRAMES = 4_096
+"""The largest number of samples of padding that the headers of compressed formats may count."""
 BLOCK_SECONDS = 30
 """Recordings are read and resampled in blocks of this length, so that one of several hours fits into memory."""
 UNREADABLE = "cannot be read as audio", "replace it by an intact recording, such as a WAV or FLAC file"
@@ -54,59 +61,102 @@ def _one_line(path: Path, problem: str, remedy: str) -> Iterator[None]:
         raise PseganError(f"{path}: {problem} ({reason}); {remedy}") from None
 
 
+class _Forward(soundfile.SoundFile):
+    """A file that is read from its beginning to its end.
+
+    soundfile otherwise seeks after every block, at which MP3 decoders lose what a frame has in the one before, and which
+    FLAC files of unknown length refuse at their end.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class AudioReader:
-    """A recording, read block by block as mono float32 at 16 kHz; channels are averaged.
+    """A recording, read block by block as mono float32 at 16 kHz.
+
+    Channels are averaged, or the loudest is taken where they would cancel one another;
+    see :func:`psegan.speech.channels.compare_channels`.
 
     Args:
         path: of a file in any format that soundfile reads.
+        channel: the one that is read, from 0; None reads them all as one.
 
     Attributes:
-        rate, format, subtype: of the file, as soundfile names them.
+        rate, format, subtype, channels: of the file, as soundfile names them.
         seconds: length of the recording according to the file's header; 0 where the header doesn't know it.
         read: number of samples that have been read, at the file's rate.
-        clipped: number of these samples that are at or beyond full scale.
+        clipped: number of these samples that are at or beyond full scale in any channel.
+        comparison: of the channels, where there are several to be read as one; known as soon as blocks are read.
 
     Raises:
-        PseganError: the file is missing, unreadable or empty, or its rate is not one of speech. Reading raises it as
-            well, where the file is cut short or holds samples that are not finite.
+        PseganError: the file is missing, unreadable, empty, shorter or longer than its header says, or its rate is not one
+            of speech. Reading raises it as well, where that shows only then, or samples are not finite.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], channel: int | None = None) -> None:
+        self.path, self.channel = Path(path), channel
         if not self.path.is_file():
             raise PseganError(f"{self.path}: no such file")
         with _one_line(self.path, *UNREADABLE):
-            about = soundfile.info(os.fsencode(self.path))
-        self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype
-        self._frames = about.frames if about.frames < UNKNOWN_LENGTH else None
-        self.seconds = (self._frames or 0) / self.rate
+            contents = examine(self.path)
+            self._pieces = contents.pieces
+            with self._open() as file:
+                self.rate, self.subtype, self.channels = file.samplerate, file.subtype, file.channels
+                self.format: str = contents.container or file.format
+                frames: int = file.frames
         self.read = self.clipped = 0
-        if self._frames == 0:
+        self.comparison: Comparison | None = None
+        if frames == 0:
             raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
         check_rate(self.rate, f"{self.path}: has")
+        self._frames = contents.samples(frames if frames < UNKNOWN_LENGTH else None)
+        if contents.held is not None and self._frames is not None and frames < self._frames:
+            raise cut_short(self.path, f"{frames} of {self._frames} samples are there")
+        self.seconds = (self._frames or 0) / self.rate
 
     def blocks(self) -> Iterator[Tensor]:
         """The recording in blocks ``(T,)`` of up to half a minute, whose samples are those of the recording as a whole."""
         return resample_blocks(self._read(), self.rate, SAMPLE_RATE)
 
     def _read(self) -> Iterator[Tensor]:
-        with _one_line(self.path, *UNREADABLE), soundfile.SoundFile(os.fsencode(self.path)) as file:
+        taken = self.channel
+        if taken is None and self.channels > 1:
+            self.comparison = compare_channels(self._samples(), self.rate)
+            taken = self.comparison.loudest_of_cancelling
+        for samples in self._samples():
+            self.read += len(samples)
+            self.clipped += at_full_scale(samples)
+            yield samples.mean(1) if taken is None else samples[:, taken]
+        tolerance = LOSSY_FRAMES if self.format == "OGG" or self.subtype.startswith("MPEG") else 0
+        if self._frames is not None and self.read < self._frames - tolerance:
+            raise cut_short(self.path, f"{self.read} of {self._frames} samples are there")
+        if self.read == 0:
+            raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
+
+    def _samples(self) -> Iterator[Tensor]:
+        """Blocks ``(T, C)`` as they are in the file."""
+        with _one_line(self.path, *UNREADABLE), self._open() as file:
             # not file.blocks(), which fills up a file that is cut short with whatever memory holds
             while len(samples := file.read(BLOCK_SECONDS * self.rate, "float32", always_2d=True)):
-                waveform = torch.from_numpy(samples).mean(1)
-                if not torch.isfinite(waveform).all():
+                if not np.isfinite(samples).all():
                     raise PseganError(
                         f"{self.path}: holds samples that are NaN or infinite; replace it by an intact copy"
                     )
-                self.read += len(waveform)
-                self.clipped += int((abs(samples) >= 32767 / 32768).any(1).sum())
-                yield waveform
-        if self._frames is not None and self.read < self._frames - LOSSY_FRAMES * (self.format in LOSSY):
-            raise PseganError(
-                f"{self.path}: is cut short ({self.read} of {self._frames} samples are there); replace it by an intact copy"
-            )
-        if self.read == 0:
-            raise PseganError(f"{self.path}: holds no samples; remove it or replace it by an intact copy")
+                yield torch.from_numpy(samples)
+
+    @contextmanager
+    def _open(self) -> Iterator[soundfile.SoundFile]:
+        with ExitStack() as stack:
+            source: Any = os.fsencode(self.path)
+            if self._pieces:
+                source = stack.enter_context(Spliced(self.path, self._pieces))
+            yield stack.enter_context(_Forward(source))
+
+
+def at_full_scale(samples: Tensor) -> int:
+    """Number of samples, of ``(T, C)``, that are at or beyond full scale of 16 bits in any channel."""
+    return int((samples.abs() >= 32767 / 32768).any(1).sum())
 
 
 @contextmanager
@@ -116,17 +166,19 @@ def audio_writer(
     format: str | None = None,
     subtype: str | None = "PCM_16",
     replace: bool = True,
+    channels: int = 1,
 ) -> Iterator[Callable[[Tensor], None]]:
-    """Write a mono recording block by block; the file appears only when it is complete and has been checked.
+    """Write a recording block by block; the file appears only when it is complete and has been checked.
 
     Args:
         path: of the file.
         sample_rate: in Hz.
         format, subtype: as soundfile names them; by default 16-bit PCM in the format of the path's ending.
         replace: whether to replace a file that exists when this one is complete.
+        channels: how many.
 
     Yields:
-        A function that appends samples ``(T,)``, which are clamped to [-1, 1].
+        A function that appends samples ``(T,)``, or ``(T, C)`` of several channels, which are clamped to [-1, 1].
 
     Raises:
         PseganError: the file cannot be written, the format has no such rate or subtype, or the file exists.
@@ -146,7 +198,7 @@ def audio_writer(
     with ExitStack() as stack:
         with _one_line(path, *UNWRITABLE):
             temporary = stack.enter_context(atomic_path(path, replace))
-            file = soundfile.SoundFile(os.fsencode(temporary), "w", sample_rate, 1, subtype, format=format)
+            file = soundfile.SoundFile(os.fsencode(temporary), "w", sample_rate, channels, subtype, format=format)
         try:
             yield write
         finally:
@@ -168,6 +220,19 @@ def _check_written(path: Path, sample_rate: int, samples: int) -> None:
         raise ValueError(f"{about.frames} of {samples} samples arrived")
 
 
+@cache
+def can_write(format: str, subtype: str, sample_rate: int, channels: int) -> bool:
+    """Whether soundfile writes what it reads: not MPEG layer II, for example, nor a rate that a format doesn't have."""
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(file, "w", sample_rate, channels, subtype, format=format) as written:
+            written.write(np.zeros((sample_rate // 10, channels), np.float32))
+        file.seek(0)
+        return bool(soundfile.info(file).samplerate == sample_rate)
+    except (soundfile.SoundFileError, ValueError):
+        return False
+
+
 def check_rate(rate: float, what: str) -> None:
     """Refuse a sampling rate that is not a whole number of Hz, or is too low or too high for speech.
 
@@ -180,7 +245,12 @@ def check_rate(rate: float, what: str) -> None:
 
 def read_audio(path: str | os.PathLike[str]) -> Tensor:
     """Read a recording as mono float32 ``(T,)`` at 16 kHz, at least one sample; see :class:`AudioReader` for its errors."""
-    return torch.cat(list(AudioReader(path).blocks()))
+    reader = AudioReader(path)
+    waveform = torch.cat(list(reader.blocks()))
+    if reader.comparison and (taken := reader.comparison.loudest_of_cancelling) is not None:
+        only = f"channels cancel one another, so that only channel {taken + 1}, the loudest, is read"
+        warnings.warn(f"{path}: {only}", stacklevel=2)
+    return waveform
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor) -> None:

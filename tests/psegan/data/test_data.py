@@ -268,6 +268,10 @@ def test_check_lists_everything_that_is_wrong(emodb, capsys):
     (wav / "03a04Ad.wav").write_bytes(audio(0.01, channels=2))
     (wav / "03a04Fd.wav").write_bytes(audio(0.01, subtype="PCM_24"))
     (wav / "03a04Wz.wav").write_bytes(audio(0.01, seed=9999))
+    opposite = np.array([[1, -1]]) * np.random.default_rng(1).uniform(-0.3, 0.3, (1_000, 1))
+    soundfile.write(wav / "03a05Nd.wav", opposite, RATE, subtype="PCM_16")
+    cut = wav / "03a05Aa.wav"
+    cut.write_bytes(cut.read_bytes()[: 44 + 200])
     (wav / "strange.wav").write_bytes(audio(0.01))
     soundfile.write(wav / "16a01Fc.flac", np.ones(10), RATE)
     assert run("check", "emodb", "--root", emodb) == 1
@@ -283,16 +287,24 @@ def test_check_lists_everything_that_is_wrong(emodb, capsys):
         "missing": ["03a01Fa"],
         "unexpected": ["03a04Wz"],
         "unparsable": ["16a01Fc", "strange"],
-        "unreadable": ["03a01Nc"],
-        "empty": ["03a01Wa"],
-        "not finite": ["03a02Nc"],
+        "unreadable": [
+            "03a01Nc.wav: cannot be read as audio",
+            "03a01Wa.wav: holds no samples",
+            "03a02Nc.wav: holds samples that",
+            "03a05Aa.wav: is cut short (100 of 160 samples are there); replace it by an intact copy",
+        ],
         "silent": ["03a02Fc"],
         "duplicated": ["wav/03a02Ta = wav/03a02Wb"],
-        "odd format": ["03a02Wc.wav: 8000 Hz", "03a04Ad.wav: 2 channels that differ", "03a04Fd.wav: WAV PCM_24"],
+        "odd format": [
+            "03a02Wc.wav: 8000 Hz",
+            "03a04Ad.wav: 2 channels that differ",
+            "03a04Fd.wav: WAV PCM_24",
+            "03a05Nd.wav: 2 channels that differ, they cancel one another, so that only channel 1 is read",
+        ],
     }.items():
         assert len(kinds[kind]) == len(names), kind
         assert all(name in line for name, line in zip(names, kinds[kind], strict=True)), kind
-    assert "12 problems, see above." in out
+    assert "14 problems, see above." in out
 
 
 def test_check_knows_the_oddities_of_ravdess(tmp_path, capsys):

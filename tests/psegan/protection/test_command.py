@@ -16,7 +16,8 @@ import torch
 
 from psegan import cli
 from psegan.common.errors import PseganError
-from psegan.speech.audio import audio_writer, read_audio
+from psegan.speech.audio import AudioReader, audio_writer, read_audio
+from tests.support.mpeg import mp3, naked, wave
 from tests.support.protectors import small_protector, speech
 
 
@@ -273,6 +274,9 @@ def bad(name: str, folder: Path) -> Path:
     elif name == "cut":  # its header still has the whole length
         path = write(folder / "cut.mp3", 5.0, 32_000)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif name == "short":
+        write(path, 2.0)
+        path.write_bytes(path.read_bytes()[: 44 + 20_000])
     elif name == "torn":
         write(path, 2.0)
         path.write_bytes(path.read_bytes()[:30])
@@ -285,6 +289,7 @@ def bad(name: str, folder: Path) -> Path:
         ("text", "cannot be read as audio"), ("video", "soundfile doesn't read .mp4"), ("empty", "holds no samples"),
         ("nothing", "cannot be read as audio"), ("nan", "NaN or infinite"), ("late nan", "NaN or infinite"),
         ("rate", "of 500 Hz"), ("torn", "cannot be read as audio"), ("cut", "is cut short"),
+        ("short", "is cut short (10000 of 32000 samples are there)"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line_and_the_rest_is_protected(protect, tmp_path, capsys, name, reason):
@@ -304,8 +309,105 @@ def test_short_and_clipped_recordings_are_protected(protect, tmp_path, capsys):
     soundfile.write(beyond, (20 * speech(1.0)).numpy(), 16_000, subtype="FLOAT")
     assert protect(short, clipped, beyond) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("psegan: warning: ") and "clipped (" in line for line in lines] == [True, True]
+    for path in (clipped, beyond):
+        assert sum(line.startswith(f"psegan: warning: {path}: clipped (") for line in lines) == 1
     assert soundfile.info(str(tmp_path / "out" / "short.wav")).frames == 480
+
+
+def test_what_comes_out_clipped_is_said(tmp_path, capsys):
+    protector = small_protector()
+    with torch.no_grad():
+        protector.conversion.generator.unet.output.bias += 0.2  # three times 15 natural logarithms
+    protector.save_pretrained(tmp_path / "loud")
+    source = write(tmp_path / "a.wav", 2.0)
+    assert cli.run(["protect", str(source), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "loud")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    samples, _ = soundfile.read(tmp_path / "out" / "a.wav")
+    share = (abs(samples) >= 32767 / 32768).mean()
+    assert share > 0.001
+    named = f"psegan: warning: {tmp_path}/out/a.wav: came out clipped"
+    assert line == f"{named} ({share:.1%} of its samples are at full scale)"
+
+
+def test_what_cannot_be_written_becomes_a_wav_file(protect, tmp_path, capsys):
+    """MP3 within WAV keeps its name; a format that has no rate of 16 kHz has another ending."""
+    wrapped, psion = tmp_path / "call.WAV", tmp_path / "memo.wve"
+    wrapped.write_bytes(wave(naked(mp3())))
+    soundfile.write(psion, speech(1.0, rate=8_000).numpy(), 8_000, "ALAW", format="WVE")
+    assert protect(wrapped, psion) == 0
+    out = tmp_path / "out"
+    assert capsys.readouterr().err.splitlines() == [
+        f"psegan: {wrapped}: MPEG_LAYER_III in WAV at 16000 Hz cannot be written, so {out}/call.WAV is a 16-bit WAV file",
+        f"psegan: {psion}: ALAW in WVE at 16000 Hz cannot be written, so {out}/memo.wav is a 16-bit WAV file",
+    ]
+    for name, frames in (("call.WAV", len(read_audio(wrapped))), ("memo.wav", 16_000)):
+        about = soundfile.info(out / name)
+        assert (about.format, about.subtype, about.samplerate, about.frames) == ("WAV", "PCM_16", 16_000, frames)
+    assert protect(wrapped, psion, "--existing", "skip") == 0
+    printed = capsys.readouterr()
+    assert "; there already: 2" in printed.out and printed.err == ""
+    assert protect(psion, "--keep-rate") == 0
+    about = soundfile.info(out / "memo.wve")
+    assert (about.format, about.frames) == ("WVE", 8_000)
+    with pytest.raises(PseganError, match=r"memo.wve and .*memo.wav would both become .*memo.wav"):
+        protect(write(tmp_path / "memo.wav"), psion)
+
+
+def test_channels_that_cancel_are_said_and_the_louder_is_protected(protect, tmp_path, capsys):
+    waveform = speech(2.0)
+    for name, channels in (("a", [-0.9 * waveform, waveform]), ("b", [waveform, waveform]), ("c", [waveform])):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "x.wav", torch.stack(channels, 1).numpy(), 16_000, "FLOAT")
+    written = []
+    for name in "abc":
+        assert protect(tmp_path / name / "x.wav", "--seed", 1, "--existing", "overwrite") == 0
+        written.append(read_audio(tmp_path / "out" / "x.wav"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"psegan: warning: {tmp_path}/a/x.wav: channels cancel one another, so that only channel 2")
+    assert torch.equal(written[0], written[2]) and torch.equal(written[1], written[2])
+
+
+def test_channels_apart(protect, model, tmp_path):
+    """Each party of a call stays in a channel of its own, protected by draws of its own."""
+    from psegan.common.random import of_utterance
+    from psegan.protection.protector import Protector
+
+    source = tmp_path / "x.wav"
+    one = speech(20.0)
+    soundfile.write(source, torch.stack([one, speech(20.0, seed=1), one], 1).numpy(), 16_000, "FLOAT")
+    assert protect(source, "--channels", "apart", "--seed", 3) == 0
+    apart, _ = soundfile.read(tmp_path / "out" / "x.wav", dtype="float32")
+    assert apart.shape == (320_000, 3)
+    protector = Protector.from_pretrained(model)
+    targets = set()
+    for channel in range(3):
+        draws = protector.draw(of_utterance(3, f"x/{channel + 1}"))
+        targets.add(int(draws["target"]))
+        alone = torch.cat(list(protector.protect(AudioReader(source, channel).blocks(), draws)))
+        torch.testing.assert_close(torch.from_numpy(apart[:, channel]), alone, rtol=0, atol=1e-6)
+    assert len(targets) > 1
+    assert abs(apart[:, 0] - apart[:, 2]).max() > 0, "two channels have the same draws"
+
+
+@pytest.mark.parametrize("name", ["x.flac", "x.mp3", "x.ogg"])
+def test_channels_apart_in_every_format(protect, tmp_path, name):
+    source = write(tmp_path / name, 0.7, 22_050, 2)
+    before = soundfile.info(source)
+    for words, rate in (((), 16_000), (("--keep-rate", "--existing", "overwrite"), 22_050)):
+        assert protect(source, "--channels", "apart", *words) == 0
+        about = soundfile.info(tmp_path / "out" / name)
+        assert (about.format, about.subtype) == (before.format, before.subtype)
+        assert (about.channels, about.samplerate) == (2, rate)
+        assert name == "x.mp3" or abs(about.frames - before.frames * rate / 22_050) <= 1
+
+
+def test_a_single_channel_apart_is_as_ever(protect, tmp_path):
+    source = write(tmp_path / "a.wav", 1.0)
+    written = []
+    for channels in ("mix", "apart"):
+        assert protect(source, "--seed", 1, "--channels", channels, "--existing", "overwrite") == 0
+        written.append((tmp_path / "out" / "a.wav").read_bytes())
+    assert written[0] == written[1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -44,6 +44,15 @@ def test_other_rates_and_channels(protector, rate):
     assert torch.equal(protected, protector(waveform, rate, seed=0))
 
 
+def test_channels_that_cancel_are_not_averaged(protector):
+    waveform = speech(1.0)
+    with pytest.warns(
+        UserWarning, match="channels cancel one another, so that only channel 1, the loudest, is protected"
+    ):
+        protected = protector(torch.stack([waveform, -0.9 * waveform]), SAMPLE_RATE, seed=0)
+    assert torch.equal(protected, protector(waveform, SAMPLE_RATE, seed=0))
+
+
 def test_a_seed_repeats_and_without_one_nothing_does(protector):
     waveform = speech(1.0)
     assert torch.equal(protector(waveform, SAMPLE_RATE, seed=3), protector(waveform, SAMPLE_RATE, seed=3))
