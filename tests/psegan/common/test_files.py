@@ -36,7 +36,7 @@ def test_json_has_no_nan(tmp_path):
     [
         ("[" * 3_000, "is nested too deeply, or holds itself"),
         ("a: &a [*a]", "is nested too deeply, or holds itself"),
-        ("a: &a [1]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdef", "bcdefg")),
+        ("a: &a [1]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)),
          "its aliases multiply to over 100,000 values"),
         ("a: [", "is not YAML"),
     ],
