@@ -2,7 +2,8 @@
 
 import pytest
 
-from psegan.common.files import atomic_path, write_json, write_text
+from psegan.common.errors import PseganError
+from psegan.common.files import atomic_path, read_yaml, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -28,3 +29,24 @@ def test_json_has_no_nan(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "x.json", {"value": float("nan")})
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 3_000, "is nested too deeply, or holds itself"),
+        ("a: &a [*a]", "is nested too deeply, or holds itself"),
+        ("a: &a [1]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)),
+         "its aliases multiply to over 100,000 values"),
+        ("a: [", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_yaml_that_would_take_all_memory_is_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(PseganError, match=message):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_aliases_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: [*a, *a]\nc: {<<: *a, y: 2}")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": [{"x": 1}, {"x": 1}], "c": {"x": 1, "y": 2}}
