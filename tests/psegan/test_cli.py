@@ -37,6 +37,9 @@ def test_fit_help_and_printed_configuration(from_repository):
     assert "class_path: datamodules.SyntheticDataModule" in done.stdout
 
 
+UNUSED_PRECISIONS = ["64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -52,6 +55,8 @@ def test_fit_help_and_printed_configuration(from_repository):
         (["--model.init_args.speaker_matcher_checkpoint=null"], "needs a trained speaker matcher"),
         (["--privacy.emotion_classifier=README.md"], "README.md: cannot be read as a checkpoint"),
         (["--data.class_path=datamodules.RAVDESSDataModule", "--data.init_args.root=tests"], "RAVDESS"),
+        *(([f"--trainer.precision={name}"], f"trainer.precision is {name!r}") for name in UNUSED_PRECISIONS),
+        (["--trainer.plugins+=lightning.pytorch.plugins.DoublePrecision"], "trainer.precision is '64-true'"),
     ],
 )
 def test_errors_are_one_line_that_names_the_key(

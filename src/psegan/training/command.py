@@ -33,6 +33,10 @@ from psegan.training.checkpointing import AtomicCheckpointIO
 from psegan.training.loggers import RunSettings, finish_wandb
 from psegan.weights import read_checkpoint
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Values of ``trainer.precision``. Waveforms, spectrograms and scores are always of 32 bits."""
+_SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
 
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line that names the key, without the usage."""
@@ -121,6 +125,7 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         checkpoints = Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
+        _check_precision(config.trainer.precision)
         if config.ckpt_path == "auto":
             config.ckpt_path = "last" if (checkpoints / "last.ckpt").is_file() else None
         if config.ckpt_path == "last" and not any("last" in path.name for path in found):
@@ -185,6 +190,7 @@ class TrainingCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Set up the corpus, the system and the metrics, so that what is missing is reported before W&B opens a run."""
+        _check_precision(self.trainer.precision)  # of a plugin
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand == "fit":
             self.model.begun = self.config_init[self.subcommand].ckpt_path is not None
@@ -213,6 +219,12 @@ def _saved(run: Path) -> dict[str, Any]:
     """The configuration that a run has saved; empty for a folder without one."""
     path = run / "config.yaml"
     return read_yaml(path) if path.is_file() else {}
+
+
+def _check_precision(precision: object) -> None:
+    """Refuse a precision that no system of this project trains in."""
+    if precision is not None and _SHORT.get(str(precision), precision) not in PRECISIONS:
+        raise PseganError(f"trainer.precision is {precision!r}: one of {', '.join(PRECISIONS)}")
 
 
 def _comparable(value: Any) -> Any:
