@@ -37,6 +37,9 @@ def test_fit_help_and_printed_configuration(from_repository):
     assert "class_path: datamodules.SyntheticDataModule" in done.stdout
 
 
+UNUSED_PRECISIONS = ["64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -52,6 +55,10 @@ def test_fit_help_and_printed_configuration(from_repository):
         (["--model.init_args.speaker_matcher_checkpoint=null"], "needs a trained speaker matcher"),
         (["--privacy.emotion_classifier=README.md"], "README.md: cannot be read as a checkpoint"),
         (["--data.class_path=datamodules.RAVDESSDataModule", "--data.init_args.root=tests"], "RAVDESS"),
+        (["--trainer.max_time=10m"], "trainer.max_time is '10m'"),
+        (["--checkpoint.every_n_train_steps=5"], "checkpoint.every_n_train_steps"),
+        *(([f"--trainer.precision={name}"], f"trainer.precision is {name!r}") for name in UNUSED_PRECISIONS),
+        (["--trainer.plugins+=lightning.pytorch.plugins.DoublePrecision"], "trainer.precision is '64-true'"),
     ],
 )
 def test_errors_are_one_line_that_names_the_key(
@@ -194,6 +201,11 @@ def test_a_classifier_is_not_continued_at_another_length(trained, tiny, from_rep
     ]  # fmt: skip
     with pytest.raises(PseganError, match="planned for 1 epoch"):
         training.main(command)
+    with pytest.raises(PseganError, match=r"planned for 10 steps .* now it would take 24"):
+        training.main(
+            [*command, "--trainer.max_epochs=1", "--trainer.limit_train_batches=24", "--data.init_args.batch_size=2"]
+        )
+    assert not any(tmp_path.iterdir()), "a refused run leaves nothing"
 
 
 def test_synchronised_batch_norm_is_refused(psegan_arguments, from_repository):

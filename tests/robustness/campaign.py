@@ -4,7 +4,6 @@ A part of the campaign yields the name of each case, and its fault, or None: a t
 without a line that says so, speech that was lost without a word, or harm to what lay beside it.
 """
 
-import io
 import os
 import shutil
 import socket
@@ -14,7 +13,9 @@ from pathlib import Path
 import soundfile
 import yaml
 
+from psegan.common.errors import PseganError, printable
 from psegan.report.results import Results, Row
+from psegan.speech.audio import SAMPLE_RATE, read_audio
 from tests.robustness import malformed
 from tests.robustness.malformed import Malformed
 from tests.robustness.place import PATIENCE, REPOSITORY, Place
@@ -65,29 +66,18 @@ def recordings_are_protected(place: Place, seed: int, count: int | None) -> Faul
 
 def _protected(folder: Path, case: Malformed, said: str) -> str | None:
     """What is wrong with what became of one recording."""
-    made = [
-        path
-        for path in (folder / "out" / case.name, (folder / "out" / case.name).with_suffix(".wav"))
-        if path.is_file()
-    ]
-    told = [line for line in said.splitlines() if line.startswith("psegan: error: ") and _shown(case.name) in line]
+    place = folder / "out" / case.name
+    made = [path for path in (place, place.with_suffix(".wav")) if path.is_file()]
+    told = [line for line in said.splitlines() if line.startswith(f"psegan: error: in/{printable(case.name)}:")]
     if not made:
         return None if told else "neither protected nor named in an error"
     if told:
         return f"was written in spite of: {told[0]}"
     about = soundfile.info(os.fsencode(made[0]))
-    if case.seconds is not None and about.frames / about.samplerate < case.seconds - LOSSY * (
-        about.format in ("MP3", "OGG")
-    ):
-        return f"{about.frames / about.samplerate:.3f} of {case.seconds:.3f} s are left, and nothing says so"
+    seconds, padding = about.frames / about.samplerate, LOSSY * (about.format in ("MP3", "OGG"))
+    if case.seconds is not None and seconds < case.seconds - padding:
+        return f"{seconds:.3f} of {case.seconds:.3f} s are left, and nothing says so"
     return None
-
-
-def _shown(name: str) -> str:
-    """The part of a name that every way of printing it shows alike."""
-    return max(
-        "".join(c if c.isascii() and c.isprintable() and c not in "\\'\"" else "\n" for c in name).split("\n"), key=len
-    )
 
 
 def _odd_files(folder: Path) -> list[str]:
@@ -122,19 +112,21 @@ def recordings_are_checked(place: Place, seed: int, count: int | None) -> Faults
     yield "the command", outcome.fault if outcome.status != 1 or "problems, see above" not in outcome.said else None
     lines = outcome.said.splitlines()
     for case in cases:
-        whole = _seconds(case.content) >= (case.seconds or 0) - LOSSY
+        whole = _read(case, place.folder) == "whole"
         named = any(names[case.name] in line for line in lines)
         hidden = any("and" in line and "more" in line for line in lines)  # of long lists, the first are printed
-        yield case.name, None if whole or named or hidden else "has lost speech, and is not listed"
+        yield case.name, None if whole or named or hidden else "is not whole, and is not listed"
 
 
-def _seconds(content: bytes) -> float:
-    """Of a recording, as libsndfile reads it; 0 if it does not."""
+def _read(case: Malformed, folder: Path) -> str:
+    """What reading a recording gives: ``whole``, ``shorter``, or ``nothing``, since it is refused."""
+    path = folder / "read"
+    path.write_bytes(case.content)
     try:
-        about = soundfile.info(io.BytesIO(content))
-    except soundfile.SoundFileError:
-        return 0.0
-    return about.frames / about.samplerate
+        seconds = len(read_audio(path)) / SAMPLE_RATE
+    except PseganError:
+        return "nothing"
+    return "whole" if case.seconds is None or seconds >= case.seconds - LOSSY else "shorter"
 
 
 def recordings_are_trained_on(place: Place, seed: int, count: int | None) -> Faults:
@@ -144,8 +136,8 @@ def recordings_are_trained_on(place: Place, seed: int, count: int | None) -> Fau
         folder = place.folder / f"corpus-{n}"
         _corpus(folder, {1: case})
         outcome = place.run(*_fit(folder / "manifest.csv", f"run-{n}"))
-        lost = case.seconds is not None and _seconds(case.content) < case.seconds - LOSSY
-        silent = "was trained on, and has lost speech" if lost and outcome.status == 0 else None
+        read = _read(case, place.folder)
+        silent = f"was trained on, though {read} of it can be read" if outcome.status == 0 and read != "whole" else None
         yield case.name, outcome.fault or silent
         shutil.rmtree(folder)
         shutil.rmtree(place.folder / f"run-{n}", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A callback for test_resume: the machine dies in the middle of an epoch."""
+"""A callback for tests of resuming: a signal in the middle of an epoch."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import lightning as L
 
 
 class KillAt(L.Callback):
-    """Kill this process, without any clean-up, after a batch of an epoch."""
+    """Send this process a signal after a batch of an epoch; by default it dies at once, without any clean-up."""
 
-    def __init__(self, epoch: int, batch: int) -> None:
-        self.epoch, self.batch = epoch, batch
+    def __init__(self, epoch: int, batch: int, signal: int = int(signal.SIGKILL)) -> None:
+        self.epoch, self.batch, self.signal = epoch, batch, signal
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)

@@ -96,6 +96,7 @@ class EvaluationRun:
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
+        jobs = self.all_jobs  # settings that no training can have are refused before anything is done
         # systems, attackers and classifiers may be added to one's own folder
         settings = {
             "layout": LAYOUT, "name": evaluation.name, "corpus": read_yaml(evaluation.corpus), "data": evaluation.data,
@@ -107,7 +108,7 @@ class EvaluationRun:
         for fold, corpus in self.corpora.items():
             self.write_manifests(fold)
             leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.split == "speaker-disjoint")
-        run_jobs(self.all_jobs, self.options.trainings, "training attackers and classifiers")
+        run_jobs(jobs, self.options.trainings, "training attackers and classifiers")
         for fold in self.corpora:
             for system in evaluation.systems:
                 self.predict(fold, system)

@@ -36,6 +36,9 @@ class Job:
         needs: name → a job whose checkpoint the training reads, or a file; other contents make it another training.
         group: of W&B.
         minutes: that it takes one core of the reference machine (:data:`psegan.jobs.estimate.REFERENCE`), if known.
+
+    Raises:
+        PseganError: the settings may stop the training before its last epoch, which would count as complete.
     """
 
     name: str
@@ -45,6 +48,15 @@ class Job:
     needs: dict[str, "Job | Path"] = field(default_factory=dict)
     group: str | None = None
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("trainer.max_steps", "trainer.max_time"):
+            limit = planned(self.configs, self.values, key)
+            if str(limit) not in ("None", "null", "-1"):
+                raise PseganError(
+                    f"{self.name}: {key} is {limit!r}, but a training here ends with its epochs; remove it, and set "
+                    "trainer.max_epochs"
+                )
 
     @cached_property
     def checkpoint(self) -> Path:

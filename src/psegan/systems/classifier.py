@@ -69,6 +69,7 @@ class Classifier(System):
         self.head = nn.Linear(self.encoder.embedding_dim, n_classes[attribute])  # type: ignore[arg-type]
         self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
         self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
+        self._planned_steps: int | None = None
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
@@ -140,7 +141,7 @@ class Classifier(System):
         return {"id": batch.id, "probability": self.classify(embedding).softmax(-1), "embedding": embedding}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another number of epochs, which the schedule is planned for."""
+        """Refuse another number of epochs, which the schedule is planned for; :meth:`configure_optimizers` that of steps."""
         super().on_load_checkpoint(checkpoint)
         planned = checkpoint["psegan"]["max_epochs"]
         if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
@@ -149,11 +150,23 @@ class Classifier(System):
                 f"is {self.trainer.max_epochs}; continue with {planned}, or start anew in another run.dir"
             )
 
+        if checkpoint.get("lr_schedulers"):
+            self._planned_steps = checkpoint["lr_schedulers"][0]["total_steps"]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        if (self.trainer.max_epochs or 0) < 1:
+            raise PseganError(
+                "a classifier's learning rate falls along its epochs: set trainer.max_epochs to 1 or more"
+            )
         # with fewer than ten steps the schedule would have none on which the learning rate rises
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, max(steps, 10), pct_start=0.2)
+        steps = max(int(self.trainer.estimated_stepping_batches), 10)
+        if self._planned_steps not in (None, steps):
+            raise PseganError(
+                f"the run was planned for {self._planned_steps} steps and its learning rate falls until then, but now it would "
+                f"take {steps}; give it the same data.init_args.batch_size, trainer.devices and trainer.limit_train_batches"
+            )
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

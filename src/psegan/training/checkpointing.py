@@ -1,4 +1,4 @@
-"""Checkpoint files that are written atomically."""
+"""Checkpoint files: written atomically, and continued from complete epochs alone."""
 
 import os
 from typing import Any
@@ -36,3 +36,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "psegan" not in checkpoint:
             raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
         return checkpoint
+
+
+def complete_epochs(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> int:
+    """The epochs of a training that a checkpoint holds.
+
+    Raises:
+        PseganError: it was saved within an epoch, or holds weights alone, so that no training goes on from it.
+    """
+    loop = checkpoint.get("loops", {}).get("fit_loop")
+    if loop is None:
+        raise PseganError(
+            f"{path}: holds weights alone, from which no training goes on; give a checkpoint with its optimisers"
+        )
+    batches = loop["epoch_loop.batch_progress"]
+    if not batches["is_last_batch"] or batches["current"]["completed"] != batches["current"]["ready"]:
+        raise PseganError(
+            f"{path}: was saved within an epoch, from where no training goes on; give a checkpoint of a complete epoch, "
+            "or begin anew in another --run.dir"
+        )
+    return int(loop["epoch_progress"]["current"]["started"])

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import lightning as L
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.base import CorpusDataModule
@@ -23,15 +24,23 @@ from psegan.common.record import difference
 from psegan.systems.base import System
 from psegan.training.callbacks import (
     BestCheckpoint,
+    EpochCheckpoint,
     ExactResume,
+    Limits,
     PredictionWriter,
     PrivacyMetrics,
     SaveConfig,
     SpeechSamples,
 )
-from psegan.training.checkpointing import AtomicCheckpointIO
+from psegan.training.callbacks.checkpoints import refuse_rivals
+from psegan.training.checkpointing import AtomicCheckpointIO, complete_epochs
 from psegan.training.loggers import RunSettings, finish_wandb
-from psegan.weights import read_checkpoint
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Values of ``trainer.precision``. Waveforms, spectrograms and scores are always of 32 bits."""
+_SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_OF_MACHINE = ("root", "num_workers", "batch_size", "eval_batch_size")
+"""Settings of a corpus that another machine may need otherwise."""
 
 
 class OneLineParser(LightningArgumentParser):
@@ -88,7 +97,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add psegan's own keys, and link those that follow from others."""
         parser.add_class_arguments(RunSettings, "run")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 # last.ckpt alone, replaced after every epoch; README says how to keep more
@@ -121,10 +130,12 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         checkpoints = Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
-        if config.ckpt_path == "auto":
-            config.ckpt_path = "last" if (checkpoints / "last.ckpt").is_file() else None
-        if config.ckpt_path == "last" and not any("last" in path.name for path in found):
-            raise PseganError(f"{checkpoints} holds no last.ckpt: correct --run.dir, or begin without --ckpt_path")
+        _check_precision(config.trainer.precision)
+        if config.ckpt_path in ("auto", "last"):
+            last = checkpoints / "last.ckpt"
+            if config.ckpt_path == "last" and not last.is_file():
+                raise PseganError(f"{checkpoints} holds no last.ckpt: correct --run.dir, or begin without --ckpt_path")
+            config.ckpt_path = str(last) if last.is_file() else None
         if self.subcommand == "fit":
             self._prepare_fit(config, checkpoints, found)
         else:
@@ -143,7 +154,7 @@ class TrainingCLI(LightningCLI):
         """Refuse to overwrite a trained run or to continue it with other settings, and note which run this one continues."""
         run = Path(config.run.dir)
         given = config.ckpt_path
-        own = given == "last" or (given is not None and Path(given).resolve().parent == checkpoints.resolve())
+        own = given is not None and Path(given).resolve().parent == checkpoints.resolve()
         if found and not own:
             raise PseganError(
                 f"{run} holds a trained run: continue it with --ckpt_path last (or auto), "
@@ -151,14 +162,15 @@ class TrainingCLI(LightningCLI):
             )
         if own:
             self._check_same(run)
-        if given == "last" and config.trainer.max_epochs is not None:
-            trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
-            if trained >= config.trainer.max_epochs > 0:
+        if given is not None:
+            trained = complete_epochs(AtomicCheckpointIO().load_checkpoint(given), given)
+            if own and config.trainer.max_epochs is not None and trained >= config.trainer.max_epochs > 0:
                 print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
-        if given is not None:  # the training data of another run's checkpoint count as this run's too
+            # the training data of another run's checkpoint count as this run's too
             before = (_saved(run).get("run") or {}).get("continued_from")
-            config.run.continued_from = before if own else config.ckpt_path
-        for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
+            config.run.continued_from = before if own else given
+        # by a process that was killed while it wrote, and by Lightning, within an epoch, when SLURM requeued the job
+        for left in (*checkpoints.glob(".*.ckpt"), *run.glob("hpc_ckpt_*.ckpt")):
             left.unlink(missing_ok=True)
 
     def _prepare_evaluation(self, config: Namespace) -> None:
@@ -169,7 +181,7 @@ class TrainingCLI(LightningCLI):
         config.run.dir = config.trainer.default_root_dir = str(Path(config.run.dir) / str(self.subcommand))
 
     def _check_same(self, run: Path) -> None:
-        """Refuse to continue a run with other settings; only its length, its loggers and the corpus's folder may change."""
+        """Refuse to continue a run with other settings; its length, its loggers and what depends on the machine may change."""
         then = _saved(run)
         if not then:
             return
@@ -182,9 +194,13 @@ class TrainingCLI(LightningCLI):
             raise PseganError(
                 f"{run} was trained with other settings ({changed}); repeat those, or choose another --run.dir"
             )
+        if changed := difference({"batch_size": _batch_size(then)}, {"batch_size": _batch_size(now)}):
+            rank_zero_info(f"{run}: data.init_args.{changed}, so that the run differs from an uninterrupted one.")
 
     def after_instantiate_classes(self) -> None:
         """Set up the corpus, the system and the metrics, so that what is missing is reported before W&B opens a run."""
+        _check_precision(self.trainer.precision)  # of a plugin
+        refuse_rivals(self.trainer)
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand == "fit":
             self.model.begun = self.config_init[self.subcommand].ckpt_path is not None
@@ -196,17 +212,26 @@ class TrainingCLI(LightningCLI):
                 callback.setup(self.trainer, self.model, str(self.subcommand))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Make the trainer, with atomic checkpoints and, unless the configuration brings its own, the run's loggers."""
+        """Make the trainer with our checkpoints and limits and, unless the configuration brings its own, the run's loggers."""
         config = self.config_init[self.subcommand]
-        if config.trainer.logger is None:
+        trainer = config.trainer
+        if trainer.logger is None:
             kwargs["logger"] = config.run.make_loggers()
-        if config.trainer.enable_progress_bar is not False:
+        limited = trainer.max_steps >= 0 or trainer.max_time is not None
+        if limited and trainer.max_epochs is None:
+            kwargs["max_epochs"] = -1  # as Lightning does
+        kwargs["callbacks"] = [*_listed(trainer.callbacks), Limits(trainer.max_steps, trainer.max_time)]
+        kwargs |= {"max_steps": -1, "max_time": None}
+        if trainer.enable_progress_bar is not False:
             # in a log file the bar is a line an epoch
-            bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9)
-            kwargs["callbacks"] = [*(config.trainer.callbacks or []), bar]
-        plugins = config.trainer.plugins or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+            kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10**9))
+        kwargs["plugins"] = [*_listed(trainer.plugins), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What may be None, one object or a list of them, as a list."""
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _saved(run: Path) -> dict[str, Any]:
@@ -215,10 +240,20 @@ def _saved(run: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
 
 
+def _check_precision(precision: object) -> None:
+    """Refuse a precision that no system of this project trains in."""
+    if precision is not None and _SHORT.get(str(precision), precision) not in PRECISIONS:
+        raise PseganError(f"trainer.precision is {precision!r}: one of {', '.join(PRECISIONS)}")
+
+
+def _batch_size(config: dict[str, Any]) -> Any:
+    return (config.get("data") or {}).get("init_args", {}).get("batch_size")
+
+
 def _comparable(value: Any) -> Any:
-    """A part of the configuration without the corpus's folder, and with checkpoints as absolute paths."""
+    """A part of the configuration without what depends on the machine, and with checkpoints as absolute paths."""
     if isinstance(value, dict):
-        return {key: _comparable(one) for key, one in value.items() if key != "root"}
+        return {key: _comparable(one) for key, one in value.items() if key not in _OF_MACHINE}
     if isinstance(value, list):
         return [_comparable(one) for one in value]
     return os.path.realpath(value) if isinstance(value, str) and value.endswith(".ckpt") else value

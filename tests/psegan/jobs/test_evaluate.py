@@ -273,6 +273,14 @@ def test_errors_in_an_evaluation_file_are_named(content, change, message, tmp_pa
     assert "\n" not in str(caught.value)
 
 
+def test_a_training_that_may_stop_early_is_refused_before_anything_is_protected(content, tmp_path, repository):
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump({**content, "set": {"trainer.max_time": "00:01:00:00"}}))
+    with pytest.raises(PseganError, match=r"attackers/ignorant/cnn-0: trainer\.max_time is '00:01:00:00'"):
+        cli.run(["evaluate", "--config", str(file), "--out", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
 def test_arguments_are_checked(repository):
     config = "experiments/evaluate/demo.yaml"
     with pytest.raises(PseganError, match="must be NAME=CHECKPOINT"):

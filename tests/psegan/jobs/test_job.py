@@ -79,6 +79,17 @@ def test_a_complete_training_is_left_alone_and_another_refused(from_repository, 
         run_jobs([job()], 1, "training")
 
 
+@pytest.mark.parametrize(("limit", "value"), [("max_time", "00:01:00:00"), ("max_steps", 100), ("max_steps", "100")])
+def test_a_training_that_may_stop_before_its_last_epoch_is_none(limit, value, from_repository, tmp_path):
+    """It would end well, and count as complete."""
+    overlay = tmp_path / "limits.yaml"
+    overlay.write_text(f"trainer: {{{limit}: '{value}'}}")
+    for configs, values in ((CONFIGS, {**VALUES, f"trainer.{limit}": value}), ((*CONFIGS, str(overlay)), VALUES)):
+        with pytest.raises(PseganError, match=f"gender: trainer.{limit} is .* set trainer.max_epochs"):
+            Job("gender", tmp_path, configs, values)
+    Job("gender", tmp_path, (*CONFIGS, str(overlay)), {**VALUES, "trainer.max_steps": -1, "trainer.max_time": None})
+
+
 def test_gpus_are_those_that_a_scheduler_left(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -100,7 +111,7 @@ def test_a_training_without_the_promised_checkpoint_is_named(from_repository, tm
     assert re.search(r"ended without writing .*best\.ckpt", job.failure(0))
 
 
-def test_a_killed_training_is_named_as_such(tmp_path):
+def test_a_killed_training_is_named_as_such(from_repository, tmp_path):
     """As by the system, for want of memory: its log does not say so."""
     (tmp_path / "log.txt").write_text("Epoch 3\n\n")
     failure = Job("x", tmp_path, CONFIGS, VALUES).failure(-9)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from psegan.training import command as training
+from psegan.weights import read_checkpoint
 from tests.support.compare import same
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -97,3 +100,29 @@ def test_a_continued_run_of_two_processes_ends_where_an_uninterrupted_one_does(t
     for rank in (0, 1):
         same(seen[rank]["state"], again[rank]["state"], f"rank {rank}")
         same(seen[rank]["losses"][6:], again[rank]["losses"], f"losses of rank {rank}")
+
+
+def test_one_process_goes_on_from_two_with_other_batches_in_another_precision(
+    two, psegan_options, from_repository, tmp_path, caplog
+):
+    """As where a cluster grants fewer devices, or other ones: eight utterances a step as before."""
+    folder = shutil.copytree(two[0], tmp_path / "run")
+    (folder / "checkpoints" / "epoch=0.ckpt").rename(folder / "checkpoints" / "last.ckpt")
+    with caplog.at_level("INFO"):
+        cli = training.main([
+            *psegan_options, "--trainer.accelerator=cpu", "--trainer.limit_train_batches=6", "--trainer.max_epochs=2",
+            "--trainer.check_val_every_n_epoch=1", "--trainer.precision=bf16-mixed", "--run.loggers=[csv]",
+            "--ckpt_path=last", f"--run.dir={folder}",
+        ])  # fmt: skip
+    assert "data.init_args.batch_size was 4, now 8, so that the run differs" in caplog.text
+    assert "random states of 2 process(es), and 1 train now" in caplog.text
+    assert cli.trainer.precision == "bf16-mixed"
+    before, after = (
+        read_checkpoint(run / "checkpoints" / name) for run, name in ((two[0], "epoch=0.ckpt"), (folder, "last.ckpt"))
+    )
+    assert (after["epoch"], after["psegan"]["batches_seen"]) == (1, 12)
+    for name, weights in after["state_dict"].items():
+        assert weights.isfinite().all() and weights.dtype == before["state_dict"][name].dtype, name
+    trained = "generator.unet.output.weight"
+    assert not torch.equal(before["state_dict"][trained], after["state_dict"][trained])
+    assert len(column(folder, "val/distortion")) == 2

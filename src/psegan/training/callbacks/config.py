@@ -12,7 +12,17 @@ from psegan.training.loggers import define_metrics
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml atomically, and sends it to W&B, where runs can be filtered and compared by it."""
+    """Writes config.yaml atomically, and sends it to W&B, where runs can be filtered and compared by it.
+
+    A training does so when its checkpoint is accepted, and a refused one leaves the folder as it is.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from psegan.common.random import stable_hash
+from psegan.training.checkpointing import complete_epochs
 from psegan.training.distributed import gather
 from psegan.training.loggers import ContinuedCSVLogger
 
@@ -51,7 +52,7 @@ class ExactResume(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the rows of metrics.csv after the checkpoint's epoch, where training goes on from it."""
         if trainer.state.fn == TrainerFn.FITTING:
-            _rewind(trainer, checkpoint["epoch"])
+            _rewind(trainer, complete_epochs(checkpoint, trainer.ckpt_path or "") - 1)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Note the process's device; the log of an evaluation replaces that of the last one."""
