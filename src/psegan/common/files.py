@@ -17,9 +17,6 @@ from psegan.common.errors import PseganError
 MOST_NODES = 100_000
 """Values in a YAML file; a few lines of aliases of aliases would fill any memory."""
 
-MOST_NODES = 100_000
-"""Values in a YAML file; a few lines of aliases of aliases would fill any memory."""
-
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[Path]:
@@ -84,21 +81,9 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise PseganError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise PseganError(f"{path}: is nested too deeply, or holds itself; correct it") from None
-    except RecursionError:
-        raise PseganError(f"{path}: is nested too deeply, or holds itself; correct it") from None
     if not isinstance(content, dict | None):
         raise PseganError(f"{path}: holds no mapping of keys to values, as an experiment file does")
     return content or {}
-
-
-def _nodes(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """How many values a document has when each alias is written out."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in known:
-        children = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
-        known[id(node)] = 1 + sum(_nodes(child, known) for child in children)
-    return known[id(node)]
 
 
 def _nodes(node: yaml.Node | None, known: dict[int, int]) -> int:
