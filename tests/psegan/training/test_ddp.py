@@ -26,7 +26,8 @@ def fit(psegan_options, trained, tmp_path_factory):
         command = [
             sys.executable, "-m", "psegan.cli", *psegan_options, "--trainer.accelerator=cpu",
             f"--trainer.devices={devices}", f"--data.init_args.batch_size={8 // devices}",
-            "--data.init_args.crop_seconds=0.5", "--trainer.limit_train_batches=6", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
+            "--data.init_args.crop_seconds=0.5", "--trainer.limit_train_batches=6", "--trainer.max_epochs=2",
+            "--trainer.check_val_every_n_epoch=1",
             f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
             "--checkpoint.filename={epoch}", "--checkpoint.save_top_k=-1", "--run.loggers=[csv]",
             "--trainer.callbacks+=witness.Witness", f"--trainer.callbacks.folder={folder}", f"--run.dir={folder}",
