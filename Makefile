@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench gpu clean
 
 demo: $(STAMP)
 	@echo "The demo takes 6 to 8 minutes on two idle cores of 2.5 GHz."
@@ -24,6 +24,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN)/python -c "from psegan.bench.training import main; main()"
+
+gpu: $(STAMP)
+	$(RUN)/python -m psegan.bench.gpu
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
