@@ -5,6 +5,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .PHONY: demo test lint bench torture clean
+.PHONY: demo test lint bench gpu torture clean
 
 demo: $(STAMP)
 	@echo "The demo takes 6 to 8 minutes on two idle cores of 2.5 GHz."
@@ -27,6 +28,9 @@ bench: $(STAMP)
 
 torture: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.robustness.torture
+
+gpu: $(STAMP)
+	$(RUN)/python -m psegan.bench.gpu
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

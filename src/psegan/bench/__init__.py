@@ -1,1 +1,1 @@
-"""``make bench``: how fast psegan trains, evaluates and protects."""
+"""``make bench``: how fast psegan trains, evaluates and protects; ``make gpu``: what a GPU makes of it."""

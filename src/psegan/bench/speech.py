@@ -1,6 +1,8 @@
-"""Speed of the vocoders and of ``psegan protect``, and the memory that an hour of speech takes."""
+"""Speed of the vocoders, of ``psegan protect`` and of a GPU's protector, and the memory that an hour of speech takes."""
 
 import argparse
+import itertools
+import math
 import statistics
 import subprocess
 import sys
@@ -14,16 +16,22 @@ import numpy as np
 import soundfile
 import torch
 
+from datamodules.synthetic import SyntheticDataModule
+from psegan.bench.fit import Figure, Setting
+from psegan.common.errors import PseganError
 from psegan.models.melgan import MelGAN
 from psegan.models.state import fold_weight_norm
 from psegan.models.vocoder import GriffinLim, Vocoder
 from psegan.models.vocos import Vocos
 from psegan.protection.command import DEFAULT_MODEL, add_arguments, protect_all
+from psegan.protection.protector import Protector
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel
 
 Value = tuple[float, str]
 """A number and its unit."""
 REAL_TIME = "× real time"
+DEVICE_BOUND = 1.0
+"""Largest mean difference, in dB, of log-mels of what a GPU and the CPU protect with the same draws."""
 
 
 def speech_out() -> Iterator[tuple[str, Value]]:
@@ -86,6 +94,37 @@ status = main()
 print(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 sys.exit(status)
 """
+
+
+@torch.inference_mode()
+def protector_speeds(setting: Setting) -> Iterator[Figure]:
+    """The released PSEGAN on synthetic speech, utterance by utterance and as one recording, on the GPU and on the CPU.
+
+    Raises:
+        PseganError: they protect the recording differently.
+    """
+    voices = SyntheticDataModule()
+    spoken = itertools.cycle(map(voices.loader(), voices.utterances()))
+    utterances, wanted = [next(spoken)], setting.minutes * 60 * SAMPLE_RATE
+    while sum(map(len, utterances)) < wanted:
+        utterances.append(next(spoken))
+    recording = torch.cat(utterances)
+    protector, log_mels = Protector.load(DEFAULT_MODEL), []
+    for device in dict.fromkeys((setting.device, "cpu")):
+        protector.to(device)
+        for name, recordings in (("utterances", utterances), ("recording", [recording])):
+            protector(recordings[0][: 60 * SAMPLE_RATE], SAMPLE_RATE, seed=0)  # warms up
+            started = time.perf_counter()
+            made = [protector(one, SAMPLE_RATE, seed=0) for one in recordings]
+            elapsed = time.perf_counter() - started
+            yield f"protect/{name}/{device}", (len(recording) / SAMPLE_RATE / elapsed, REAL_TIME)
+        log_mels.append(LogMel()(made[0][None], torch.tensor([len(made[0])]))[0])
+        if device == setting.device:
+            yield from setting.memory("protect")
+    difference = float((log_mels[0] - log_mels[-1]).abs().mean()) * 20 / math.log(10)
+    yield "protect/difference", (difference, f"dB, the mean difference of log-mels; bound {DEVICE_BOUND}")
+    if not difference <= DEVICE_BOUND:
+        raise PseganError(f"what {setting.device} protects differs from the CPU's by {difference:.3g} dB")
 
 
 def _noise(seconds: int, rate: int = 48_000) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":

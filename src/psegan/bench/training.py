@@ -20,6 +20,7 @@ from torch import Tensor
 
 from datamodules.base import Utterance
 from datamodules.ravdess import RAVDESSDataModule
+from psegan.bench.fit import NOISE, Setting
 from psegan.bench.speech import Value, speech_out
 from psegan.common.files import write_json
 from psegan.common.random import seeded
@@ -68,26 +69,11 @@ def training_speeds() -> Iterator[tuple[str, Value]]:
     """Name and utterances/s (batch size over the median batch time) of the default and the article's configuration."""
     for name, overlays, batches in (("default", [], 12), ("paper", ["experiments/presets/paper.yaml"], 3)):
         with tempfile.TemporaryDirectory() as folder:
-            corpus, matcher = Path(folder, "corpus.yaml"), Path(folder, "matcher")
-            corpus.write_text("data: {class_path: psegan.bench.training.NoiseDataModule}\n")
-            training.main(_words(matcher, ["experiments/speaker_matcher.yaml", str(corpus)], 2))
-            words = _words(Path(folder, "run"), ["experiments/psegan.yaml", str(corpus), *overlays], batches + 1)
-            words += [f"--model.init_args.speaker_matcher_checkpoint={matcher}/checkpoints/last.ckpt"]
-            words += [
-                "--model.init_args.discriminator_warmup=0",
-                "--trainer.callbacks+=psegan.bench.training.Stopwatch",
-            ]
-            cli = training.main(words)
+            limits = f"--trainer.limit_train_batches={batches + 1}", "--trainer.limit_val_batches=0"
+            setting = Setting("cpu", Path(folder), options=limits)
+            cli = training.main(setting.psegan("run", overlays, NOISE, f"--trainer.callbacks+={__name__}.Stopwatch"))
         (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
         yield f"train/{name}", (float(cli.datamodule.batch_size / np.median(np.diff(stopwatch.ends))), "utterances/s")
-
-
-def _words(run: Path, configs: list[str], batches: int) -> list[str]:
-    return [
-        "fit", *(f"--config={config}" for config in configs), f"--run.dir={run}", "--run.loggers=[]",
-        f"--trainer.limit_train_batches={batches}", "--trainer.limit_val_batches=0", "--trainer.max_epochs=1",
-        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu",
-    ]  # fmt: skip
 
 
 def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:
