@@ -1,13 +1,12 @@
 """The loggers of a run: scalars, figures and tables go to CSV, TensorBoard and W&B, and figures to PNG files too."""
 
 import csv
-import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -18,9 +17,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, readable
 from psegan.common.files import atomic_path, write_text
 from psegan.plots import save_figure
+from psegan.training.wandb_mode import resolve_mode
 
 SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
@@ -40,8 +40,8 @@ class RunSettings:
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
         wandb_id: of the W&B run. Without one an id is drawn and kept in the folder, so that a continued run is the same run.
-        wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and offline otherwise;
-            nothing ever asks for a login.
+        wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and W&B's server answers,
+            and offline otherwise; nothing ever asks for a login.
         continued_from: checkpoint of another run that this run continues; the command line fills it in.
     """
 
@@ -61,14 +61,14 @@ class RunSettings:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
         if "tensorboard" in self.loggers:
             loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
-        if "wandb" in self.loggers and (mode := self.resolved_wandb_mode()) != "disabled":
+        if "wandb" in self.loggers and (mode := resolve_mode(self.wandb_mode, self.dir)) != "disabled":
             loggers.append(self._make_wandb_logger(mode))
         return loggers
 
     def _make_wandb_logger(self, mode: str) -> WandbLogger:
         import wandb
 
-        logger = WandbLogger(
+        logger = OneLineWandbLogger(
             name=Path(self.dir).name,
             save_dir=self.dir,
             id=self.wandb_id or self.identify(),
@@ -93,23 +93,6 @@ class RunSettings:
             write_text(path, secrets.token_hex(4) + "\n")
         return path.read_text().strip()
 
-    def resolved_wandb_mode(self) -> str:
-        """``online``, ``offline`` or ``disabled``; never asks for a login.
-
-        Raises:
-            PseganError: online is wanted, but there is no account to be online with.
-        """
-        import wandb
-
-        wanted = os.environ.get("WANDB_MODE", "auto") if self.wandb_mode == "auto" else self.wandb_mode
-        if wanted == "auto":
-            return "online" if wandb.api.api_key else "offline"
-        if wanted == "online" and not wandb.api.api_key:
-            raise PseganError(
-                "W&B is to be online, but no account is configured: run wandb login, or set WANDB_API_KEY"
-            )
-        return wanted
-
 
 def define_metrics(logger: WandbLogger) -> None:
     """Plot scores over epochs in W&B, and show the best beside the last in its summary.
@@ -129,6 +112,20 @@ def finish_wandb(failed: bool) -> None:
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=int(failed))
+
+
+class OneLineWandbLogger(WandbLogger):
+    """A W&B logger whose run cannot begin with a traceback."""
+
+    @property
+    def experiment(self) -> Any:
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            remedy = "mend that, add --run.wandb_mode offline, or leave W&B out: --run.loggers '[csv,tensorboard]'"
+            raise PseganError(f"W&B cannot begin the run ({readable(str(error))}); {remedy}") from None
 
 
 class ContinuedCSVLogger(CSVLogger):
