@@ -24,10 +24,15 @@ def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
 
     Raises:
         FileExistsError: ``replace`` is false and ``path`` exists after the block.
+        OSError: the disk is full, for example; it names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        error.filename = path
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +43,10 @@ def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
         if not replace:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # takes the name, or fails if somebody has it
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name, temporary):  # an error of writing names no file
+            error.filename = path
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,6 +55,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append(path: str | os.PathLike[str], text: str) -> None:
+    """Append ``text`` to a file, as UTF-8; after an error the file is as it was before.
+
+    Raises:
+        OSError: the disk is full, for example; it names ``path``.
+    """
+    with Path(path).open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            data = memoryview(text.encode("utf-8"))
+            while data:  # a disk that is almost full takes a part
+                data = data[file.write(data) :]
+        except OSError as error:
+            file.truncate(before)
+            error.filename = path
+            raise
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

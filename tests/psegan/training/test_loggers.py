@@ -2,16 +2,18 @@
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
 
 from psegan.common.errors import PseganError
 from psegan.training import command as training
-from psegan.training.loggers import RunSettings
+from psegan.training.loggers import ContinuedCSVLogger, RunSettings, quiet_writers
 
 SCALARS = {
     "val/emotion_accuracy", "val/emotion_uar", "val/emotion_eer", "val/emotion_auc", "val/speaker_accuracy",
@@ -152,6 +154,43 @@ def test_every_logger_has_everything(logged):
 def test_the_wandb_id_is_drawn_once(tmp_path):
     assert RunSettings(dir=str(tmp_path / "a")).identify() == RunSettings(dir=str(tmp_path / "a")).identify()
     assert RunSettings(dir=str(tmp_path / "a")).identify() != RunSettings(dir=str(tmp_path / "b")).identify()
+
+
+@pytest.mark.parametrize("rest", ["0", "0,2", "0,2,0."])
+def test_a_row_that_was_cut_short_is_dropped(tmp_path, rest):
+    """As by a kill: without its epoch it would stay for good."""
+    (tmp_path / "metrics.csv").write_bytes(f"epoch,step,loss\r\n0,1,0.5\r\n{rest}".encode())
+    logger = ContinuedCSVLogger(str(tmp_path), name="", version="")
+    logger.rewind(0)
+    logger.log_metrics({"epoch": 1, "loss": 0.25}, 3)
+    logger.log_metrics({"epoch": 1, "loss": 0.2, "accuracy": 1.0}, 4)
+    logger.save()
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert rows == ["accuracy,epoch,loss,step", ",0,0.5,1", ",1,0.25,3", "1.0,1,0.2,4"]
+
+
+def test_a_full_disk_leaves_whole_rows(tmp_path, full_disk):
+    logger = ContinuedCSVLogger(str(tmp_path), name="", version="")
+    logger.log_metrics({"epoch": 0, "loss": 0.5}, 1)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with full_disk(len(before) + 10):
+        for more in ({}, {"accuracy": 1.0}):  # a row, and a column
+            logger.log_metrics({"epoch": 1, "loss": 0.123456789, **more}, 2)
+            with pytest.raises(OSError, match=r"File too large: .*metrics\.csv"):
+                logger.save()
+            assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+def test_tensorboard_on_a_full_disk_fails_in_our_thread_alone(tmp_path, full_disk, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    logger = TensorBoardLogger(tmp_path)
+    with quiet_writers(), full_disk(300), pytest.raises(OSError, match="File too large"):
+        for step in range(20):
+            logger.log_metrics({"loss": 1.0}, step)
+            logger.experiment.flush()
+    assert reported == []
 
 
 def test_a_run_that_wandb_refuses_is_one_line(wandb_environment, tmp_path):
