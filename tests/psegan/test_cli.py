@@ -177,6 +177,16 @@ def test_a_disk_that_fills_up_stops_a_run_in_one_line_and_the_run_goes_on(tiny, 
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 2, "one validation, since the epoch was repeated"
 
 
+def test_a_monitor_that_nobody_logs_is_one_line(tiny, from_repository, tmp_path):
+    with pytest.raises(PseganError, match="monitor='val/uaar'.* could not find the monitored key.*'val/uar'"):
+        training.main([
+            "fit", "--config", "experiments/classifier.yaml", *tiny, "--model.init_args.attribute=gender",
+            "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
+            "--trainer.enable_progress_bar=false", "--run.loggers=[]", f"--run.dir={tmp_path}",
+            "--best.monitor=val/uaar",
+        ])  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("size", "words"),
     [

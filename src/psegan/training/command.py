@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from datamodules.base import CorpusDataModule
 from psegan.common.errors import PseganError, of_disk, readable
@@ -250,6 +250,8 @@ def main(args: list[str]) -> TrainingCLI:
         if (users := of_disk(error, "a file of the run (--run.dir)")) is None:
             raise
         raise users from None
+    except MisconfigurationException as error:  # such as a monitor that nobody logs
+        raise PseganError(readable(str(error).partition(" HINT")[0])) from None
     if cli.trainer.is_global_zero:
         print(f"{cli.subcommand}: {cli.trainer.default_root_dir}", flush=True)
     return cli
