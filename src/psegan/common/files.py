@@ -106,8 +106,13 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of this checkout, with a + if files differ from it; None if the code is in no checkout."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    git = ["git", "--no-optional-locks"]  # a killed process would leave its lock in the checkout
+    here = Path(__file__).parent
     try:
-        return subprocess.check_output(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True).strip()
+        name, changes = (
+            subprocess.check_output([*git, *words], cwd=here, stderr=subprocess.DEVNULL, text=True).strip()
+            for words in (["describe", "--always", "--abbrev=12"], ["status", "--porcelain", "--untracked-files=no"])
+        )
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no checkout
         return None
+    return f"{name}+" if changes else name
