@@ -1,7 +1,9 @@
 """Fixtures that several test folders share."""
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,22 @@ def from_repository(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run in the repository's folder, as the README's commands are; gives that folder."""
     monkeypatch.chdir(REPOSITORY)
     return REPOSITORY
+
+
+@pytest.fixture
+def full_disk(capsys: pytest.CaptureFixture[str]) -> Callable[[int], AbstractContextManager[None]]:
+    """Gives a context in which no file may grow beyond so many bytes; ``capsys``, since pytest writes files too."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from psegan import __version__
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, of_disk
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
@@ -42,7 +42,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command and return its exit status; a user's error is a PseganError."""
+    """Run one command and return its exit status; a user's error is a PseganError, and so is a full disk."""
+    try:
+        status = _run(words)
+        sys.stdout.flush()  # so that it fails here if it does
+        return status
+    except OSError as error:
+        if (users := of_disk(error)) is None:
+            raise
+        raise users from None
+
+
+def _run(words: Sequence[str]) -> int:
     if words and words[0] in _TRAINING:
         from psegan.training import command as training
 
@@ -64,11 +75,15 @@ def main() -> int:
         print(f"psegan: error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the program that reads our output has ended, for example `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("psegan: interrupted", file=sys.stderr)
         return 130
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # has been told of, and would be again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
@@ -115,17 +116,23 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise PseganError(f"{folder}: exists already; remove it, or choose another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            made = Path(temporary) / "made"
-            made.mkdir()
-            (made / "README.md").write_text(card or self.card or self._default_card(), encoding="utf-8")
-            model = copy.deepcopy(self).half() if half else self
-            super(PretrainedModel, model).save_pretrained(made, **kwargs)
-            for path in made.iterdir():
-                path.chmod(0o644)
-            if folder.exists():
-                folder.rmdir()
-            made.rename(folder)
+        try:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+                made = Path(temporary) / "made"
+                made.mkdir()
+                (made / "README.md").write_text(card or self.card or self._default_card(), encoding="utf-8")
+                model = copy.deepcopy(self).half() if half else self
+                super(PretrainedModel, model).save_pretrained(made, **kwargs)
+                for path in made.iterdir():
+                    path.chmod(0o644)
+                if folder.exists():
+                    folder.rmdir()
+                made.rename(folder)
+        except SafetensorError as error:
+            raise PseganError(f"{folder}: cannot be written ({error}); make room, or choose another folder") from None
+        except OSError as error:
+            error.filename = str(folder)
+            raise
 
     def _default_card(self) -> str:
         """What is known of the weights where nobody has written a card."""

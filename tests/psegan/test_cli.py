@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,6 +162,70 @@ def test_a_run_folder_that_is_a_file_is_one_line(psegan_arguments, from_reposito
     (tmp_path / "file").write_text("")
     with pytest.raises(PseganError, match="is a file where a folder is needed"):
         training.main([*psegan_arguments, f"--run.dir={tmp_path / 'file' / 'run'}"])
+
+
+def test_a_disk_that_fills_up_stops_a_run_in_one_line_and_the_run_goes_on(tiny, from_repository, tmp_path, full_disk):
+    command = [
+        "fit", "--config", "experiments/classifier.yaml", *tiny, "--model.init_args.attribute=gender",
+        "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", f"--run.dir={tmp_path}",
+        "--run.loggers=[csv,tensorboard]", "--ckpt_path=auto",
+    ]  # fmt: skip
+    for size, name in {1_000: "config.yaml", 100_000: "checkpoints/last.ckpt"}.items():
+        with full_disk(size), pytest.raises(PseganError) as caught:
+            training.main(command)
+        assert str(caught.value) == (
+            f"{tmp_path / name}: cannot be written (File too large); make room, and run the same command again"
+        )
+        assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+        assert not (tmp_path / name).exists()
+    training.main(command)
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 2, "one validation, since the epoch was repeated"
+
+
+def test_a_monitor_that_nobody_logs_is_one_line(tiny, from_repository, tmp_path):
+    with pytest.raises(PseganError, match="monitor='val/uaar'.* could not find the monitored key.*'val/uar'"):
+        training.main([
+            "fit", "--config", "experiments/classifier.yaml", *tiny, "--model.init_args.attribute=gender",
+            "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
+            "--trainer.enable_progress_bar=false", "--run.loggers=[]", f"--run.dir={tmp_path}",
+            "--best.monitor=val/uaar",
+        ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (3_000, ["report", "docs/results/ravdess/paper", "-o", "OUT/page.html"]),
+        (3_000, ["export", "CHECKPOINT", "-o", "OUT/weights"]),
+        (20, ["export", "CHECKPOINT", "-o", "OUT/weights"]),
+        (20, ["reproduce", "--config", "experiments/reproduce/demo.yaml", "--out", "OUT"]),
+        (20, ["evaluate", "--config", "experiments/evaluate/demo.yaml", "--out", "OUT"]),
+    ],
+)
+def test_a_full_disk_is_one_line(size, words, from_repository, trained, tmp_path, full_disk, monkeypatch, capsys):
+    named = {"OUT": str(tmp_path / "out"), "CHECKPOINT": trained("emotion")}
+    for name, value in named.items():
+        words = [word.replace(name, value) for word in words]
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["psegan", *words])
+    with full_disk(size):
+        assert cli.main() == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"psegan: error: {tmp_path / 'out'}")
+    assert "cannot be written" in line and "File too large" in line
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert left == []
+
+
+def test_output_that_cannot_be_printed_is_one_line(from_repository, tmp_path):
+    command = [sys.executable, "-m", "psegan.cli", "report", "docs/results/ravdess/paper", "-o", tmp_path / "page.html"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("psegan: error: a file or the output: cannot be written (No space left on device)")
 
 
 def test_judging_needs_trained_weights_and_leaves_the_training_alone(

@@ -1,5 +1,7 @@
 """The exception that users see as a single line."""
 
+import errno
+import os
 import textwrap
 
 # lines of jsonargparse's messages that don't help: on other members of a union, and on the value that the user gave
@@ -19,3 +21,26 @@ def readable(message: str) -> str:
     lines = [line.strip(" -:") for line in message.splitlines()]
     helpful = [line for line in lines if line and not line.startswith(_UNHELPFUL)]
     return textwrap.shorten(": ".join(helpful), 300)
+
+
+_FULL = "cannot be written ({}); make room, and run the same command again"
+_REFUSED = "cannot be read or written ({}); allow it, or choose another folder"
+_NO_FOLDER = "is a file where a folder is needed; choose another folder"
+_BROKEN = "cannot be read or written ({}); check the disk, and run the same command again"
+_OF_DISK = {
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EFBIG: _FULL, errno.EACCES: _REFUSED, errno.EPERM: _REFUSED,
+    errno.EROFS: _REFUSED, errno.EEXIST: _NO_FOLDER, errno.ENOTDIR: _NO_FOLDER, errno.EIO: _BROKEN, errno.ESTALE: _BROKEN,
+}  # fmt: skip
+"""Errors of the file system that no program can mend."""
+
+
+def of_disk(error: OSError, otherwise: str = "a file or the output") -> PseganError | None:
+    """The user's error that one of the file system stands for; None if it is a defect of this package.
+
+    Args:
+        error: as it was raised.
+        otherwise: where it happened, if the error itself does not know.
+    """
+    said = _OF_DISK.get(error.errno or 0)
+    where = otherwise if error.filename is None else os.fsdecode(error.filename)
+    return None if said is None else PseganError(f"{where}: {said.format(error.strerror)}")

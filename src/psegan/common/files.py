@@ -27,10 +27,15 @@ def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
 
     Raises:
         FileExistsError: ``replace`` is false and ``path`` exists after the block.
+        OSError: the disk is full, for example; it names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        error.filename = path
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -41,6 +46,10 @@ def atomic_path(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
         if not replace:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # takes the name, or fails if somebody has it
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name, temporary):  # an error of writing names no file
+            error.filename = path
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,6 +58,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append(path: str | os.PathLike[str], text: str) -> None:
+    """Append ``text`` to a file, as UTF-8; after an error the file is as it was before.
+
+    Raises:
+        OSError: the disk is full, for example; it names ``path``.
+    """
+    with Path(path).open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            data = memoryview(text.encode("utf-8"))
+            while data:  # a disk that is almost full takes a part
+                data = data[file.write(data) :]
+        except OSError as error:
+            file.truncate(before)
+            error.filename = path
+            raise
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -98,8 +125,13 @@ def _nodes(node: yaml.Node | None, known: dict[int, int]) -> int:
 
 def commit() -> str | None:
     """The commit of this checkout, with a + if files differ from it; None if the code is in no checkout."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    git = ["git", "--no-optional-locks"]  # a killed process would leave its lock in the checkout
+    here = Path(__file__).parent
     try:
-        return subprocess.check_output(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True).strip()
+        name, changes = (
+            subprocess.check_output([*git, *words], cwd=here, stderr=subprocess.DEVNULL, text=True).strip()
+            for words in (["describe", "--always", "--abbrev=12"], ["status", "--porcelain", "--untracked-files=no"])
+        )
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no checkout
         return None
+    return f"{name}+" if changes else name

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
-from psegan.common.files import file_hash, read_yaml
+from psegan.common.files import append, file_hash, read_yaml
 from psegan.common.instantiate import current_path, instantiate
 from psegan.common.processes import unordered
 from psegan.common.random import of_utterance
@@ -161,14 +161,13 @@ class Journal:
             torn.unlink(missing_ok=True)
         with self.path.open("ab") as file:
             file.truncate(self._length)
-            if not self._length:
-                file.write(f"{self._header}\n".encode())
+        if not self._length:
+            append(self.path, f"{self._header}\n")
 
     def note(self, id: str, target: int | None, source: str) -> None:
         """Note that an utterance is done, and the hash of the recording that it was made from."""
         self.targets[id] = target
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"id": id, "target": target, "source": source}) + "\n")
+        append(self.path, json.dumps({"id": id, "target": target, "source": source}) + "\n")
 
 
 class _Task(NamedTuple):

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.process import BaseProcess
@@ -160,7 +160,7 @@ def planned_epochs(
     return found
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
+def run_jobs(jobs: Iterable[Job], workers: int, label: str, watch: Callable[[Job], None] = lambda job: None) -> None:
     """Run jobs and those that they need, each in a process with its share of the cores and its log.
 
     Complete ones are left alone. One that fails stops those alone that need it. Where there are several GPUs, each job
@@ -170,6 +170,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
         jobs: in the order in which to begin.
         workers: processes at a time.
         label: of the progress bar.
+        watch: called with each job again and again while it runs, and once when it is complete; an error ends all jobs.
 
     Raises:
         PseganError: a folder holds another training; or a job failed, whose name, log and log's last line are given.
@@ -206,6 +207,9 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str) -> None:
                     failures[job] = failure
                 else:
                     done.add(job)
+                    watch(job)
+            for job in running:
+                watch(job)
             if ended := len(done) + len(failures) - bar.n:
                 bar.update(ended)
             time.sleep(0.05)

@@ -20,6 +20,9 @@ from psegan.jobs.options import Options, add_options
 from psegan.jobs.reproduce import Reproduction, check_corpus, print_jobs
 from psegan.jobs.sweep_file import Sweep, Trial
 
+METRICS = "metrics.csv"
+"""In a trial's folder."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``psegan sweep``."""
@@ -50,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
         trials = [moved(trial, before, experiment.out, folder / "overlays") for trial in trials]
     jobs = trial_jobs(trials, sweep, folder, experiment, options)
     for job in jobs.values():
-        check(job)
+        check(job, sweep.metric is not None)
     evaluated = experiment is not None and sweep.method == "grid" and not arguments.no_evaluation
     if experiment is not None and evaluated:  # refuses names and attackers before hours of training
         experiment.evaluation_of({trial.system: "none.ckpt" for trial in trials}, options, folder)
@@ -132,15 +135,44 @@ def _is_usable(checkpoint: Path) -> bool:
     return checkpoint.is_file() and (record.complete or not record.begun)
 
 
-def check(job: Job) -> None:
-    """Make sure that ``psegan fit`` knows every parameter of a trial."""
+def check(job: Job, listed: bool) -> None:
+    """Make sure that ``psegan fit`` knows every parameter of a trial, and writes what trials are ``listed`` by, if anything."""
     from psegan.training import command as training
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
         try:
             training.main([*job.words(), "--print_config"])
         except PseganError as error:
             raise PseganError(f"trial {job.name}: {error}") from None
+    if listed and "csv" not in yaml.safe_load(printed.getvalue())["run"]["loggers"]:
+        raise PseganError(f"trial {job.name}: the sweep's metric is read from metrics.csv; add csv to run.loggers")
+
+
+class MissingMetricError(PseganError):
+    """A trial does not log the sweep's metric."""
+
+
+def check_metric(metric: str, job: Job) -> None:
+    """Make sure that a trial logs what trials are listed by, as soon as its metrics.csv tells.
+
+    That is after the first validation for whatever is validated. A system may log a loss of training later, for example
+    after a warm-up, so that only a complete trial tells.
+
+    Raises:
+        MissingMetricError: it does not.
+    """
+    path = job.folder / METRICS
+    names = path.read_text(encoding="utf-8").partition("\n")[0].split(",") if path.is_file() else []
+    validated = any(name.startswith("val/") for name in names)
+    of_validation = metric.startswith("val/") or f"val/{metric}" in names
+    if metric in names or not (job.complete or (validated and of_validation)):
+        return
+    logged = ", ".join(name for name in names if name not in ("epoch", "step")) or "nothing"
+    of_privacy = metric.startswith(("val/emotion_", "val/speaker_"))
+    other = ", or give privacy.emotion_classifier and privacy.speaker_classifier" if of_privacy else ""
+    raise MissingMetricError(
+        f"the sweep's metric is {metric}, but trial {job.name} logs {logged}; correct metric.name in the sweep file{other}"
+    )
 
 
 def run_trials(
@@ -149,8 +181,15 @@ def run_trials(
     """Run trials, and first what they read of the experiment's; returns the error if some failed.
 
     Raises:
-        PseganError: what trials read is missing.
+        PseganError: what trials read is missing, or one does not log the sweep's metric.
     """
+
+    def watch(job: Job) -> None:
+        if sweep.metric is not None and job in jobs:
+            check_metric(sweep.metric[0], job)
+
+    for job in jobs:
+        watch(job)
     if all(job.complete for job in jobs):
         print(f"{sweep.name}: all {len(jobs)} trials are complete, nothing to train")
         return None
@@ -167,7 +206,9 @@ def run_trials(
             held.enter_context(only_one(Path(experiment.out)))
             print_jobs(first)
         try:
-            run_jobs(jobs, options.trainings, f"sweep {sweep.name}")
+            run_jobs(jobs, options.trainings, f"sweep {sweep.name}", watch)
+        except MissingMetricError:
+            raise
         except PseganError as error:
             return error
     return None
@@ -182,7 +223,7 @@ def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], pat
     for trial in trials:
         job = jobs[trial.name]
         state = "complete" if job.complete else "failed" if (job.folder / RECORD).is_file() else "waiting"
-        metrics = job.folder / "metrics.csv"
+        metrics = job.folder / METRICS
         logged = pd.read_csv(metrics, dtype=str) if metrics.is_file() else pd.DataFrame()
         values = logged.get(metric, pd.Series()).dropna().map(float)
         swept = {"config": "".join(trial.configs[-1:]), **trial.values}

@@ -15,10 +15,10 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from datamodules.base import CorpusDataModule
-from psegan.common.errors import PseganError, readable
+from psegan.common.errors import PseganError, of_disk, readable
 from psegan.common.files import read_yaml
 from psegan.common.record import difference
 from psegan.systems.base import System
@@ -34,7 +34,7 @@ from psegan.training.callbacks import (
 )
 from psegan.training.callbacks.checkpoints import refuse_rivals
 from psegan.training.checkpointing import AtomicCheckpointIO, complete_epochs
-from psegan.training.loggers import RunSettings, finish_wandb
+from psegan.training.loggers import RunSettings, finish_wandb, quiet_writers
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Values of ``trainer.precision``. Waveforms, spectrograms and scores are always of 32 bits."""
@@ -259,6 +259,7 @@ def _comparable(value: Any) -> Any:
     return os.path.realpath(value) if isinstance(value, str) and value.endswith(".ckpt") else value
 
 
+@quiet_writers()
 def main(args: list[str]) -> TrainingCLI:
     """Run one training command, for example ``["fit", "--config", "experiments/psegan.yaml"]``, and return the CLI object.
 
@@ -269,20 +270,23 @@ def main(args: list[str]) -> TrainingCLI:
     _check_files(args)
     failed = True
     try:
-        cli = TrainingCLI(args)
-        failed = False
+        try:
+            cli = TrainingCLI(args)
+            failed = False
+        finally:
+            finish_wandb(failed)  # otherwise the next run in this process would be logged into this W&B run
     except SIGTERMException:  # Lightning would exit with status 0
         sys.exit(128 + signal.SIGTERM)
     except ValueError as error:  # jsonargparse raises it for any error in a constructor
         if (users := _user_error(error)) is not None:
             raise users from None
         raise
-    except PermissionError as error:
-        raise PseganError(f"{error.filename}: cannot be written ({error.strerror}); choose another --run.dir") from None
-    except (FileExistsError, NotADirectoryError) as error:
-        raise PseganError(f"{error.filename}: is a file where a folder is needed; choose another --run.dir") from None
-    finally:
-        finish_wandb(failed)  # otherwise the next run in this process would be logged into this W&B run
+    except OSError as error:
+        if (users := of_disk(error, "a file of the run (--run.dir)")) is None:
+            raise
+        raise users from None
+    except MisconfigurationException as error:  # such as a monitor that nobody logs
+        raise PseganError(readable(str(error).partition(" HINT")[0])) from None
     if cli.trainer.is_global_zero:
         print(f"{cli.subcommand}: {cli.trainer.default_root_dir}", flush=True)
     return cli
@@ -313,6 +317,7 @@ def _quiet() -> None:
     ):  # fmt: skip
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_useful)
+    logging.raiseExceptions = False  # W&B logs into its folder, and a full disk would be a traceback a line
 
 
 def _is_useful(record: logging.LogRecord) -> bool:

@@ -1,13 +1,17 @@
 """The loggers of a run: scalars, figures and tables go to CSV, TensorBoard and W&B, and figures to PNG files too."""
 
 import csv
+import errno
+import io
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -18,9 +22,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
-from psegan.common.errors import PseganError
-from psegan.common.files import atomic_path, write_text
+from psegan.common.errors import PseganError, readable
+from psegan.common.files import append, atomic_path, write_text
 from psegan.plots import save_figure
+from psegan.training.wandb_mode import resolve_mode
 
 SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
@@ -40,8 +45,8 @@ class RunSettings:
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
         wandb_id: of the W&B run. Without one an id is drawn and kept in the folder, so that a continued run is the same run.
-        wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and offline otherwise;
-            nothing ever asks for a login.
+        wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and W&B's server answers,
+            and offline otherwise; nothing ever asks for a login.
         continued_from: checkpoint of another run that this run continues; the command line fills it in.
     """
 
@@ -61,14 +66,14 @@ class RunSettings:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
         if "tensorboard" in self.loggers:
             loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
-        if "wandb" in self.loggers and (mode := self.resolved_wandb_mode()) != "disabled":
+        if "wandb" in self.loggers and (mode := resolve_mode(self.wandb_mode, self.dir)) != "disabled":
             loggers.append(self._make_wandb_logger(mode))
         return loggers
 
     def _make_wandb_logger(self, mode: str) -> WandbLogger:
         import wandb
 
-        logger = WandbLogger(
+        logger = OneLineWandbLogger(
             name=Path(self.dir).name,
             save_dir=self.dir,
             id=self.wandb_id or self.identify(),
@@ -82,7 +87,10 @@ class RunSettings:
         logger._wandb_init.pop("anonymous")  # Lightning still passes it, and wandb warns of it
         if mode == "offline":
             logger._wandb_init.pop("resume")  # wandb warns that it means nothing there; the id is what continues a run
-        Path(self.dir).mkdir(parents=True, exist_ok=True)  # wandb looks for a git checkout from there
+        folder = Path(self.dir)
+        folder.mkdir(parents=True, exist_ok=True)  # wandb looks for a git checkout from there
+        if not os.access(folder, os.W_OK):  # wandb would write elsewhere
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         return logger
 
     @rank_zero_only  # other ranks log nothing
@@ -92,23 +100,6 @@ class RunSettings:
         if not path.is_file():
             write_text(path, secrets.token_hex(4) + "\n")
         return path.read_text().strip()
-
-    def resolved_wandb_mode(self) -> str:
-        """``online``, ``offline`` or ``disabled``; never asks for a login.
-
-        Raises:
-            PseganError: online is wanted, but there is no account to be online with.
-        """
-        import wandb
-
-        wanted = os.environ.get("WANDB_MODE", "auto") if self.wandb_mode == "auto" else self.wandb_mode
-        if wanted == "auto":
-            return "online" if wandb.api.api_key else "offline"
-        if wanted == "online" and not wandb.api.api_key:
-            raise PseganError(
-                "W&B is to be online, but no account is configured: run wandb login, or set WANDB_API_KEY"
-            )
-        return wanted
 
 
 def define_metrics(logger: WandbLogger) -> None:
@@ -128,7 +119,41 @@ def finish_wandb(failed: bool) -> None:
     """Close this process's W&B run, if there is one, as crashed if ``failed``."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+        try:
+            wandb.finish(exit_code=int(failed))
+        except OSError:
+            if not failed:  # otherwise the disk that is full has been told of
+                raise
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Meanwhile print no traceback of TensorBoard's thread, on a full disk: the next call of its writer raises the error."""
+    others = threading.excepthook
+
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            others(failed)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = others
+
+
+class OneLineWandbLogger(WandbLogger):
+    """A W&B logger whose run cannot begin with a traceback."""
+
+    @property
+    def experiment(self) -> Any:
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            remedy = "mend that, add --run.wandb_mode offline, or leave W&B out: --run.loggers '[csv,tensorboard]'"
+            raise PseganError(f"W&B cannot begin the run ({readable(str(error))}); {remedy}") from None
 
 
 class ContinuedCSVLogger(CSVLogger):
@@ -146,21 +171,44 @@ class ContinuedCSVLogger(CSVLogger):
         path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
         if not path.is_file():
             return
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            kept = [row for row in reader if float(row.get("epoch") or 0) <= epoch]
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, reader.fieldnames or [])
-            writer.writeheader()
-            writer.writerows(kept)
+        names, rows = _read_rows(path)
+        _write_rows(path, names, [row for row in rows if float(row.get("epoch") or 0) <= epoch])
 
 
 class _ContinuedWriter(ExperimentWriter):
+    """Leaves a table of whole rows, whenever the process is killed and wherever the disk is full."""
+
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
         if path.is_file():
-            header = path.read_text().partition("\n")[0].strip()
-            self.metrics_keys = header.split(",") if header else []
+            self.metrics_keys = _read_rows(path)[0]
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        if self._record_new_keys() or not path.is_file():
+            before = _read_rows(path)[1] if path.is_file() else []
+            _write_rows(path, self.metrics_keys, [*before, *self.metrics])
+        else:
+            text = io.StringIO(newline="")
+            csv.DictWriter(text, self.metrics_keys).writerows(self.metrics)
+            append(path, text.getvalue())
+        self.metrics = []
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a table and its rows, without one that was cut short when its process was killed."""
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    reader = csv.DictReader(whole.splitlines())
+    return list(reader.fieldnames or []), list(reader)
+
+
+def _write_rows(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def figures_due(trainer: L.Trainer, every_n_validations: int) -> bool:

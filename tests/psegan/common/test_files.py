@@ -1,9 +1,12 @@
 """Atomic writes."""
 
+import errno
+import os
+
 import pytest
 
-from psegan.common.errors import PseganError
-from psegan.common.files import atomic_path, read_yaml, write_json, write_text
+from psegan.common.errors import PseganError, of_disk
+from psegan.common.files import append, atomic_path, read_yaml, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -50,3 +53,31 @@ def test_yaml_that_would_take_all_memory_is_refused(tmp_path, text, message):
 def test_aliases_are_read(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: [*a, *a]\nc: {<<: *a, y: 2}")
     assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": [{"x": 1}, {"x": 1}], "c": {"x": 1, "y": 2}}
+
+
+def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path, full_disk):
+    path = tmp_path / "x.txt"
+    write_text(path, "old\n")
+    with full_disk(1_000):
+        for write in (write_text, append):
+            with pytest.raises(OSError, match="File too large") as caught:
+                write(path, 400 * "new\n")
+            assert str(of_disk(caught.value)) == (
+                f"{path}: cannot be written (File too large); make room, and run the same command again"
+            )
+            assert path.read_text() == "old\n"
+            assert list(tmp_path.iterdir()) == [path]
+        append(path, "new\n")
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_what_the_disk_says_is_the_users_and_what_is_missing_is_ours():
+    for number, message in {
+        errno.ENOSPC: "x: cannot be written (No space left on device); make room",
+        errno.EROFS: "x: cannot be read or written (Read-only file system); allow it, or choose another folder",
+        errno.EACCES: "x: cannot be read or written (Permission denied)",
+        errno.ENOTDIR: "x: is a file where a folder is needed",
+    }.items():
+        assert str(of_disk(OSError(number, os.strerror(number), "x"))).startswith(message)
+    assert str(of_disk(OSError(errno.ENOSPC, "full"))).startswith("a file or the output: cannot be written (full)")
+    assert of_disk(FileNotFoundError(errno.ENOENT, "no such file", "x")) is None

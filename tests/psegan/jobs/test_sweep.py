@@ -15,8 +15,9 @@ import yaml
 
 from psegan import cli
 from psegan.common.errors import PseganError
+from psegan.jobs.job import Job
 from psegan.jobs.options import Options
-from psegan.jobs.sweep import find_experiment, trial_jobs
+from psegan.jobs.sweep import check_metric, find_experiment, trial_jobs
 from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
@@ -112,6 +113,10 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
     assert "all 3 trials are complete, nothing to train" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == made
 
+    files["sweep"].write_text(files["sweep"].read_text().replace("val/emotion_uar", "val/emotion_uaar"))
+    with pytest.raises(PseganError, match=r"metric is val/emotion_uaar, but trial gengan logs .*val/emotion_uar, "):
+        cli.run(words(files, out))
+
     other = tmp_path / "other.yaml"
     other.write_text(files["sweep"].read_text().replace("name: tiny", "name: other"))
     with pytest.raises(PseganError, match="holds another sweep .name was 'tiny', now 'other'"):
@@ -151,6 +156,7 @@ def test_trainings_cut_short_have_a_folder_of_their_own(files, tmp_path):
     files["experiment"].write_text(yaml.safe_dump(content))
     matcher = {"speaker_matcher_checkpoint": f"{tmp_path}/before/matcher/checkpoints/last.ckpt"}
     files["trained"].write_text(yaml.safe_dump({"model": {"init_args": matcher}}))
+    files["sweep"].write_text(files["sweep"].read_text().replace("val/emotion_uar", "val/distortion"))  # nobody watches
     change(files["sweep"], config={"values": ["experiments/psegan.yaml"]})
     out = tmp_path / "out"
     assert cli.run(words(files, out, "--no-evaluation")) == 0
@@ -178,6 +184,63 @@ def test_a_trial_that_fails_stays_alone(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "gengan  complete  val/emotion_uar" in printed
     assert "broken  failed" in printed
+
+
+@pytest.mark.parametrize(
+    ("metric", "logged", "complete", "missing"),
+    [
+        ("val/uar", "epoch,step,val/loss,val/uar", False, False),
+        ("val/uar", None, False, False),
+        ("val/uar", "epoch,step,train/loss", False, False),
+        ("val/uar", "epoch,step,train/loss,val/loss", False, True),
+        ("uar", "epoch,step,train/loss,val/uar", False, True),
+        ("uar", "epoch,step,train/loss,val/loss", False, False),
+        ("train/generator/total", "epoch,step,train/discriminator/total,val/distortion", False, False),
+        ("train/generator/total", "epoch,step,train/discriminator/total,val/distortion", True, True),
+        ("val/uar", "epoch,step,train/loss", True, True),
+    ],
+)
+def test_a_metric_is_missed_as_soon_as_it_is_certain(tmp_path, metric, logged, complete, missing):
+    """A loss of training may be logged after a warm-up only, but all scores are after the first validation."""
+    job = Job("a", tmp_path, (), {})
+    if logged is not None:
+        (tmp_path / "metrics.csv").write_text(f"{logged}\n0,1\n")
+    if complete:
+        job.checkpoint.parent.mkdir()
+        job.checkpoint.touch()
+        job.record.finish()
+    if not missing:
+        check_metric(metric, job)
+        return
+    with pytest.raises(PseganError, match=f"metric is {metric}, but trial a logs train/"):
+        check_metric(metric, job)
+
+
+def test_a_metric_that_nobody_logs_ends_a_sweep_in_its_first_trial(from_repository, tiny, tmp_path):
+    command = [
+        "psegan", "fit", "--config=experiments/classifier.yaml", f"--config={tiny[1]}", "${args}",
+        "--model.init_args.attribute=gender", "--trainer.check_val_every_n_epoch=1", "--run.loggers=[csv]",
+        *(f"--{key}={value}" for key, value in QUICK.items()),
+    ]  # fmt: skip
+    content = {
+        "name": "tiny", "method": "grid", "metric": {"name": "val/emotion_uar"}, "command": command,
+        "parameters": {"seed_everything": {"values": [0, 1]}},
+    }  # fmt: skip
+    path, out = tmp_path / "sweep.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(content))
+    message = (
+        "metric is val/emotion_uar, but trial tiny-seed-0 logs val/accuracy, val/loss, val/uar; correct metric.name in the "
+        "sweep file, or give privacy.emotion_classifier"
+    )
+    with pytest.raises(PseganError, match=message):
+        cli.run(["sweep", str(path), "--out", str(out), "--workers", "1", "--max-epochs", "50"])
+    assert '"complete": false' in (out / "trials" / "tiny-seed-0" / "job.json").read_text()
+    assert not (out / "trials" / "tiny-seed-1").exists()
+
+    content["command"] = [word.replace("[csv]", "[tensorboard]") for word in command]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(PseganError, match="the sweep's metric is read from metrics.csv; add csv to run.loggers"):
+        cli.run(["sweep", str(path), "--out", str(tmp_path / "other")])
 
 
 def test_a_dry_run_prints_commands_that_run(files, tmp_path, capsys):

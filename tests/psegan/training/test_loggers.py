@@ -2,17 +2,18 @@
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
 
 from psegan.common.errors import PseganError
 from psegan.training import command as training
-from psegan.training.loggers import RunSettings
+from psegan.training.loggers import ContinuedCSVLogger, RunSettings, quiet_writers
 
 SCALARS = {
     "val/emotion_accuracy", "val/emotion_uar", "val/emotion_eer", "val/emotion_auc", "val/speaker_accuracy",
@@ -32,8 +33,8 @@ def wandb_environment():
 
 
 @pytest.fixture
-def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_path):
-    """The run's folder after one measured epoch with all loggers, and a second epoch in continuation."""
+def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_path, capsys):
+    """The run's folder after one measured epoch with all loggers, and a second in continuation, with a key and no network."""
     arguments = [
         *(a for a in psegan_arguments if not a.startswith(("--run.loggers", "--trainer.limit_val"))),
         f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
@@ -41,7 +42,16 @@ def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_pa
         "--run.tags=[tiny]", "--samples.n_utterances=1",
     ]  # fmt: skip
     training.main(arguments)
-    training.main([*arguments, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_API_KEY", 40 * "0")
+        patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        training.main([*arguments, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "127.0.0.1" in line or "wandb" in line]
+    assert lines == [
+        "psegan: warning: http://127.0.0.1:9 does not answer (Connection refused), so this run is offline; upload it later, "
+        f"with wandb sync --append {tmp_path}/run/wandb/offline-run-*"
+    ]
     return tmp_path / "run"
 
 
@@ -141,19 +151,49 @@ def test_every_logger_has_everything(logged):
     assert max(first_steps) < max(second_steps)
 
 
-def test_without_an_account_everything_is_offline(wandb_environment, tmp_path, monkeypatch):
-    run = RunSettings(dir=str(tmp_path))
-    assert run.resolved_wandb_mode() == "offline"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert run.resolved_wandb_mode() == "disabled"
-    assert not any(isinstance(logger, WandbLogger) for logger in run.make_loggers())
-    with pytest.raises(PseganError, match="no account is configured"):
-        RunSettings(dir=str(tmp_path), wandb_mode="online").resolved_wandb_mode()
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.delenv("WANDB_MODE")
-    assert run.resolved_wandb_mode() == "online"
-
-
 def test_the_wandb_id_is_drawn_once(tmp_path):
     assert RunSettings(dir=str(tmp_path / "a")).identify() == RunSettings(dir=str(tmp_path / "a")).identify()
     assert RunSettings(dir=str(tmp_path / "a")).identify() != RunSettings(dir=str(tmp_path / "b")).identify()
+
+
+@pytest.mark.parametrize("rest", ["0", "0,2", "0,2,0."])
+def test_a_row_that_was_cut_short_is_dropped(tmp_path, rest):
+    """As by a kill: without its epoch it would stay for good."""
+    (tmp_path / "metrics.csv").write_bytes(f"epoch,step,loss\r\n0,1,0.5\r\n{rest}".encode())
+    logger = ContinuedCSVLogger(str(tmp_path), name="", version="")
+    logger.rewind(0)
+    logger.log_metrics({"epoch": 1, "loss": 0.25}, 3)
+    logger.log_metrics({"epoch": 1, "loss": 0.2, "accuracy": 1.0}, 4)
+    logger.save()
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert rows == ["accuracy,epoch,loss,step", ",0,0.5,1", ",1,0.25,3", "1.0,1,0.2,4"]
+
+
+def test_a_full_disk_leaves_whole_rows(tmp_path, full_disk):
+    logger = ContinuedCSVLogger(str(tmp_path), name="", version="")
+    logger.log_metrics({"epoch": 0, "loss": 0.5}, 1)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with full_disk(len(before) + 10):
+        for more in ({}, {"accuracy": 1.0}):  # a row, and a column
+            logger.log_metrics({"epoch": 1, "loss": 0.123456789, **more}, 2)
+            with pytest.raises(OSError, match=r"File too large: .*metrics\.csv"):
+                logger.save()
+            assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+def test_tensorboard_on_a_full_disk_fails_in_our_thread_alone(tmp_path, full_disk, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    logger = TensorBoardLogger(tmp_path)
+    with quiet_writers(), full_disk(300), pytest.raises(OSError, match="File too large"):
+        for step in range(20):
+            logger.log_metrics({"loss": 1.0}, step)
+            logger.experiment.flush()
+    assert reported == []
+
+
+def test_a_run_that_wandb_refuses_is_one_line(wandb_environment, tmp_path):
+    (logger,) = RunSettings(str(tmp_path), ("wandb",), project="a/b", wandb_mode="offline").make_loggers()
+    with pytest.raises(PseganError, match="W&B cannot begin the run .Invalid project name 'a/b'"):
+        _ = logger.experiment
