@@ -2,12 +2,13 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from psegan import __version__
-from psegan.common.errors import PseganError, of_disk
+from psegan.common.errors import PseganError, of_disk, printable
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
@@ -25,6 +26,8 @@ _OTHERS = {
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
+_AMONG_FILES = ("protect", "report")
+"""Commands that may be run where files of anybody lie, so that modules there are not to be imported."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,12 +70,19 @@ def _run(words: Sequence[str]) -> int:
 
 def main() -> int:
     """The console script: prints a user's error as one line on stderr and returns the exit status."""
+    words = sys.argv[1:]
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds, so that a log file is not filled with bars
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text in any encoding
     try:
-        return run(sys.argv[1:])
+        if words and words[0] in {*_TRAINING, *_OTHERS}.difference(_AMONG_FILES):
+            from psegan.common.instantiate import search_here
+
+            search_here()
+        return run(words)
     except PseganError as error:
-        print(f"psegan: error: {error}", file=sys.stderr)
+        print(printable(f"psegan: error: {error}"), file=sys.stderr)
         return 1
     except BrokenPipeError:  # the program that reads our output has ended, for example `head`
         return 1

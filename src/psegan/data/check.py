@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, printable
 from psegan.speech.audio import AudioReader
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _print_findings(
     for kind, entries in findings.problems.items():
         print(f"{kind + ':':<12}{len(entries) or 'none'}")
         for entry in entries[:SHOWN]:
-            print(f"  {entry}")
+            print(printable(f"  {entry}"))
         if len(entries) > SHOWN:
             print(f"  … and {len(entries) - SHOWN} more")
     for note in findings.notes:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
-from psegan.common.files import atomic_path
+from psegan.common.files import atomic_path, not_a_file
 from psegan.speech.channels import Comparison, compare_channels
 from psegan.speech.containers import Spliced, cut_short, examine
 from psegan.speech.masking import mask_like
@@ -96,8 +96,8 @@ class AudioReader:
 
     def __init__(self, path: str | os.PathLike[str], channel: int | None = None) -> None:
         self.path, self.channel = Path(path), channel
-        if not self.path.is_file():
-            raise PseganError(f"{self.path}: no such file")
+        if problem := not_a_file(self.path):
+            raise PseganError(f"{self.path}: {problem}; give a recording")
         with _one_line(self.path, *UNREADABLE):
             contents = examine(self.path)
             self._pieces = contents.pieces

@@ -35,10 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             PseganError: the file is missing or unreadable.
         """
-        checkpoint = read_checkpoint(path, map_location)
-        if "psegan" not in checkpoint:
-            raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
-        return checkpoint
+        return read_checkpoint(path, map_location)
 
 
 def complete_epochs(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> int:
