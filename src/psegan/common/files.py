@@ -69,7 +69,7 @@ def _begin(path: Path) -> tuple[Path, int]:
             raise
         with suppress(OSError):  # a file system without locks, where nobody can take it for one that was left
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
+        if temporary.exists():
             return temporary, lock
         os.close(lock)  # another process has removed it, before it was locked
 
@@ -117,10 +117,8 @@ def not_a_file(path: str | os.PathLike[str]) -> str:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return MISSING
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # a link to itself, a name that is too long, a folder that may not be entered
+    except (OSError, ValueError) as error:
+        # of a link to itself, a name that is too long or holds a null byte, a folder that may not be entered
         return f"cannot be read ({getattr(error, 'strerror', error)})"
     return "" if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
 

@@ -195,7 +195,7 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
             yield source, Path(source.name)
         return
     left_out: dict[str, list[Path]] = {}
-    seen = {out.resolve(), source.resolve()}  # links may lead around in circles
+    seen = {Path(os.path.realpath(folder)) for folder in (out, source)}  # links may lead around in circles
 
     def failed(error: OSError) -> None:
         summary.fail(f"{error.filename}: cannot be read ({error.strerror}); allow it, or leave it out")

@@ -127,6 +127,8 @@ class Results:
                 raise ValueError(f"has schema {found}, but this version of psegan reads schema {SCHEMA}")
             header |= _checked({key: header[key] for key in _HEADER if key in header})
             return cls(header, [_row(number, row) for number, row in enumerate(rows, 1)])
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
         except json.JSONDecodeError as error:
             problem = f"is not JSON ({error})"
         except (UnicodeDecodeError, RecursionError):

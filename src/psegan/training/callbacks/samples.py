@@ -46,13 +46,8 @@ class SpeechSamples(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Draw utterances of the first batch where figures are due."""
-        due = (
-            self.n_utterances
-            and batch_idx == 0
-            and trainer.is_global_zero
-            and figures_due(trainer, self.every_n_validations)
-        )
-        if not (due and isinstance(pl_module, AdversarialSystem)):
+        due = batch_idx == 0 and trainer.is_global_zero and figures_due(trainer, self.every_n_validations)
+        if not (due and self.n_utterances and isinstance(pl_module, AdversarialSystem)):
             return
         protector = protector_of(pl_module, self.vocoder)
         mels_of = {"original": outputs.original, "protected": outputs.protected}
