@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from psegan.common.errors import PseganError, readable
@@ -29,6 +30,8 @@ def parse_settings(kind: type[T], content: Any, where: str) -> T:
 
 
 def _parse(hint: Any, key: str, value: Any, where: str) -> Any:
+    if value is None and hint is not Any and NoneType not in get_args(hint):
+        raise PseganError(f"{where}: {key} is empty; give it a value, or leave it out")
     if is_dataclass(hint):
         return parse_settings(hint, value, f"{where}: {key}")  # type: ignore[arg-type]
     if is_dataclass(part := (get_args(hint) or [None])[-1]) and isinstance(value, dict):

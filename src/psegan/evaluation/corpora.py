@@ -102,7 +102,10 @@ def load_corpus(
     if not isinstance(spec, dict):
         raise PseganError(f"{config}: names no corpus under 'data', as experiments/corpora/ravdess.yaml does")
     over = (init_args or {}) | ({} if root is None else {"root": root})
-    spec = {**spec, "init_args": {**(spec.get("init_args") or {}), **over}}
+    own = spec.get("init_args") or {}
+    if not isinstance(own, dict):
+        raise PseganError(f"{config}: data.init_args is {own!r}, but must be a mapping")
+    spec = {**spec, "init_args": {**own, **over}}
     return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
 
 
@@ -152,13 +155,11 @@ class Journal:
         return id in self.targets and _audio_path(self.folder, id).is_file()
 
     def begin(self) -> None:
-        """Open for notes, after clearing away what a killed run left half written."""
+        """Open for notes."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PseganError(f"{self.folder}: cannot be made ({error.strerror}); choose another folder") from None
-        for torn in self.folder.rglob(".*.flac"):
-            torn.unlink(missing_ok=True)
         with self.path.open("ab") as file:
             file.truncate(self._length)
             if not self._length:

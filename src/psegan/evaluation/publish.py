@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.splits import SUBSETS
-from psegan.common.files import commit
+from psegan.common.files import commit, short_name
 from psegan.evaluation.scoring import Scoring
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
@@ -144,7 +144,7 @@ def _copy_clips(data: CorpusDataModule, clips: Mapping[str, Mapping[str, Path]],
     for number, name in enumerate(clips["original"], 1):  # ids may hold slashes
         copies = {}
         for system, recordings in clips.items():
-            copies[system] = folder / f"{number}-{Path(name).name}-{system}.wav"
+            copies[system] = folder / f"{number}-{short_name(Path(name).name)}-{system}.wav"
             write_audio(copies[system], read_audio(recordings[name]))
         utterance = utterances[name]
         label = f"speaker {data.speakers[utterance.speaker]}, {data.emotions[utterance.emotion]}"

@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on(synthetic, tmp_path):
     killed = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (out / "manifest.csv").exists(), "the manifest comes last"
-    (out / ".half.1234.flac").write_bytes(b"torn")
+    (out / ".psegan-0123456789abcdef.flac").write_bytes(b"torn")
     noted = [json.loads(line)["id"] for line in (out / corpora.JOURNAL).read_text().splitlines()[1:-1]]
     assert len(noted) == 13
     before = {id: (out / f"{id}.flac").stat().st_mtime_ns for id in noted}

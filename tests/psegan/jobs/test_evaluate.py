@@ -238,12 +238,12 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": 3}, 'key "name": Expected a <class'),
+        ({"name": 3}, 'key "name": Expected a str'),
         ({"systms": {}}, "unknown key 'systms'; there are name, out"),
         ({"attackers": ["clever"]}, "attackers holds 'clever'; there are ignorant, vocoder-aware"),
         ({"architectures": {}}, "needs at least one architecture"),
         ({"ladder": ["ignorant"]}, "unknown key 'ladder'; there are name, out"),
-        ({"attackers": {"cnn": {}}}, 'key "attackers": Expected a <class'),
+        ({"attackers": {"cnn": {}}}, 'key "attackers": Expected a list'),
         (
             {"architectures": {"cnn": {"configs": []}}},
             "architectures.cnn: unknown key 'configs'; there are config, set",
