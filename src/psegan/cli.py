@@ -1,13 +1,15 @@
 """The entry point ``psegan``. It imports torch only for commands that need it, so that help appears at once."""
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from psegan import __version__
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, printable
 
 _TRAINING = {
     "fit": "train a system (or continue: --ckpt_path auto)",
@@ -25,6 +27,13 @@ _OTHERS = {
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
+_OF_THE_MACHINE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""Errors of the file system that are no defect of this package, wherever they are met."""
+_AMONG_FILES = ("protect", "report")
+"""Commands that may be run where files of anybody lie, so that modules there are not to be imported."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,15 +65,28 @@ def run(words: Sequence[str]) -> int:
 
 def main() -> int:
     """The console script: prints a user's error as one line on stderr and returns the exit status."""
+    words = sys.argv[1:]
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds, so that a log file is not filled with bars
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text in any encoding
     try:
-        return run(sys.argv[1:])
+        if words and words[0] in {*_TRAINING, *_OTHERS}.difference(_AMONG_FILES):
+            from psegan.common.instantiate import search_here
+
+            search_here()
+        return run(words)
     except PseganError as error:
-        print(f"psegan: error: {error}", file=sys.stderr)
+        print(printable(f"psegan: error: {error}"), file=sys.stderr)
         return 1
     except BrokenPipeError:  # the program that reads our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        where = printable(str(error.filename or "a file or folder"))
+        print(f"psegan: error: {where}: {error.strerror}; make room, or choose another name or folder", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("psegan: interrupted", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import sys
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -10,6 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from psegan.common.errors import PseganError, readable
 
 T = TypeVar("T")
+IMPORTABLE = "correct its path, run psegan in the folder that holds its file, or install its package"
+"""What helps where a class cannot be imported."""
 
 _MOVED = {
     "psegan.protectors.TrainedSystem": "psegan.protection.protector.Protector",
@@ -24,6 +28,12 @@ def current_path(class_path: str) -> str:
     """A class path as it is spelt today: where the class, or else its module, has moved to, or the path itself."""
     module, dot, name = class_path.rpartition(".")
     return _MOVED.get(class_path) or f"{_MOVED.get(module, module)}{dot}{name}"
+
+
+def search_here() -> None:
+    """Let class paths name modules in the current folder, after all that is installed: nothing there hides a library."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def instantiate(base: type[T], spec: Any, where: str, package: str | None = None) -> T:
@@ -83,8 +93,9 @@ def find_class(base: type[T], class_path: str, where: str, package: str | None =
     module, _, name = current_path(path).rpartition(".")
     try:
         home = importlib.import_module(module)
-    except ImportError as error:
-        raise PseganError(f"{where}: class {class_path} cannot be imported ({error}); correct class_path") from None
+    except Exception as error:  # of a module of anybody's
+        reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise PseganError(f"{where}: class {class_path} cannot be imported ({reason}); {IMPORTABLE}") from None
 
     def fits(found: object) -> TypeGuard[type[T]]:
         return isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)

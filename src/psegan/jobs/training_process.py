@@ -13,7 +13,8 @@ from psegan.common.processes import enter, forkserver
 def start_training(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> BaseProcess:
     """Begin ``psegan`` with these words in a process that ends when this one does, even if this one is killed.
 
-    What it prints is added to the log. Its number of threads is OMP_NUM_THREADS of its environment.
+    What it prints is added to the log. Its number of threads is OMP_NUM_THREADS of its environment, of which OpenMP
+    knows lists: the first number counts.
     """
     log.touch()
     process = forkserver().Process(target=_train, args=(list(words), log.resolve(), dict(environment), Path.cwd()))
@@ -32,5 +33,7 @@ def _train(words: list[str], log: Path, environment: dict[str, str], folder: Pat
 
     import torch  # read the environment when it was imported, before this process was forked
 
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if threads.isdecimal() and int(threads):  # anything else OpenMP ignores as well
+        torch.set_num_threads(int(threads))
     sys.exit(importlib.import_module("psegan.cli").main())  # as `python -m psegan.cli`

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -17,8 +18,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.base import CorpusDataModule
-from psegan.common.errors import PseganError, readable
+from psegan.common.errors import PseganError, causes, readable
 from psegan.common.files import read_yaml
+from psegan.common.instantiate import IMPORTABLE
 from psegan.common.record import difference
 from psegan.systems.base import System
 from psegan.training.callbacks import (
@@ -38,13 +40,17 @@ class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line that names the key, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        reason = readable(message)
+        known = "'psegan fit ... --print_config' prints the keys there are"
+        for remedy in (known, IMPORTABLE):  # of an argument of a class, an inner parser has said it
+            message = message.replace(f"; {remedy}", "")
+        # a text that names no class is not meant as a path
+        reason = re.sub("Expected a path but .* either not accessible or invalid: ", "", readable(message))
         if "arguments are required" in reason and ".data" in reason:
             raise PseganError("there is no corpus: add one, for example --config experiments/corpora/ravdess.yaml")
         if "File does not exist" in reason:
             raise PseganError(f"{reason}; correct the name, or run psegan from the project's folder")
-        remedy = "'psegan fit ... --print_config' prints the keys there are"
-        raise PseganError(reason if remedy in reason else f"{reason}; {remedy}")
+        unknown_class = any(isinstance(cause, ImportError) for cause in causes(ex))
+        raise PseganError(f"{reason}; {IMPORTABLE if unknown_class else known}")
 
 
 class TrainingCLI(LightningCLI):
@@ -152,14 +158,12 @@ class TrainingCLI(LightningCLI):
         if own:
             self._check_same(run)
         if given == "last" and config.trainer.max_epochs is not None:
-            trained = read_checkpoint(checkpoints / "last.ckpt").get("epoch", 0) + 1
+            trained = read_checkpoint(checkpoints / "last.ckpt")["epoch"] + 1
             if trained >= config.trainer.max_epochs > 0:
                 print(f"{run}: complete, trained for {trained} epoch(s): nothing to do", flush=True)
         if given is not None:  # the training data of another run's checkpoint count as this run's too
             before = (_saved(run).get("run") or {}).get("continued_from")
             config.run.continued_from = before if own else config.ckpt_path
-        for left in checkpoints.glob(".*.ckpt"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
 
     def _prepare_evaluation(self, config: Namespace) -> None:
         """Refuse to evaluate untrained weights, and write into a folder of the command's own within the run's."""
@@ -239,8 +243,9 @@ def main(args: list[str]) -> TrainingCLI:
     except SIGTERMException:  # Lightning would exit with status 0
         sys.exit(128 + signal.SIGTERM)
     except ValueError as error:  # jsonargparse raises it for any error in a constructor
-        if (users := _user_error(error)) is not None:
-            raise users from None
+        for cause in causes(error):
+            if isinstance(cause, PseganError):
+                raise cause from None
         raise
     except PermissionError as error:
         raise PseganError(f"{error.filename}: cannot be written ({error.strerror}); choose another --run.dir") from None
@@ -260,13 +265,6 @@ def _check_files(args: list[str]) -> None:
     for path in map(Path, given):
         if path.is_file():
             read_yaml(path)
-
-
-def _user_error(error: BaseException | None) -> PseganError | None:
-    """The user's error that caused another exception, if there is one."""
-    while error is not None and not isinstance(error, PseganError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _quiet() -> None:

@@ -1,11 +1,14 @@
 """Worker processes, which tests/psegan/evaluation/test_corpora.py kills as well."""
 
+import importlib
 import os
+import sys
 
 import pytest
 import torch
 
 from psegan.common.errors import PseganError
+from psegan.common.instantiate import search_here
 from psegan.common.processes import WORTH_A_PROCESS, one_thread, unordered
 
 _begun = ""
@@ -41,6 +44,15 @@ def test_what_goes_wrong_there_is_said_here():
         list(unordered(refuse, [3] * (WORTH_A_PROCESS + 1), 2))
     with pytest.raises(PseganError, match="a worker process died"):
         list(unordered(die, range(WORTH_A_PROCESS + 1), 2))
+
+
+def test_work_may_be_of_a_module_in_a_folder_that_was_added(tmp_path, monkeypatch):
+    (tmp_path / "mine_work.py").write_text("def cube(number):\n    return number**3\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    search_here()
+    work = importlib.import_module("mine_work").cube
+    assert sorted(unordered(work, range(WORTH_A_PROCESS + 1), 2)) == [n**3 for n in range(WORTH_A_PROCESS + 1)]
 
 
 def test_few_recordings_are_not_worth_a_process():

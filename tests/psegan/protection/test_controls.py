@@ -274,7 +274,7 @@ def test_a_protector_from_a_file(tmp_path):
     [
         ("Mcadams", "Mcadams is no Transform; psegan.protection.controls has AdditiveNoise, .*McAdams"),
         ("Transform", "Transform is no Transform|abstract"),
-        ("nowhere.Thing", "nowhere.Thing cannot be imported .*correct class_path"),
+        ("nowhere.Thing", "nowhere.Thing cannot be imported .*correct its path"),
         ("psegan.models.vocoder.GriffinLim", "is no Transform"),
         ("AdditiveNoise", "required: init_args.snr_db"),
         ("missing.ckpt", "missing.ckpt: no such checkpoint"),

@@ -6,6 +6,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from psegan.common.errors import PseganError
+from psegan.common.files import short_name
 from psegan.models.vocoder import Vocoder
 from psegan.plots import speech_figure
 from psegan.speech.audio import UnitScaler, write_audio
@@ -30,6 +32,14 @@ class SpeechSamples(L.Callback):
         self.n_utterances, self.every_n_validations, self.vocoder = n_utterances, every_n_validations, vocoder
         self.scaler = UnitScaler()
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find out at the beginning whether samples can be made."""
+        if self.n_utterances and stage != "predict" and isinstance(pl_module, AdversarialSystem):
+            try:
+                protector_of(pl_module, self.vocoder)
+            except PseganError as error:
+                raise PseganError(f"no samples of speech can be made ({error}); set --samples.n_utterances 0") from None
+
     @torch.no_grad()
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: SpeechBatch, batch_idx: int,
@@ -37,7 +47,7 @@ class SpeechSamples(L.Callback):
     ) -> None:  # fmt: skip
         """Draw utterances of the first batch where figures are due."""
         due = batch_idx == 0 and trainer.is_global_zero and figures_due(trainer, self.every_n_validations)
-        if not (due and isinstance(pl_module, AdversarialSystem)):
+        if not (due and self.n_utterances and isinstance(pl_module, AdversarialSystem)):
             return
         protector = protector_of(pl_module, self.vocoder)
         mels_of = {"original": outputs.original, "protected": outputs.protected}
@@ -49,7 +59,7 @@ class SpeechSamples(L.Callback):
                 {name: value.numpy() for name, value in waveforms.items()},
                 {name: self.scaler.inverse(mel[i, :, :frames].float()).cpu().numpy() for name, mel in mels_of.items()},
             )
-            name = f"{pl_module.stage}/speech_{batch.id[i].replace('/', '_')}"
+            name = f"{pl_module.stage}/speech_{short_name(batch.id[i])}"
             log_figure(trainer, name, figure)
             for speech, clip in waveforms.items():
                 path = Path(trainer.default_root_dir) / "audio" / f"{name}-{speech}-{trainer.current_epoch:04d}.wav"
