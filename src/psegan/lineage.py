@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from psegan.common.errors import PseganError
-from psegan.common.files import read_yaml
+from psegan.common.files import not_a_file, read_yaml
 from psegan.weights import is_checkpoint, is_public, read_about
 
 VOCODER = "the vocoder"
@@ -55,9 +55,9 @@ def lineage(source: str, role: str) -> list[TrainingData]:
                 f"{source}: doesn't say what {role} was trained on; evaluate the checkpoint that it was exported from"
             ) from None
     path = Path(source)
-    if not path.is_file():
+    if problem := not_a_file(path).replace("file", "checkpoint"):
         raise PseganError(
-            f"{path}: no such checkpoint of {role}; train it first (psegan fit), correct the path, or run the "
+            f"{path}: {problem} of {role}; train it first (psegan fit), correct the path, or run the "
             "command in the folder where the training was run"
         )
     config = path.parent.parent / "config.yaml"

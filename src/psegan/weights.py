@@ -11,19 +11,26 @@ import importlib
 import json
 import os
 import re
+import sys
 import tempfile
+import textwrap
+import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_model
 from torch import nn
 
-from psegan.common.errors import PseganError
-from psegan.common.instantiate import current_path, describe, find_class, instantiate
-from psegan.models.state import fold_weight_norm, folded_state
+from psegan.common.errors import PseganError, causes, readable
+from psegan.common.files import FOLDER, not_a_file
+from psegan.common.instantiate import IMPORTABLE, current_path, describe, find_class, instantiate
+from psegan.models.state import damage, fold_weight_norm, folded_state
 from psegan.models.vocoder import Vocoder
 
 MODELS = "psegan.models"
@@ -82,19 +89,26 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         """
         path = find(name)
         remedy = "name a folder that psegan export wrote, or a .ckpt of psegan fit"
-        if not Path(path).is_dir():
+        if path == "" or not_a_file(path) != FOLDER:
             remedy = (
                 f"released here are {', '.join(released())}, and a repository of the Hugging Face hub is OWNER/NAME"
             )
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
-                raise PseganError(f"{name}: is no folder; {remedy}")
+            if not _is_repository(path):
+                raise PseganError(f"{str(name) or repr('')}: is no folder; {remedy}")
+        if path != str(name) and Path(name).is_dir():
+            _say_taken(str(name))
         with _one_line(name, "cannot be loaded", remedy):
             folder = _fetch(path, "config.json", "model.safetensors", "README.md", **kwargs)
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = _read_config(folder)
             loaded = cls(config["parts"], config["about"])
-            load_model(loaded, folder / "model.safetensors")
+            if problem := not_a_file(folder / "model.safetensors"):
+                raise PseganError(f"model.safetensors: {problem}")
+            try:
+                load_model(loaded, folder / "model.safetensors")
+            except RuntimeError:
+                raise PseganError("its weights are of other networks than its config.json describes") from None
             if (card := folder / "README.md").is_file():
-                loaded.card = card.read_text(encoding="utf-8")
+                loaded.card = card.read_text(encoding="utf-8", errors="replace")
         return loaded
 
     def save_pretrained(  # type: ignore[override]
@@ -115,7 +129,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise PseganError(f"{folder}: exists already; remove it, or choose another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".psegan-") as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
             (made / "README.md").write_text(card or self.card or self._default_card(), encoding="utf-8")
@@ -206,16 +220,31 @@ def load_system(path: str | Path) -> Any:
         PseganError: the file is missing, is no checkpoint, or holds no system of psegan.
     """
     checkpoint = read_checkpoint(path)
-    name = checkpoint.get("psegan", {}).get("system")
-    if name is None:
-        raise PseganError(f"{path} holds no system of psegan; give a .ckpt file that psegan fit wrote")
     # a training that was begun in Python doesn't note the class
-    class_path = checkpoint.get("hyper_parameters", {}).get("_class_path") or f"psegan.systems.{name}"
+    class_path = (
+        checkpoint["hyper_parameters"].get("_class_path") or f"psegan.systems.{checkpoint['psegan'].get('system')}"
+    )
     cls: Any = find_class(nn.Module, class_path, str(path))
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
-        system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
+            system = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of the class, which may be anybody's, and of jsonargparse, which makes its arguments
+        raise _unmade(path, class_path, error) from None
     system.freeze()
     return system
+
+
+def _unmade(path: str | Path, class_path: str, error: Exception) -> PseganError:
+    """The user's error that explains why a checkpoint's system cannot be made."""
+    for cause in causes(error):
+        if isinstance(cause, PseganError):
+            return cause if str(path) in str(cause) else PseganError(f"{path}: {cause}")
+        if isinstance(cause, ImportError):
+            return PseganError(f"{path}: a class that it names cannot be imported ({cause}); {IMPORTABLE}")
+    reason = readable(f"{type(error).__name__}: {error}")
+    return PseganError(
+        f"{path}: {class_path} cannot be made of what it holds ({reason}); give an intact checkpoint, and the class as it was"
+    )
 
 
 def _load_public(source: str | Path) -> Vocoder:
@@ -239,26 +268,57 @@ def read_about(name: str | Path) -> dict[str, Any]:
         PseganError: they have no readable configuration.
     """
     with _one_line(name, "has no readable configuration", "name weights that psegan export wrote"):
-        path = _fetch(find(name), "config.json") / "config.json"
-        return _current(json.loads(path.read_text(encoding="utf-8"))["about"])
+        return _current(_read_config(_fetch(find(name), "config.json"))["about"])
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of weights that ship: ``parts`` and ``about``, see :class:`PretrainedModel`."""
+    if problem := not_a_file(path := folder / "config.json"):
+        raise PseganError(f"config.json: {problem}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise PseganError("config.json is not JSON") from None
+    if not (isinstance(config, dict) and all(isinstance(config.get(key), dict) for key in ("parts", "about"))):
+        raise PseganError("config.json lacks parts and about; it is not psegan's")
+    emotions = config["about"].get("emotions", [])
+    if not (isinstance(emotions, list) and all(isinstance(name, str) for name in emotions)):
+        raise PseganError("the emotions in config.json are no list of names")
+    return config
+
+
+def _is_repository(name: str) -> bool:
+    """Whether the hub could have a repository of that name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
 
 
 def _fetch(source: str | Path, *files: str, **kwargs: Any) -> Path:
     """The folder itself, or that of a hub's repository in the cache, with these files of it."""
-    return (
-        Path(source)
-        if Path(source).is_dir()
-        else Path(snapshot_download(str(source), allow_patterns=[*files], **kwargs))
-    )
+    if not_a_file(source) == FOLDER:
+        return Path(source)
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=[*files], **kwargs))
+    except LocalEntryNotFoundError:
+        problem = "cannot be reached, and its cache has no copy"
+    except RepositoryNotFoundError:
+        problem = "has no such repository, or none that you may see"
+    except Exception as error:  # of the network
+        problem = f"cannot be reached: {type(error).__name__}"
+    raise PseganError(f"there is no such folder, and the hub {problem}")
 
 
 @contextlib.contextmanager
 def _one_line(source: str | os.PathLike[str], problem: str, remedy: str) -> Iterator[None]:
-    """Raise whatever the network, the cache or a file gives as a PseganError."""
+    """Raise whatever the network, the cache or a file gives as a PseganError, without torch's warnings of such a file."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = str(error) if isinstance(error, PseganError) else damage(error)
         raise PseganError(f"{source}: {problem} ({reason}); {remedy}") from None
 
 
@@ -271,22 +331,32 @@ def _current(about: dict[str, Any]) -> dict[str, Any]:
 
 def is_exported(name: str | Path) -> bool:
     """Whether this is a folder of weights that ship, or the name of released ones."""
-    return (Path(find(name)) / "config.json").is_file()
+    return not not_a_file(Path(find(name)) / "config.json")
 
 
 def is_checkpoint(source: str | Path) -> bool:
     """Whether this is a checkpoint of ``psegan fit``: a file, or something that is missing and ends in ``.ckpt``."""
-    return Path(source).is_file() or (str(source).endswith(".ckpt") and not Path(source).is_dir())
+    problem = not_a_file(find(source))
+    return not problem or (str(source).endswith(".ckpt") and problem != FOLDER)
 
 
 def is_public(source: str | Path) -> bool:
     """Whether this is a public vocoder, or a local copy of its folder."""
-    return str(source) in PUBLIC_VOCODERS or (Path(source) / PUBLIC_WEIGHTS).is_file()
+    return str(source) in PUBLIC_VOCODERS or not not_a_file(Path(find(source)) / PUBLIC_WEIGHTS)
 
 
 def find(name: str | Path) -> str:
-    """The folder of released weights by name; anything else, a folder or a hub's repository, as it is."""
-    return released().get(str(name), str(name)) if not Path(name).exists() else str(name)
+    """The folder of released weights by name; anything else, a folder or a hub's repository, as it is.
+
+    A folder that is called as released weights are does not hide them: it is ``./NAME``, or given as a ``Path``.
+    """
+    return released().get(name, name) if isinstance(name, str) else str(name)
+
+
+@cache
+def _say_taken(name: str) -> None:
+    """Say once which of two is taken."""
+    print(f"psegan: {name}: the released weights are taken; the folder here of that name is ./{name}", file=sys.stderr)
 
 
 def released() -> dict[str, str]:
@@ -313,24 +383,35 @@ def build(spec: Any) -> nn.Module:
         with contextlib.suppress(ImportError):
             found = vars(importlib.import_module(module)).get(name)
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
-        raise PseganError(f"{spec['class_path']} is no module of {MODELS}; the configuration is not psegan's")
+        raise PseganError(f"{spec['class_path']} is no module of {MODELS}, and weights of psegan name no other code")
     init_args = spec.get("init_args") or {}
     try:
         return found(**{key: build(one) if isinstance(one, dict) else one for key, one in init_args.items()})
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise PseganError(f"{name} cannot be made of these arguments ({error})") from None
+    except PseganError:
+        raise
+    except Exception:  # what torch says of a number that is no size, or much too large, helps nobody
+        raise PseganError(
+            f"{name} cannot be made of these arguments: {textwrap.shorten(str(init_args), 100)}"
+        ) from None
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of tensors and plain values, onto the CPU by default.
+    """Read a checkpoint of ``psegan fit``, tensors and plain values, onto the CPU by default.
 
     Raises:
-        PseganError: the file is missing, damaged, or would run code.
+        PseganError: the file is missing, damaged, another's, or would run code.
     """
-    if not Path(path).exists():
-        raise PseganError(f"{path}: no such checkpoint; train it first (psegan fit) or correct the path")
+    if problem := not_a_file(path).replace("file", "checkpoint"):
+        raise PseganError(f"{path}: {problem}; train it first (psegan fit) or correct the path")
     with _one_line(path, "cannot be read as a checkpoint", "give an intact .ckpt file"):
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    if not isinstance(checkpoint, dict):
-        raise PseganError(f"{path}: holds no checkpoint; give a .ckpt file that psegan wrote")
+    kinds = {
+        "psegan": dict,
+        "state_dict": dict,
+        "hyper_parameters": dict,
+        "epoch": int,
+        "pytorch-lightning_version": str,
+    }
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), kinds[key]) for key in kinds):
+        raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
     return checkpoint

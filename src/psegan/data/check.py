@@ -1,6 +1,7 @@
 """``psegan data check``: count the recordings of a corpus and list what is wrong with them."""
 
 import hashlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 from tqdm import tqdm
+
+from psegan.common.errors import printable
 
 if TYPE_CHECKING:
     from datamodules.base import FolderDataModule, Utterance
@@ -70,10 +73,11 @@ def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings
     problems, path = findings.problems, utterance.path
     assert path is not None
     try:
-        info = soundfile.info(path)
-        samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+        info = soundfile.info(os.fsencode(path))
+        samples, rate = soundfile.read(os.fsencode(path), dtype="float64", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        problems["unreadable"].append(f"{path} ({error})" if str(path) not in str(error) else str(error))
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error.strerror
+        problems["unreadable"].append(f"{path} ({str(reason).rstrip('.')})")
         return None
     findings.seconds += len(samples) / rate
     findings.formats[f"{info.format} {rate} Hz {info.subtype}"] += 1
@@ -113,7 +117,7 @@ def _print_findings(
     for kind, entries in findings.problems.items():
         print(f"{kind + ':':<12}{len(entries) or 'none'}")
         for entry in entries[:SHOWN]:
-            print(f"  {entry}")
+            print(printable(f"  {entry}"))
         if len(entries) > SHOWN:
             print(f"  … and {len(entries) - SHOWN} more")
     for note in findings.notes:

@@ -1,10 +1,12 @@
 """Downloads that can be resumed, and zip files that can't write outside of their folder."""
 
+import lzma
 import os
 import re
 import shutil
 import sys
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -13,12 +15,13 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, causes
 
 CHUNK = 1 << 13
 """Bytes that are written at a time; a broken connection loses fewer than these."""
 TIMEOUT = (15, 60)
 """Seconds to wait for a connection, and for the next bytes."""
+_DAMAGED = zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError
 LARGEST = 2 * 2**30
 """Bytes that an archive may unpack to."""
 
@@ -37,7 +40,8 @@ def _download(part: Path, url: str, output_file: str, pooch: object) -> None:
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
                 start = 0  # the server sends the whole file
-            total = start + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
+            length = response.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdecimal() else None
             bar = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": part.stem}
             with part.open("ab" if start else "wb") as raw, tqdm.wrapattr(raw, "write", file=sys.stderr, **bar) as file:
                 for chunk in response.iter_content(CHUNK):
@@ -58,8 +62,12 @@ def fetch(url: str, checksum: str | None, folder: Path) -> Path:
     Raises:
         PseganError: the network fails, the folder cannot be written, or the file has another checksum.
     """
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https"):
+    try:
+        address = urlsplit(url)
+        valid = address.scheme in ("http", "https") and (address.hostname or "").encode("idna")
+    except ValueError:
+        valid = False
+    if not valid:
         raise PseganError(f"{url}: not an http or https address; correct --url")
     if checksum is not None and not re.fullmatch(r"(md5|sha1|sha256|sha512):[0-9a-fA-F]+", checksum):
         raise PseganError(
@@ -76,8 +84,9 @@ def fetch(url: str, checksum: str | None, folder: Path) -> Path:
         raise PseganError(f"{url}: the server answers {status}; try later, or give another address by --url") from None
     except (requests.RequestException, TimeoutError) as error:
         kept = f", {part.stat().st_size} bytes are kept" if part.exists() else ""
-        reason = " ".join(str(error).split())[:200]
-        raise PseganError(f"{url}: download failed ({reason}){kept}; run the same command again to resume") from None
+        raise PseganError(
+            f"{url}: download failed ({_why(error)}){kept}; run the same command again to resume"
+        ) from None
     except OSError as error:
         reason = str(error.strerror)
         raise PseganError(f"{folder}: cannot be written ({reason}); free space or name another --root") from None
@@ -89,6 +98,20 @@ def fetch(url: str, checksum: str | None, folder: Path) -> Path:
     if checksum is None:
         print(f"{name}: no checksum is published; obtained sha256:{pooch.file_hash(path)}")
     return Path(path)
+
+
+def _why(error: Exception) -> str:
+    """In our own words: those of the libraries below are of their objects."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no secure connection can be made"
+    if isinstance(error, requests.Timeout | TimeoutError):
+        return "no answer in time"
+    if isinstance(error, requests.TooManyRedirects):
+        return "it redirects in circles"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return "the address is malformed"
+    reasons = [cause.strerror for cause in causes(error) if isinstance(cause, OSError) and cause.strerror]
+    return reasons[-1] if reasons else "the connection broke"
 
 
 def unpack(archive: Path, folder: Path, most: int = LARGEST) -> Path:
@@ -108,10 +131,10 @@ def unpack(archive: Path, folder: Path, most: int = LARGEST) -> Path:
             for member in tqdm(members, desc="unpacking", unit="file", file=sys.stderr):
                 # reads no more than the size stated above, verifies the CRC, makes no links and stays in the folder
                 zipped.extract(member, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:  # bz2 has an OSError of its own for what is damaged
+            reason = error.strerror
+            raise PseganError(f"{folder}: cannot be written ({reason}); free space or name another --root") from None
         archive.unlink()
-        raise PseganError(f"{archive}: is damaged ({error}) and was removed; run the same command again") from None
-    except OSError as error:
-        reason = error.strerror
-        raise PseganError(f"{folder}: cannot be written ({reason}); free space or name another --root") from None
+        raise PseganError(f"{archive}: is damaged and was removed; run the same command again") from None
     return folder

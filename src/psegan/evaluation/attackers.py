@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from datamodules.manifest import ManifestDataModule, read_manifest
 from psegan import __version__
-from psegan.common.files import atomic_path, file_hash
+from psegan.common.files import file_hash
 from psegan.common.instantiate import find_class
 from psegan.common.processes import unordered
 from psegan.common.record import Record
+from psegan.evaluation.arrays import read_arrays, write_arrays
 from psegan.evaluation.functionals import functionals
 from psegan.speech.audio import read_audio
 
@@ -72,12 +73,11 @@ def functional_table(corpus: Path, workers: int) -> dict[str, Floats]:
         files = [corpus / row["path"] for row in rows]
         found = unordered(_functionals, files, workers)
         vectors = dict(tqdm(found, total=len(files), desc=f"functionals: {corpus.name}", leave=False))
-        with atomic_path(path) as temporary:
-            ids, table = np.array([row["id"] for row in rows]), np.stack([vectors[file] for file in files])
-            np.savez_compressed(temporary, id=ids, functionals=table)
+        ids, table = np.array([row["id"] for row in rows]), np.stack([vectors[file] for file in files])
+        write_arrays(path, {"id": ids, "functionals": table})
         record.finish()
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(zip(arrays["id"].tolist(), arrays["functionals"], strict=True))
+    arrays = read_arrays(path)
+    return dict(zip(arrays["id"].tolist(), arrays["functionals"], strict=True))
 
 
 def _functionals(file: Path) -> tuple[Path, Floats]:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from datamodules.base import Utterance
 from datamodules.dataset import read_utterance
 from datamodules.manifest import ManifestDataModule
-from psegan.common.files import atomic_path
 from psegan.common.processes import unordered
+from psegan.evaluation.arrays import read_arrays, write_arrays
 from psegan.evaluation.verifiers import Verifier
 from psegan.metrics.quality import measures
 from psegan.speech.batch import ATTRIBUTES
@@ -48,17 +48,17 @@ class SystemPredictions:
         arrays: dict[str, NDArray[Any]] = {"id": self.id}
         for group in ("target", "probability", "embedding", "measure"):
             arrays |= {f"{group}:{name}": array for name, array in getattr(self, group).items()}
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> "SystemPredictions":
-        with np.load(path, allow_pickle=False) as arrays:
-            found = cls(arrays["id"], {})
-            for key in arrays.files:
-                group, _, name = key.partition(":")
-                if name:
-                    getattr(found, group)[name] = arrays[key]
+        """Read what :meth:`save` wrote; a damaged file is a PseganError."""
+        arrays = read_arrays(path)
+        found = cls(arrays["id"], {})
+        for key, array in arrays.items():
+            group, _, name = key.partition(":")
+            if name:
+                getattr(found, group)[name] = array
         return found
 
 

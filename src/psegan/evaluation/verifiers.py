@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
-from psegan.models.state import weights_hash
+from psegan.models.state import damage, weights_hash
 from psegan.speech.masking import embed_by_length
 from psegan.systems.classifier import load_classifier
 
@@ -131,13 +131,11 @@ def load_speechbrain(source: str, revision: str | None, device: str) -> Any:
             fetch_config=FetchConfig(revision=revision, allow_network=not local),
         )
     except Exception as error:  # of the YAML reader, the unpickler, the hub's client or a class that the file names
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        remedy = (
-            "give a folder with all files of the hub's repository, intact"
-            if local
-            else "run once with a network, which fills the cache (HF_HOME), or give a local folder with its files"
-        )
-        raise PseganError(f"{source}: cannot be loaded as an ECAPA model ({reason}); {remedy}") from None
+        if local:
+            remedy = f" ({damage(error)}); give a folder with all files of the hub's repository, intact"
+        else:
+            remedy = "; run once with a network, which fills the cache (HF_HOME), or give a local folder with its files"
+        raise PseganError(f"{source}: cannot be loaded as an ECAPA model{remedy}") from None
 
 
 def _forget_lazy_modules() -> None:

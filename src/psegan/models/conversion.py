@@ -5,6 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from psegan.common.errors import PseganError
 from psegan.models.conditional import ConditionalUNet
 from psegan.models.gengan import GenGANGenerator
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
@@ -32,10 +33,15 @@ class ToEmotion(Conversion):
         generator: the network.
         n_emotions: number of emotions that targets are drawn from.
         target: index of the fixed emotion; None draws.
+
+    Raises:
+        PseganError: there is no such emotion.
     """
 
     def __init__(self, generator: ConditionalUNet, n_emotions: int, target: int | None = None) -> None:
         super().__init__()
+        if target is not None and not 0 <= target < n_emotions:
+            raise PseganError(f"target is {target!r}, but must be the index of one of {n_emotions} emotions")
         self.generator, self.n_emotions, self.target = generator, n_emotions, target
 
     def draw(self, n: int, random: torch.Generator) -> Draws:

@@ -13,8 +13,9 @@ from torchaudio.models import Wav2Vec2Model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from psegan.common.errors import PseganError
+from psegan.common.files import not_a_file
 from psegan.models.classifier import AttentiveStatisticsPooling
-from psegan.models.state import weights_hash
+from psegan.models.state import damage, weights_hash
 from psegan.speech.audio import SAMPLE_RATE
 from psegan.speech.masking import embed_by_length, mask_like, masked_statistics
 
@@ -130,8 +131,8 @@ def load_backbone(bundle: str, weights: str | None) -> tuple[Wav2Vec2Model, bool
     options: dict[str, Any] = {"weights_only": True, "map_location": "cpu", "progress": False}
     if weights is not None:
         path = Path(weights)
-        if not path.is_file():
-            raise PseganError(f"{weights}: no such file; give the weights of {bundle}, or null to download them")
+        if problem := not_a_file(path):
+            raise PseganError(f"{weights}: {problem}; give the weights of {bundle}, or null to download them")
         # torch.hub takes a file that is where it would download to, whatever its name
         options |= {"model_dir": str(path.absolute().parent), "file_name": path.name}
     try:
@@ -143,8 +144,7 @@ def load_backbone(bundle: str, weights: str | None) -> tuple[Wav2Vec2Model, bool
         ) from None
     except Exception as error:  # torch raises whatever its unpickler, its zip reader or the shapes meet
         where = weights or f"the cached weights of {bundle} (below TORCH_HOME)"
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise PseganError(f"{where}: no intact weights of {bundle} ({reason}); download them anew") from None
+        raise PseganError(f"{where}: no intact weights of {bundle} ({damage(error)}); download them anew") from None
     if isinstance(model, Wav2Vec2Model):
         return model, False
     # torchaudio's wrapper of models that want normalised input normalises the batch as a whole, padding included

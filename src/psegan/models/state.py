@@ -1,6 +1,7 @@
-"""What a network's weights are: their hash, and weight norm folded into them."""
+"""What a network's weights are: their hash, weight norm folded into them, and what is wrong with a file of them."""
 
 import hashlib
+import pickle
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +39,12 @@ def folded_state(module: nn.Module) -> dict[str, Tensor]:
         else:
             state[name] = tensor
     return state
+
+
+def damage(error: Exception) -> str:
+    """Why a file of weights cannot be read, in our words: torch's are several lines of advice that no user should follow."""
+    if isinstance(error, OSError) and error.filename:  # and not of a place in the file that isn't there
+        return str(error.strerror)
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds Python objects, which could run code"
+    return "it is damaged, cut short, or something else"

@@ -33,7 +33,10 @@ def main(args: argparse.Namespace) -> int:
         try:
             card = Path(args.card).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PseganError(f"{args.card}: cannot be read ({error}); give a text file, or leave --card out") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+            raise PseganError(
+                f"{args.card}: cannot be read ({reason}); give a text file, or leave --card out"
+            ) from None
     system = load_system(args.checkpoint)
     parts, about = system.parts(), system.about()
     trained_on = lineage(args.checkpoint, "itself")

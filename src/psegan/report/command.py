@@ -1,9 +1,11 @@
 """``psegan report``: the tables, figures and recordings of any set of runs on one page."""
 
 import argparse
+import os
 from pathlib import Path
 
 from psegan.common.errors import PseganError
+from psegan.common.files import MISSING, not_a_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +33,12 @@ def main(arguments: argparse.Namespace) -> int:
     given = {"page": arguments.output, "markdown": arguments.markdown, "latex": arguments.latex}
     outputs = {name: Path(path) for name, path in given.items() if path is not None}
     marks = {"page": report.GENERATOR, "markdown": typeset.MARKDOWN_MARK, "latex": typeset.LATEX_MARK}
-    if len({path.resolve() for path in outputs.values()}) < len(outputs):
+    if len({os.path.realpath(path) for path in outputs.values()}) < len(outputs):
         raise PseganError("two outputs have the same name; give each its own")
     for name, path in outputs.items():
         _check_replaceable(path, marks[name], arguments.force)
     # a run named twice, once by its folder and once by its file maybe, is one run
-    named = {(path / "results.json" if path.is_dir() else path).resolve(): path for path in map(Path, arguments.runs)}
+    named = {os.path.realpath(report.results_file(path)): path for path in arguments.runs}
     runs = [report.read_run(path) for path in named.values()]
     found = sections(merge({run.name: run.results for run in runs}))
     title = runs[0].page.title if len(runs) == 1 else "Speech attribute privacy"
@@ -52,7 +54,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _check_replaceable(path: Path, mark: str, force: bool) -> None:
     """A report follows from its runs, so an old one may go; anything else is somebody's work."""
-    if path.is_dir():
-        raise PseganError(f"{path}: is a folder; name a file")
-    if path.exists() and not force and mark.encode() not in path.read_bytes()[:2000]:
+    problem = not_a_file(path)
+    if problem not in ("", MISSING):
+        raise PseganError(f"{path}: {problem}; name another file")
+    if not problem and not force and mark.encode() not in path.read_bytes()[:2000]:
         raise PseganError(f"{path}: exists and is no report of psegan; name another file, or overwrite it with --force")

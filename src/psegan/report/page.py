@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from psegan.common.errors import PseganError
-from psegan.common.files import write_text
+from psegan.common.files import FOLDER, not_a_file, write_text
 from psegan.report import typeset
 from psegan.report.results import Results, merge
 from psegan.report.tables import ATTACKERS, SPLITS, sections
@@ -98,7 +98,9 @@ def read_page(folder: Path) -> Page:
         for name, path in paths.items():
             if not (folder / path).resolve().is_relative_to(folder.resolve()):
                 raise PseganError(f"{file}: names {path}, which lies outside the run's folder; write the run anew")
-            if (folder / path).is_file():
+            if Path(path).suffix not in _KINDS:
+                raise ValueError(path)
+            if not not_a_file(folder / path):
                 found[str(name)] = folder / path
             else:
                 missing.append(str(path))
@@ -109,10 +111,14 @@ def read_page(folder: Path) -> Page:
         figures = present(content["figures"])
         audio = [AudioExample(str(e["id"]), str(e["label"]), present(e["clips"])) for e in content["audio"]]
         title = str(content["title"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "remove it, or write the run anew with 'psegan evaluate'"
-        raise PseganError(f"{file}: is malformed ({error!r}); {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise PseganError(f"{file}: is malformed; remove it, or write the run anew with 'psegan evaluate'") from None
     return Page(title, figures, [example for example in audio if example.clips], missing)
+
+
+def results_file(path: str | os.PathLike[str]) -> Path:
+    """The file with a run's results: in the folder that is named, or else what is named."""
+    return Path(path) / "results.json" if not_a_file(path) == FOLDER else Path(path)
 
 
 def read_run(path: str | os.PathLike[str]) -> PublishedRun:
@@ -121,9 +127,8 @@ def read_run(path: str | os.PathLike[str]) -> PublishedRun:
     Raises:
         PseganError: there is none, or it cannot be read.
     """
-    given = Path(path)
-    file = given / "results.json" if given.is_dir() else given
-    return PublishedRun(str(given), Results.from_json(file), read_page(file.parent))
+    file = results_file(path)
+    return PublishedRun(str(Path(path)), Results.from_json(file), read_page(file.parent))
 
 
 def _uri(path: Path) -> str:
@@ -133,7 +138,10 @@ def _uri(path: Path) -> str:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of a PNG image in pixels, which its header holds."""
-    width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    try:
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    except struct.error:
+        raise PseganError(f"{path}: is cut short; write the run anew with 'psegan evaluate'") from None
     return width, height
 
 

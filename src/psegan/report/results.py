@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from psegan.common.errors import PseganError
-from psegan.common.files import write_json, write_text
+from psegan.common.files import not_a_file, write_json, write_text
+from psegan.common.settings import parse_settings
 
 SCHEMA = 1
 """Version of the file format, ``header.schema``; a change that older readers would misread raises it."""
@@ -116,28 +117,63 @@ class Results:
         Raises:
             PseganError: the file is missing, not such a table, of another schema, or a row is malformed.
         """
+        again = "write it anew with 'psegan evaluate' or 'psegan reproduce'"
+        if problem := not_a_file(path):
+            raise PseganError(f"{path}: {problem}; {again}")
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             header, rows = content["header"], content["rows"]
             if (found := header.get("schema", "none")) != SCHEMA:
                 raise ValueError(f"has schema {found}, but this version of psegan reads schema {SCHEMA}")
+            header |= _checked({key: header[key] for key in _HEADER if key in header})
             return cls(header, [_row(number, row) for number, row in enumerate(rows, 1)])
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
         except json.JSONDecodeError as error:
             problem = f"is not JSON ({error})"
+        except (UnicodeDecodeError, RecursionError):
+            problem = "is not JSON"
         except (TypeError, KeyError, AttributeError):
             problem = "is not a table of results with 'header' and 'rows'"
         except ValueError as error:
             problem = str(error)
-        raise PseganError(f"{path}: {problem}; write it anew with 'psegan evaluate' or 'psegan reproduce'")
+        raise PseganError(f"{path}: {problem}; {again}")
 
 
-def _row(number: int, row: dict[str, Any]) -> Row:
+def _row(number: int, row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError(f"row {number} is {row!r}, but must be an object")
+    if missing := [one.name for one in fields(Row) if one.default is MISSING and one.name not in row]:
+        raise ValueError(f"row {number} lacks {missing[0]}")
+    if unknown := row.keys() - COLUMNS:
+        raise ValueError(f"row {number} has {min(unknown)}, which is no column")
     try:
         return Row(**row | {"value": math.nan if row["value"] is None else row["value"]})
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise ValueError(f"row {number}: {error}") from None
+
+
+@dataclass
+class _ReadHeader:
+    """What the report reads of a header, by corpus; see :class:`MergedResults`."""
+
+    seed: int | None = None
+    shortened: str = ""
+    chance: dict[str, dict[str, float]] = field(default_factory=dict)
+    folds: dict[str, int] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+
+
+_HEADER = tuple(one.name for one in fields(_ReadHeader))
+
+
+def _checked(header: dict[str, Any]) -> dict[str, Any]:
+    try:
+        read = vars(parse_settings(_ReadHeader, header, "header"))
+    except PseganError as error:
+        raise ValueError(str(error)) from None
+    return {key: read[key] for key in header}
 
 
 @dataclass

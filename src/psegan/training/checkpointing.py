@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path
 from psegan.weights import read_checkpoint
 
@@ -32,7 +31,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             PseganError: the file is missing or unreadable.
         """
-        checkpoint = read_checkpoint(path, map_location)
-        if "psegan" not in checkpoint:
-            raise PseganError(f"{path}: holds no checkpoint of psegan; give a .ckpt file that psegan fit wrote")
-        return checkpoint
+        return read_checkpoint(path, map_location)

@@ -1,9 +1,11 @@
 """Predictions on disk, and measures of the signal for any number of processes."""
 
 import numpy as np
+import pytest
 
 from datamodules import SyntheticDataModule
 from datamodules.manifest import ManifestDataModule
+from psegan.common.errors import PseganError
 from psegan.common.processes import WORTH_A_PROCESS
 from psegan.evaluation.corpora import parts_of, protect_corpus
 from psegan.evaluation.predictions import SystemPredictions, predict
@@ -45,3 +47,7 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
         assert getattr(read, kind).keys() == getattr(written, kind).keys()
         for name, array in getattr(written, kind).items():
             np.testing.assert_array_equal(getattr(read, kind)[name], array)
+    for content in (b"", (tmp_path / "test.npz").read_bytes()[:-100]):
+        (tmp_path / "test.npz").write_bytes(content)
+        with pytest.raises(PseganError, match=r"test\.npz: is damaged; remove it"):
+            SystemPredictions.load(tmp_path / "test.npz")

@@ -215,8 +215,11 @@ def test_damaged_folders_are_errors_of_one_line(folder, tmp_path):
     assert "cannot be loaded" in damage("model.safetensors", weights[: len(weights) // 2])
     assert "cannot be loaded" in damage("model.safetensors", None)
     assert "cannot be loaded" in damage("config.json", None)
-    assert "config.json'); name a folder that psegan export wrote" in damage("config.json", None)
-    assert "cannot be loaded" in damage("config.json", b"{")
+    assert "(config.json: no such file); name a folder that psegan export wrote" in damage("config.json", None)
+    assert "(config.json is not JSON)" in damage("config.json", b"{")
+    assert "(config.json lacks parts and about" in damage("config.json", b'{"parts": {}, "about": []}')
+    named = {**config, "about": {**config["about"], "emotions": 3}}
+    assert "emotions in config.json are no list of names" in damage("config.json", json.dumps(named).encode())
     parts = config["parts"]
     for name, spec, reason in (
         (

@@ -1,6 +1,7 @@
 """``psegan report``: any set of runs becomes one page, and nobody's file is lost."""
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def test_outputs_must_be_different_files(tmp_path: Path) -> None:
         report(a, "-o", tmp_path / "x", "--markdown", tmp_path / "x")
     with pytest.raises(PseganError, match="is a folder"):
         report(a, "-o", tmp_path)
+
+
+def test_pipes_devices_and_links_to_themselves_are_neither_read_nor_replaced(tmp_path: Path) -> None:
+    a, pipe, loop = run(tmp_path / "a"), tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to("loop")
+    for path, reason in (
+        (pipe, "is a pipe or a device"),
+        (loop, "cannot be read"),
+        ("/dev/null", "is a pipe or a device"),
+    ):
+        with pytest.raises(PseganError, match=f"{path}: {reason}"):
+            report(a, "-o", path, "--force")
+        with pytest.raises(PseganError, match=f"{path}: {reason}"):
+            report(path, "-o", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    a, page = run(tmp_path / os.fsdecode(b"caf\xe9")), tmp_path / "page.html"
+    assert report(a, run(tmp_path / "b", seed=1), "-o", page) == 0
+    assert f"{tmp_path}/caf\\udce9" in page.read_text()
 
 
 def test_runs_that_contradict_each_other_write_nothing(tmp_path: Path) -> None:

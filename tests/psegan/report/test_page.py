@@ -184,8 +184,17 @@ def test_page_files_must_lie_in_the_run(tmp_path: Path) -> None:
         read_page(tmp_path / "run")
 
 
+def test_a_figure_that_is_cut_short_is_named(run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "figures/roc_speaker.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(PseganError, match=r"figures/roc_speaker\.png: is cut short"):
+        render_runs([read_run(broken)], tmp_path / "page.html")
+
+
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"title": "t"}', '{"title": "t", "figures": [], "audio": []}',
+    "content", ["{", "[]", "[" * 100_000, '{"title": "t"}', '{"title": "t", "figures": [], "audio": []}',
+                '{"title": "t", "figures": {"x": "x.txt"}, "audio": []}',
                 '{"title": "t", "figures": {}, "audio": [{"id": "x"}]}', '{"title": "t", "figures": {"x": 3}, "audio": []}'],
 )  # fmt: skip
 def test_malformed_page_files_are_named(tmp_path: Path, content: str) -> None:
@@ -196,9 +205,9 @@ def test_malformed_page_files_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_runs_that_are_none_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PseganError, match=r"absent: cannot be read .No such file"):
+    with pytest.raises(PseganError, match=r"absent: no such file"):
         read_run(tmp_path / "absent")
-    with pytest.raises(PseganError, match=r"results\.json: cannot be read .No such file"):
+    with pytest.raises(PseganError, match=r"results\.json: no such file"):
         read_run(tmp_path)
 
 
