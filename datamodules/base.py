@@ -14,6 +14,7 @@ from datamodules.dataset import SpeechDataset, SpeechLoader, Utterance, collate,
 from datamodules.sampling import EpochSampler
 from datamodules.splits import SUBSETS, Role, even_split, speaker_subsets
 from psegan.common.errors import PseganError
+from psegan.common.files import not_a_file
 from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE
 
 
@@ -319,7 +320,7 @@ class FolderDataModule(CorpusDataModule):
             found = sorted(
                 (path.relative_to(start).with_suffix("").as_posix(), path)
                 for path in start.glob(cls.pattern)
-                if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+                if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
             )
             if found:
                 return found
@@ -329,12 +330,15 @@ class FolderDataModule(CorpusDataModule):
     def scan(cls, root: str | Path) -> tuple[list[Utterance], list[PseganError]]:
         """All utterances below ``root``, sorted by id, and one error for every other audio file.
 
-        A recording that is there both as WAV and as FLAC is an error, because either could be the right one.
+        A recording that is there both as WAV and as FLAC is an error, because either could be the right one, and so is what
+        is called as a recording but is no file.
         """
         utterances: dict[str, Utterance] = {}
         problems = []
         for id, path in cls.files(root):
             try:
+                if problem := not_a_file(path):
+                    raise PseganError(f"{path}: {problem}; remove it, or put the recording there")
                 utterance = cls.parse(id, path)
                 if id in utterances:
                     raise PseganError(f"{path}: is there twice, also as {utterances[id].path}; remove one of the two")

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.splits import SUBSETS, balanced_folds
 from psegan.common.errors import PseganError
-from psegan.common.files import atomic_path
+from psegan.common.files import atomic_path, not_a_file
 from psegan.speech.batch import ATTRIBUTES
 
 REQUIRED = ("path", "emotion", "speaker")
@@ -160,8 +160,8 @@ class ManifestDataModule(CorpusDataModule):
 
     def find_utterances(self) -> list[Utterance]:
         for row in self._rows.values():
-            if not os.path.isfile(row.file):  # noqa: PTH113 - Path.is_file raises if the name is too long
-                raise row.error(f"there is no file {row.file}; correct the path, which starts at the manifest's folder")
+            if problem := not_a_file(row.file):
+                raise row.error(f"{row.file}: {problem}; correct the path, which starts at the manifest's folder")
         return [self._utterance(row) for row in self._rows.values()]
 
     def folds(self) -> list[tuple[int, ...]]:
@@ -262,13 +262,16 @@ def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
 def _read_rows(path: Path) -> list[Row]:
     """The rows of one manifest, each checked and with all columns."""
     read = {".csv": _csv_rows, ".jsonl": _jsonl_rows}[_kind(path)]
+    if problem := not_a_file(path):
+        raise PseganError(f"{path}: {problem}; name a manifest (docs/corpora.md)")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(read(path, file))
     except OSError as error:
         raise PseganError(f"{path}: cannot be read ({error.strerror}); name a manifest (docs/corpora.md)") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PseganError(f"{path}: is no manifest ({error}); see docs/corpora.md for the format") from None
+        reason = str(error) if isinstance(error, csv.Error) else "it is no text in UTF-8"
+        raise PseganError(f"{path}: is no manifest ({reason}); see docs/corpora.md for the format") from None
     if not rows:
         raise PseganError(f"{path}: lists no utterance; see docs/corpora.md for the format")
     columns = dict.fromkeys(name for row in rows for name in row.cells)
@@ -295,8 +298,9 @@ def _complete(row: Row, columns: Iterable[str]) -> Row:
         raise row.error(f"split is '{cells['split']}'; one of {', '.join(SUBSETS)}")
     path = PurePosixPath(cells["path"])
     id = cells.get("id") or "/".join([*(part for part in path.parent.parts if part not in ("/", "..")), path.stem])
-    if id.startswith("/") or ".." in id.split("/") or not PurePosixPath(id).name:
-        raise row.error(f"id '{id}' is no path below a folder, which recordings are written to; rename it")
+    if id.startswith("/") or ".." in id.split("/") or str(PurePosixPath(id)) != id or id == ".":
+        # of two spellings of a path, such as a/b and a//b, one protected recording would replace the other's
+        raise row.error(f"id '{id}' is no plain path below a folder, which recordings are written to; rename it")
     return Row(row.manifest, row.line, {**cells, "id": id})
 
 
@@ -322,21 +326,28 @@ def _csv_rows(path: Path, file: TextIO) -> Iterator[Row]:
         yield row
 
 
+class _Pairs(list[tuple[str, Any]]):
+    """Keys and values of an object of JSON, which may name a key twice."""
+
+
 def _jsonl_rows(path: Path, file: TextIO) -> Iterator[Row]:
     for number, text in enumerate(file, 1):
         if not text.strip():
             continue
         row = Row(path, number, {})
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=_Pairs)
         except (ValueError, RecursionError) as error:  # a number can be too long, too
-            reason = getattr(error, "msg", error)  # without the position, which is never beyond the first line
+            # without the position, which is never beyond the first line
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number or a nest is too long"
             raise row.error(f"is not JSON ({reason}); write one object a line") from None
-        if not isinstance(value, dict):
+        if not isinstance(value, _Pairs):
             raise row.error('is not an object of JSON, as {"path": ...}; write one a line')
-        cells = {}
-        for name, cell in value.items():
-            if isinstance(cell, dict | list):
-                raise row.error(f"{name.strip()} is no text but a list or an object; write a text")
-            cells[name.strip()] = cell.strip() if isinstance(cell, str) else "" if cell is None else json.dumps(cell)
+        cells: dict[str, str] = {}
+        for name, cell in ((name.strip(), cell) for name, cell in value):
+            if isinstance(cell, list):
+                raise row.error(f"{name} is no text but a list or an object; write a text")
+            if name in cells:
+                raise row.error(f"{name} is there twice; remove or rename one of the two")
+            cells[name] = cell.strip() if isinstance(cell, str) else "" if cell is None else json.dumps(cell)
         yield Row(path, number, cells)

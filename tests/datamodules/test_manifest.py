@@ -196,7 +196,10 @@ def test_arguments_of_folds(tmp_path):
         (changed(rows(), 2, emotion=" "), 4, "emotion is empty; fill it in, or remove the row"),
         (changed(rows(), 2, gender=""), 4, "gender is empty; fill it in, or remove the row or the whole column gender"),
         (changed(rows(), 5, id="wav/s0_calm_a_train"), 7, "id 'wav/s0_calm_a_train' is there already, in line 2"),
-        (changed(rows(), 5, id="../x"), 7, "id '../x' is no path below a folder"),
+        (changed(rows(), 5, id="../x"), 7, "id '../x' is no plain path below a folder"),
+        (changed(rows(), 5, id="x//y"), 7, "id 'x//y' is no plain path below a folder"),
+        (changed(rows(), 5, id="./x"), 7, "id './x' is no plain path below a folder"),
+        (changed(rows(), 5, id="."), 7, "id '.' is no plain path below a folder"),
         (changed(rows(), 5, split="dev"), 7, "split is 'dev'; one of train, validation, test"),
         (changed(rows(), 5, split=""), 7, "has no split, but 47 of 48 rows have one"),
         (changed(rows(), 3, speaker="s\n0"), 6, "speaker holds a line break"),
@@ -241,10 +244,12 @@ def test_a_recording_that_is_not_there(tmp_path):
     manifest = corpus(tmp_path, rows())
     lost = tmp_path / "wav" / "s0_calm_b_train.flac"
     lost.unlink()
-    assert error_of(manifest).startswith(f"{manifest}, line 5 (wav/s0_calm_b_train.flac): there is no file {lost};")
+    assert error_of(manifest).startswith(f"{manifest}, line 5 (wav/s0_calm_b_train.flac): {lost}: no such file;")
     text = "no path but a long sentence " * 20
     write_manifest(tmp_path / "swapped.csv", [{**rows()[0], "path": text}])
-    assert "there is no file" in error_of(str(tmp_path / "swapped.csv"))
+    assert "cannot be read (File name too long)" in error_of(str(tmp_path / "swapped.csv"))
+    lost.symlink_to("/dev/zero")
+    assert f"{lost}: is a pipe or a device, not a file" in error_of(manifest)
 
 
 def test_a_recording_twice_under_two_names(tmp_path):
@@ -262,15 +267,18 @@ OBJECT = b'{"path": "a.wav", "emotion": "calm", "speaker": "s"}\n'
         ("x.csv", b"", "lists no utterance"),
         ("x.csv", HEADER, "lists no utterance"),
         ("x.csv", b"path;emotion;speaker\na.wav;calm;s\n", "has no column path (but path;emotion;speaker)"),
-        ("x.csv", b"fLaC\x00\x00\xff\xfe\n", "is no manifest ("),
+        ("x.csv", b"fLaC\x00\x00\xff\xfe\n", "is no manifest (it is no text in UTF-8)"),
         ("x.csv", HEADER + b"a.wav,calm\n", "line 2 (a.wav): has 2 cells, but the header 3"),
         ("x.csv", HEADER + b"a.wav,calm,s\na, b.wav,calm,s\n", "line 3 (a): has 4 cells, but the header 3"),
         ("x.csv", HEADER + b'a.wav,calm,"s\n', "is no manifest (unexpected end of data)"),
         ("x.csv", b"path,emotion,path,speaker\n", "line 1: the column path is there twice"),
         ("x.jsonl", b"", "lists no utterance"),
         ("x.jsonl", OBJECT + b'{"path": \n', "line 2: is not JSON (Expecting value)"),
-        ("x.jsonl", OBJECT + b"9" * 5000, "line 2: is not JSON ("),
-        ("x.jsonl", OBJECT + b"[" * 100_000, "line 2: is not JSON ("),
+        ("x.jsonl", OBJECT + b"9" * 5000, "line 2: is not JSON (a number or a nest is too long)"),
+        ("x.jsonl", OBJECT + b"[" * 100_000, "line 2: is not JSON (a number or a nest is too long)"),
+        ("x.jsonl", b'{"path": "a.wav", "path": "b.wav"}\n', "line 1: path is there twice"),
+        ("x.jsonl", b'{"path": "a.wav", "path ": "b.wav"}\n', "line 1: path is there twice"),
+        ("x.jsonl", b'{"path": {"path": "a.wav"}}\n', "line 1: path is no text but a list or an object"),
         ("x.jsonl", b"\n[1]\n", "line 2: is not an object of JSON"),
         ("x.jsonl", b'{"path": ["a.wav"]}\n', "line 1: path is no text but a list"),
         ("x.jsonl", OBJECT + b'{"path": "b.wav", "emotion": "calm"}\n', "line 2 (b.wav): speaker is empty"),
@@ -287,10 +295,10 @@ def test_files_that_are_no_manifest(tmp_path, name, content, message):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(PseganError, match="none.csv: cannot be read .No such file"):
+    with pytest.raises(PseganError, match="none.csv: no such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(PseganError, match="folder.csv: cannot be read .Is a directory"):
+    with pytest.raises(PseganError, match="folder.csv: is a folder"):
         read_manifest(tmp_path / "folder.csv")
     with pytest.raises(PseganError, match="ends in .csv or .jsonl"):
         write_manifest(tmp_path / "x.tsv", rows())
@@ -374,7 +382,7 @@ def test_fit_and_test_on_the_command_line(tmp_path, from_repository):
     options = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--run.loggers=[csv]"]
     configs = ["--config=experiments/classifier.yaml", "--config=experiments/corpora/manifest.yaml"]
     fit = ["fit", *configs, *options, "--trainer.max_epochs=1"]
-    with pytest.raises(PseganError, match=re.escape(f"{tmp_path / 'none.csv'}: cannot be read")):
+    with pytest.raises(PseganError, match=re.escape(f"{tmp_path / 'none.csv'}: no such file")):
         training.main([*fit, f"--data.init_args.manifest={tmp_path / 'none.csv'}", f"--run.dir={tmp_path / 'none'}"])
     cli = training.main([*fit, f"--data.init_args.manifest={manifest}", f"--run.dir={tmp_path / 'run'}"])
     assert cli.model.n_classes == {"emotion": 2, "speaker": 4, "gender": 2, "content": 2}

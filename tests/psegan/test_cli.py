@@ -1,5 +1,7 @@
 """The command line as a user meets it: fast help, one-line errors, exit statuses."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -66,6 +68,73 @@ def test_errors_are_one_line_that_names_the_key(
     assert error.startswith("psegan: error: ")
     assert message in error
     assert len(error) < 500
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["report", "two\nlines"], "psegan: error: two\\nlines: no such file; write it anew"),
+        (["report", "n" * 300], "cannot be read (File name too long)"),
+        (["export", "nowhere.ckpt", "-o", "x"], "nowhere.ckpt: no such checkpoint"),
+        (["fit", "--model", "mine_nowhere.MySystem", "--config", "corpus.yaml"],
+         "\"model\": Problem with given class_path 'mine_nowhere.MySystem': No module named 'mine_nowhere'; correct its path"),
+        (["fit", "--model.class_path=psegan.systems.Classifier", "--model.init_args.encoder=mine_nowhere.Net",
+          "--config", "corpus.yaml"], "No module named 'mine_nowhere'. Got value: mine_nowhere.Net; correct its path"),
+        (["fit", "--config", "twice.yaml"], "twice.yaml: is not YAML (line 2: data is there twice)"),
+    ],
+)  # fmt: skip
+def test_every_error_is_a_single_line(words, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["psegan", *words])
+    (tmp_path / "corpus.yaml").write_text("data: {class_path: datamodules.SyntheticDataModule}\n")
+    (tmp_path / "twice.yaml").write_text("data: {}\ndata: {}\n")
+    assert cli.main() == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("psegan: error: ") and line in error
+    assert error.count("correct its path") <= 1 and "not accessible" not in error
+
+
+def test_errors_of_the_file_system_are_one_line_and_others_keep_their_traceback(monkeypatch, capsys):
+    def fail(words):
+        raise OSError(number, os.strerror(number), "a\nb")
+
+    monkeypatch.setattr(cli, "run", fail)
+    number = errno.ENOSPC
+    assert cli.main() == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("psegan: error: a\\nb: No space left on device; make room")
+    number = errno.ENOENT
+    with pytest.raises(FileNotFoundError):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    ("command", "added"), [("fit", True), ("evaluate", True), ("protect", False), ("report", False)]
+)
+def test_classes_are_looked_for_in_the_current_folder_last(command, added, tmp_path, monkeypatch):
+    """Not by commands that may be run among other people's files, where nothing should be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["psegan", command])
+    monkeypatch.setattr(cli, "run", lambda words: 0)
+    assert cli.main() == 0
+    assert (sys.path[-1] == str(tmp_path)) == added and str(tmp_path) not in sys.path[:-1]
+
+
+def test_a_name_that_is_no_text_is_printed(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    (folder / "wav").mkdir(parents=True)
+    (folder / "wav" / "03a01Fa.wav").write_bytes(b"")
+    (folder / "wav" / os.fsdecode(b"caf\xe9\n.wav")).write_bytes(b"")
+    os.mkfifo(folder / "wav" / "03a01Nc.wav")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["psegan", "data", "check", "emodb", "--root", str(folder)])
+    assert cli.main() == 1
+    printed = capsys.readouterr().out
+    assert f"Emo-DB in {tmp_path}/caf\\udce9: " in printed
+    assert "wav/caf\\udce9\\n.wav: " in printed and "wav/03a01Fa.wav (" in printed
+    assert "wav/03a01Nc.wav: is a pipe or a device, not a file" in printed
 
 
 def test_an_unknown_key_in_a_file_is_named(tmp_path, psegan_arguments, from_repository):

@@ -1,8 +1,11 @@
 """``psegan protect``: recordings and folders of them, in; the same without their emotion, out."""
 
 import argparse
+import errno
 import os
+import re
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, printable
+from psegan.common.files import FOLDER, not_a_file
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -83,7 +87,10 @@ def main(args: argparse.Namespace) -> int:
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C, which cleans up
     summary, elapsed = protect_all(args)
-    line = f"protected {summary.done} of {summary.done + summary.skipped + len(summary.failed)} recordings"
+    there = summary.done + summary.skipped
+    line = f"protected {summary.done} of {there + len(summary.failed)} recordings"
+    if there:
+        line += f" into {args.out}"
     if summary.done:
         speed = f"{summary.seconds / elapsed:.0f} times real time"
         line += f": {summary.seconds:.1f} s of speech in {elapsed:.1f} s, {speed}"
@@ -91,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
         line += f"; there already: {summary.skipped}"
     if summary.failed:
         line += f"; failed: {len(summary.failed)}"
-    print(line)
+    print(printable(line))
     return 1 if summary.failed else 0
 
 
@@ -103,7 +110,7 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
     from tqdm import tqdm
 
     out = Path(args.out)
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not out.is_dir():
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
     summary = Summary()
     tasks = plan([Path(source) for source in args.sources], out, summary)
@@ -118,7 +125,10 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
                 _protect(task, protector, args, summary, bar)
             except PseganError as error:
                 named = any(str(path) in str(error) for path in (task.source, out / task.place))
-                summary.fail(str(error) if named else f"{task.source}: {error}")
+                if args.existing == "skip" and os.path.lexists(out / task.place):  # a run beside this one was faster
+                    summary.skipped += 1
+                else:
+                    summary.fail(str(error) if named else f"{task.source}: {error}")
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
                 raise PseganError(
@@ -141,11 +151,12 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Recording
         PseganError: a source is missing or holds no recordings, two would go to one place, or one to the place of a
             recording that is to be protected.
     """
+    for source in sources:
+        if (problem := not_a_file(source)) not in ("", FOLDER):
+            raise PseganError(f"{source}: {problem}; name a recording, or a folder of recordings")
     taken: dict[Path, Path] = {}
     several = sum(source.is_dir() for source in sources) > 1
     for source in sources:
-        if not source.exists():
-            raise PseganError(f"{source}: no such file or folder; correct the path")
         within = Path(source.resolve().name if several and source.is_dir() else "")
         before = len(taken) + len(summary.failed)
         for path, place in _recordings(source, out, summary):
@@ -155,41 +166,58 @@ def plan(sources: Sequence[Path], out: Path, summary: Summary) -> list[Recording
             taken[place] = path
         if before == len(taken) + len(summary.failed):
             raise PseganError(f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder")
-    originals = {path.resolve(): path for path in taken.values()}
+    originals = {os.path.realpath(path): path for path in taken.values()}
     for place in taken:
-        if (replaced := originals.get((out / place).resolve())) is not None:
+        if (replaced := originals.get(os.path.realpath(out / place))) is not None:
             raise PseganError(f"{replaced}: would be replaced by a protected recording; name another folder with -o")
     return [RecordingTask(path, place, _seconds(path)) for place, path in taken.items()]
 
 
 def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Path, Path]]:
-    """A recording, or all below a folder, and their places; what is none, and what was protected before, is left out."""
+    """A recording, or all below a folder, and their places; what is none, and what was protected before, is left out.
+
+    A link that leads nowhere is a recording that is lost, and fails when its turn comes.
+    """
     if not source.is_dir():
         if source.suffix.lower() in MEDIA:
             summary.fail(_unread(source))
         else:
             yield source, Path(source.name)
         return
-    others: list[Path] = []
-    seen = {out.resolve(), source.resolve()}  # links may lead around in circles
+    left_out: dict[str, list[Path]] = {}
+    seen = {Path(os.path.realpath(folder)) for folder in (out, source)}  # links may lead around in circles
 
     def failed(error: OSError) -> None:
         summary.fail(f"{error.filename}: cannot be read ({error.strerror}); allow it, or leave it out")
 
     for root, folders, names in os.walk(source, onerror=failed, followlinks=True):
+        hidden = [name for name in folders if name.startswith(".")]
         fresh = {(Path(root) / name).resolve(): name for name in sorted(folders, reverse=True) if name[0] != "."}
         folders[:] = sorted(name for place, name in fresh.items() if place not in seen)
         seen.update(fresh)
-        for name in sorted(name for name in names if not name.startswith(".")):
-            path = Path(root) / name
-            if path.suffix.lower() in _suffixes():
-                yield path, path.relative_to(source)
-            elif path.suffix.lower() in MEDIA:
+        for path in sorted(Path(root) / name for name in (*names, *hidden)):
+            ending = path.suffix.lower()
+            if path.name.startswith("."):
+                left_out.setdefault("what is hidden", []).append(path)
+            elif ending not in _suffixes() | MEDIA:
+                left_out.setdefault("what is no recording", []).append(path)
+            elif _is_special(path):
+                left_out.setdefault("pipes, devices and the like", []).append(path)
+            elif ending in MEDIA:
                 summary.fail(_unread(path))
             else:
-                others.append(path)
-    if others:
-        _say(f"psegan: {len(others)} file(s) in {source} are no recordings and were left out, {others[0]} first")
+                yield path, path.relative_to(source)
+    if left_out:
+        counts = (f"{what} ({len(paths)}, {paths[0]} first)" for what, paths in left_out.items())
+        _say(f"psegan: left out of {source}: {', '.join(counts)}")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a pipe, a socket or a device, which may be read for ever, or a link that leads back to itself."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        return error.errno == errno.ELOOP
 
 
 def _unread(path: Path) -> str:
@@ -216,8 +244,14 @@ def _suffixes() -> frozenset[str]:
 
 
 def _load(model: str, vocoder: str | None, device: str) -> "Protector":
+    from psegan.common.instantiate import search_here
     from psegan.protection.protector import Protector
+    from psegan.weights import is_checkpoint
 
+    if not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", device):
+        raise PseganError(f"--device {device}: cannot be used; there are cpu, cuda (or cuda:1, ...) and mps")
+    if any(is_checkpoint(name) for name in (model, vocoder) if name):  # it may name a class of the user's own
+        search_here()
     protector = Protector.load(model, vocoder)
     try:
         return protector.to(device)
@@ -234,10 +268,11 @@ def _protect(
     from psegan.speech.audio import SAMPLE_RATE, AudioReader, audio_writer, resample_blocks
 
     out = Path(args.out) / task.place
-    if out.exists() and args.existing == "skip":
+    exists = os.path.lexists(out)
+    if exists and args.existing == "skip":
         summary.skipped += 1
         return
-    if out.exists() and args.existing == "refuse":
+    if exists and args.existing == "refuse":
         raise PseganError(f"{out}: exists already; name another folder, or say --existing skip or overwrite")
     reader = AudioReader(task.source)
     rate = reader.rate if args.keep_rate else SAMPLE_RATE
@@ -262,4 +297,4 @@ def _say(line: str) -> None:
     """A line on stderr, above the bar."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)

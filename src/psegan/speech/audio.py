@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchaudio import functional as AF
 
 from psegan.common.errors import PseganError
-from psegan.common.files import atomic_path
+from psegan.common.files import atomic_path, not_a_file
 from psegan.speech.masking import mask_like
 
 SAMPLE_RATE = 16_000
@@ -73,8 +73,8 @@ class AudioReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise PseganError(f"{self.path}: no such file")
+        if problem := not_a_file(self.path):
+            raise PseganError(f"{self.path}: {problem}; give a recording")
         with _one_line(self.path, *UNREADABLE):
             about = soundfile.info(os.fsencode(self.path))
         self.rate, self.format, self.subtype = about.samplerate, about.format, about.subtype

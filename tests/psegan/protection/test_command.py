@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,16 +51,79 @@ def test_a_tree_is_kept(protect, tmp_path, capsys):
         write(source / name)
     (source / "notes.txt").write_text("who said what")
     write(source / ".hidden.wav")
+    write(source / ".hidden" / "more.wav")
     assert protect(source) == 0
     out = tmp_path / "out"
     found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert found == ["a.wav", "deep/c.ogg", "deep/er/b.flac"]
     printed = capsys.readouterr()
-    assert printed.out.startswith("protected 3 of 3 recordings: 1.5 s of speech in ")
+    assert printed.out.startswith(f"protected 3 of 3 recordings into {out}: 1.5 s of speech in ")
     assert "times real time" in printed.out
     assert printed.err.splitlines() == [
-        f"psegan: 1 file(s) in {source} are no recordings and were left out, {source / 'notes.txt'} first"
+        f"psegan: left out of {source}: what is hidden (2, {source / '.hidden'} first), "
+        f"what is no recording (1, {source / 'notes.txt'} first)"
     ]
+
+
+def special_files(folder: Path) -> list[Path]:
+    """A link to itself, a pipe, a socket and a device, all called as recordings are."""
+    names = [folder / f"{kind}.wav" for kind in ("device", "loop", "pipe", "socket")]
+    names[0].symlink_to("/dev/zero")
+    names[1].symlink_to("loop.wav")
+    os.mkfifo(names[2])
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(names[3]))  # whose path may have a hundred bytes only
+    return names
+
+
+def test_what_is_no_regular_file_is_left_out(protect, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "in"
+    write(source / "a.wav")
+    (source / "linked.wav").symlink_to("a.wav")
+    first, *_ = special = special_files(source)
+    assert protect(source) == 0
+    assert capsys.readouterr().err == f"psegan: left out of {source}: pipes, devices and the like (4, {first} first)\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "linked.wav"]
+    for path in special:
+        with pytest.raises(PseganError, match=rf"{path.name}: (is a pipe or a device|cannot be read)"):
+            protect(path)
+    (source / "lost.wav").symlink_to("nowhere.wav")
+    assert protect(source, "--existing", "overwrite") == 1
+    assert f"psegan: error: {source / 'lost.wav'}: no such file" in capsys.readouterr().err
+
+
+def test_names_of_any_length_and_with_any_characters(protect, tmp_path, capsys):
+    source = tmp_path / "in"
+    names = ["n" * 251 + ".wav", "two\nlines.wav", "a\tb.wav"]
+    for name in names:
+        write(source / name)
+    bad = source / "no\n\x1b[31mspeech.wav"
+    bad.write_text("none")
+    assert protect(source) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"psegan: error: {source}/no\\n\\x1b[31mspeech.wav: cannot be read as audio")
+
+
+def test_what_a_run_beside_this_one_has_finished_is_there_already(protect, tmp_path, capsys, monkeypatch):
+    from psegan.protection.protector import Protector
+
+    source, out = write(tmp_path / "a.wav"), tmp_path / "out" / "a.wav"
+    own = Protector.protect
+
+    def protect_beside(self, blocks, draws):
+        out.write_bytes(b"the other's")
+        yield from own(self, blocks, draws)
+
+    monkeypatch.setattr(Protector, "protect", protect_beside)
+    assert protect(source, "--existing", "skip") == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"protected 0 of 1 recordings into {out.parent}; there already: 1\n" and printed.err == ""
+    assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == [("a.wav", b"the other's")]
+    out.unlink()
+    assert protect(source) == 1
+    assert f"psegan: error: {out}: exists already" in capsys.readouterr().err
 
 
 def test_several_folders_keep_their_names(protect, tmp_path, capsys):
@@ -338,13 +402,21 @@ def test_a_disk_that_is_full(model, tmp_path, name, seconds):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["missing.wav"], "missing.wav: no such file or folder"),
+        (["missing.wav"], "missing.wav: no such file"),
+        (["n" * 300], "cannot be read (File name too long)"),
         (["empty"], "empty: holds no recordings"),
         (["a.wav", "other/a.wav"], "would both become"),
         (["a.wav", "--target", "bored"], "target emotion 'bored' is not known; there are neutral, happy, sad"),
         (["a.wav", "--device", "abacus"], "--device abacus: cannot be used"),
         (["a.wav", "--vocoder", "abacus"], "vocoder 'abacus' is not known"),
-        (["a.wav", "--model", "no-such/model"], "no-such/model: cannot be loaded"),
+        (["a.wav", "--device", "meta"], "--device meta: cannot be used"),
+        (
+            ["a.wav", "--model", "no-such/model"],
+            "no-such/model: cannot be loaded (there is no such folder, and the hub",
+        ),
+        (["a.wav", "--model", "./no-such"], "./no-such: is no folder; released here are"),
+        (["a.wav", "--model", "n" * 300], "is no folder; released here are"),
+        (["a.wav", "--model", ""], "'': is no folder"),
     ],
 )
 def test_what_cannot_be_begun(protect, tmp_path, monkeypatch, words, message):
