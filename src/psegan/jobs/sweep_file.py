@@ -85,16 +85,17 @@ class Sweep:
         configs, values = _parse_command(path, content.get("command"), "config" in parameters)
         if both := sorted(values.keys() & parameters.keys()):
             raise PseganError(f"{path}: {both[0]} is a setting of the command and a parameter; keep one of them")
-        for seed in parameters.get("seed_everything", {}).get("values", []):
-            if not isinstance(seed, int):
-                raise PseganError(f"{path}: seed_everything has the value {seed!r}, but seeds are whole numbers")
         name = str(content.get("name") or Path(path).stem)
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise PseganError(f"{path}: name is {name!r}; a folder is called by it: use letters, digits and _-.")
         return cls(name, method, named, configs, values, parameters, run_cap)
 
     def trials(self, seed: int = 0) -> list[Trial]:
-        """All trials, in the order of the file; ``seed`` is of a random sweep's draws."""
+        """All trials, in the order of the file; ``seed`` is of a random sweep's draws.
+
+        Raises:
+            PseganError: a trial's ``seed_everything`` is no whole number.
+        """
         points = itertools.islice(self._grid(), self.run_cap) if self.method == "grid" else self._random(seed)
         trials = [self._trial(point) for point in points]
         counts = Counter(trial.name for trial in trials)
@@ -132,9 +133,11 @@ class Sweep:
                 clean = re.sub(r"[^\w.-]+", "-", str(value)).strip("-")
                 words.append(f"{name.rpartition('.')[2]}-{clean}")
         system = "-".join(words) or self.name
-        seed = int(values.get("seed_everything", 0))
+        seed = values.get("seed_everything", 0)
+        if not str(seed).isdecimal():
+            raise PseganError(f"sweep {self.name}: seed_everything is {seed!r}, but seeds are whole numbers from 0 on")
         several = "values" in self.parameters.get("seed_everything", {})
-        return Trial(f"{system}-seed-{seed}" if several else system, system, seed, configs, values)
+        return Trial(f"{system}-seed-{seed}" if several else system, system, int(seed), configs, values)
 
 
 def _checked(where: str, one: Any, method: str) -> dict[str, Any]:

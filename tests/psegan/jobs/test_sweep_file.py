@@ -116,7 +116,13 @@ def test_random_draws_stay_in_range_and_come_again(tmp_path):
         ({"metric": "val/x"}, "metric is 'val/x', but must be"),
         ({"name": "a b"}, "name is 'a b'; a folder is called by it"),
         ({"command": 5}, "command must be"),
-        ({"parameters": {"seed_everything": {"values": ["a"]}}}, "seeds are whole numbers"),
+        ({"parameters": {"seed_everything": {"values": ["a"]}}}, "seed_everything is 'a', but seeds are whole numbers"),
+        ({"parameters": {"seed_everything": {"value": True}}}, "seed_everything is True"),
+        ({"command": [*COMMAND, "--seed_everything=x"]}, "seed_everything is 'x'"),
+        (
+            {"method": "random", "run_cap": 2, "parameters": {"seed_everything": {"min": 0.5, "max": 9.5}}},
+            r"seed_everything is \d\.\d+, but",
+        ),
         ({"parameters": {"trainer.max_epochs": {"values": [1]}}}, "is a setting of the command and a parameter"),
         (
             {"parameters": {"config": {"values": ["b.yaml"]}}, "command": ["psegan", "fit", "--x=1", "${args}"]},
@@ -135,5 +141,5 @@ def test_random_draws_stay_in_range_and_come_again(tmp_path):
 )
 def test_errors_name_the_key(change, message, tmp_path):
     with pytest.raises(PseganError, match=message) as caught:
-        read({**GRID, **change}, tmp_path)
+        read({**GRID, **change}, tmp_path).trials()
     assert "\n" not in str(caught.value)
