@@ -107,11 +107,11 @@ def test_errors_of_the_file_system_are_one_line_and_others_keep_their_traceback(
     def fail(words):
         raise OSError(number, os.strerror(number), "a\nb")
 
-    monkeypatch.setattr(cli, "run", fail)
+    monkeypatch.setattr(cli, "_run", fail)
     number = errno.ENOSPC
     assert cli.main() == 1
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith("psegan: error: a\\nb: No space left on device; make room")
+    assert error.startswith("psegan: error: a\\nb: cannot be written (No space left on device); make room")
     number = errno.ENOENT
     with pytest.raises(FileNotFoundError):
         cli.main()
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_text_is_printed(tmp_path, monkeypatch, capsys):
     assert cli.main() == 1
     printed = capsys.readouterr().out
     assert f"Emo-DB in {tmp_path}/caf\\udce9: " in printed
-    assert "wav/caf\\udce9\\n.wav: " in printed and "wav/03a01Fa.wav (" in printed
+    assert "wav/caf\\udce9\\n.wav: " in printed and "wav/03a01Fa.wav: " in printed
     assert "wav/03a01Nc.wav: is a pipe or a device, not a file" in printed
 
 

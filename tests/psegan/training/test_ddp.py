@@ -111,8 +111,9 @@ def test_one_process_goes_on_from_two_with_other_batches_in_another_precision(
     (folder / "checkpoints" / "epoch=0.ckpt").rename(folder / "checkpoints" / "last.ckpt")
     with caplog.at_level("INFO"):
         cli = training.main([
-            *psegan_options, "--trainer.accelerator=cpu", "--trainer.limit_train_batches=6", "--trainer.max_epochs=2",
-            "--trainer.check_val_every_n_epoch=1", "--trainer.precision=bf16-mixed", "--run.loggers=[csv]",
+            *psegan_options, "--trainer.accelerator=cpu", "--data.init_args.crop_seconds=0.5",
+            "--trainer.limit_train_batches=6", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
+            "--trainer.precision=bf16-mixed", "--run.loggers=[csv]",
             "--ckpt_path=last", f"--run.dir={folder}",
         ])  # fmt: skip
     assert "data.init_args.batch_size was 4, now 8, so that the run differs" in caplog.text
