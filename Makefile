@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 .PHONY: demo test lint bench gpu torture clean
 
 demo: $(STAMP)
-	@echo "The demo takes 6 to 8 minutes on two idle cores of 2.5 GHz."
+	@echo "The demo takes about 4 minutes on two idle cores, and twice that where they are shared."
 	$(RUN)/psegan reproduce --config experiments/reproduce/demo.yaml
 	$(RUN)/psegan protect runs/demo/audio/1-*-original.wav --model runs/demo/psegan/checkpoints/last.ckpt --target neutral \
 	  -o runs/demo/protected --existing overwrite
