@@ -4,7 +4,6 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench torture clean
 .PHONY: demo test lint bench gpu torture clean
 
 demo: $(STAMP)

@@ -123,7 +123,7 @@ def are_killed(
     for n in range(kills):
         place = Place(folder / f"killed-{n}")
         assert command(place) == words
-        moment = chance.uniform(0, lasts)
+        moment = chance.uniform(0.1, 0.9) * lasts
         killed = place.run(*words, patience=moment)
         name = f"{command.__name__} after {moment:.1f} of {lasts:.1f} s"
         again = place.run(*words, patience=600)

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 RATE = 16_000
-SECONDS = 0.4
+SECONDS = 1.0
 """Of speech in a recording: long enough to be protected, short enough for hundreds."""
 CONTAINERS = {
     "pcm16.wav": ("WAV", "PCM_16"), "pcm24.wav": ("WAV", "PCM_24"), "float.wav": ("WAV", "FLOAT"),
@@ -31,6 +31,8 @@ WAV_FIELDS = {
 """Field of a WAV header of 44 bytes → place and type."""
 HARMLESS = ("riff-size", "byte-rate")
 """Fields that don't say how long the recording is."""
+SILENT = ("silence.wav", "one-value.wav")
+"""Recordings in which nothing is to be heard."""
 NAMES = (
     "-n.wav", "--model.wav", "two\nlines.wav", "tab\t.wav", "\x1b[31mred.wav", " .wav", "%s{0}.wav", "'\"$(x)`.wav", "*.wav",
     "ü.wav", unicodedata.normalize("NFD", "é.wav"), "日本語.wav", "n" * 251 + ".wav", "UPPER.WAV", "two.dots.wav", "a..wav",
@@ -69,7 +71,7 @@ def recordings(seed: int) -> list[Malformed]:
         found += [Malformed(f"cut-{end}-{ending}", good[:end], SECONDS) for end in sorted(ends)]
         found += [Malformed(f"flipped-{n}-{ending}", _flipped(good, chance, n)) for n in (1, 4, 32)]
         found.append(Malformed(f"with-more-{ending}", good + chance.randbytes(chance.randrange(1, 300)), SECONDS))
-        found.append(Malformed(f"twice-{ending}", good + good, SECONDS))
+        found.append(Malformed(f"twice-{ending}", good + good, 2 * SECONDS))
         found.append(Malformed(f"behind-{ending}", chance.randbytes(chance.randrange(1, 300)) + good))
         other = chance.choice([one for one in CONTAINERS if one.rpartition(".")[2] != ending.rpartition(".")[2]])
         found.append(Malformed(f"is-{format}-{subtype}-named-{other}", good, SECONDS))
@@ -157,8 +159,8 @@ def mangled(text: str, chance: random.Random) -> bytes:
     lines = text.split("\n")
     at = chance.randrange(len(lines))
     value = chance.choice(
-        ["null", "[]", "{}", "-1", "1e999", "9" * 30, "text", "''", "!!python/object/apply:os.system ['true']", "*unknown",
-         "&a [*a]", "{missing}", "é", "yes", "2026-02-30", "0x", "${oc.env:HOME}", "../../etc/passwd", "NaN"]
+        ["null", "[]", "{}", "-1", "1e999", "9" * 30, "text", "''", "!!python/object/apply:os.system ['touch executed']", 
+         "*unknown", "&a [*a]", "{missing}", "é", "yes", "2026-02-30", "0x", "${oc.env:HOME}", "../../etc/passwd", "NaN"]
     )  # fmt: skip
     fault = chance.randrange(9)
     if fault == 0:
@@ -190,7 +192,7 @@ def configurations(good: str, seed: int, count: int) -> list[Malformed]:
     )
     texts = {
         "empty": "", "text": "text", "list": "- 1\n- 2", "number": "3", "tabs": "\ta: 1", "open": "a: [", "bomb": bomb,
-        "twice": f"{good}\n---\n{good}", "code": "!!python/object/apply:os.system ['true']", "zero": "a: \x00",
+        "twice": f"{good}\n---\n{good}", "code": "!!python/object/apply:os.system ['touch executed']", "zero": "a: \x00",
         "deep": "[" * 3_000, "comment": "# nothing", "key": "? [a, b]\n: 1",
     }  # fmt: skip
     found = [Malformed(f"{name}.yaml", text.encode()) for name, text in texts.items()]

@@ -27,7 +27,7 @@ class Outcome:
             return f"killed by signal {-self.status}"
         if "Traceback" in self.said:
             return "traceback: " + self.said.strip().rsplit("\n", 1)[-1][:200]
-        if self.status and "psegan: error: " not in self.said and "psegan: warning: " not in self.said:
+        if self.status and "psegan: error: " not in self.said:
             return f"status {self.status} without a line: {self.said[-200:]}"
         if "\x1b[31m" in self.said:
             return "a name's control characters reach the terminal"

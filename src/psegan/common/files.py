@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import subprocess
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,8 +21,8 @@ from psegan.common.errors import PseganError
 
 MOST_NODES = 100_000
 """Values in a YAML file; a few lines of aliases of aliases would fill any memory."""
-_PREFIX = ".psegan-"
-"""Of temporary files."""
+_PREFIX = f".psegan-{zlib.crc32(os.fsencode(os.uname().nodename)):08x}-"
+"""Of this machine's temporary files: locks may say nothing of another machine that writes into the same folder."""
 _WITHOUT_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What file systems such as FAT answer to a hard link."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from psegan.common.errors import PseganError
-from psegan.speech.mpeg import count_frames
+from psegan.speech.mpeg import at_offset, count_frames
 
 _STREAMED = (0x7F00_0000, 0x7FFF_0000, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF)
 """Sizes of 32 bits that programs write who don't know the size (SoX, GStreamer, arecord, FFmpeg), and which mean "to the
@@ -23,6 +23,8 @@ _NAME = re.compile(rb"[ -~]{4}")
 """How a chunk's name begins."""
 _MPEG = (0x50, 0x55)
 """Codecs of WAV files: MPEG layers I and II, and layer III."""
+_MPEG_SUFFIXES = (".mp1", ".mp2", ".mp3", ".mpa", ".mpga")
+"""Endings by which libsndfile knows a stream that begins within a frame, or after anything else."""
 Order = Literal["little", "big"]
 
 
@@ -60,20 +62,20 @@ def examine(path: Path) -> Contents:
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
         start = _after_id3(file)
-        magic = _at(file, start, 4)
+        magic = at_offset(file, start, 4)
         if magic == b"fLaC":
             return _examine_flac(file, start, end)
-        if start or magic[:1] == b"\xff":
-            return _examine_mpeg(path, file, start, end)
         if magic in _LAYOUTS:
             return _examine_chunks(path, file, end, _LAYOUTS[magic])
         if magic in _AU:
             field = _Field(8, 4, _AU[magic])
-            return _compare(path, file, end, int.from_bytes(_at(file, 4, 4), field.order), field)
+            return _compare(path, file, end, int.from_bytes(at_offset(file, 4, 4), field.order), field)
         if magic == b"NIST":
             return _examine_nist(file, end)
         if magic == b"OggS":
             return _examine_ogg(path, file, end)
+        if start or magic[:1] == b"\xff" or path.suffix.lower() in _MPEG_SUFFIXES:
+            return _examine_mpeg(path, file, start, end)
     return Contents()
 
 
@@ -117,7 +119,7 @@ class Spliced(io.RawIOBase):
             begin += len(piece)
             if 0 <= offset < len(piece):
                 part = piece[offset : offset + len(view) - done]
-                found = part if isinstance(part, bytes) else _at(self._file, part.start, len(part))
+                found = part if isinstance(part, bytes) else at_offset(self._file, part.start, len(part))
                 view[done : done + len(found)] = found
                 done += len(found)
                 self._place += len(found)
@@ -169,7 +171,7 @@ class _Field(NamedTuple):
 
     def read(self, file: BinaryIO) -> int | None:
         """The size of the samples in bytes; None if it means "to the end"."""
-        size = int.from_bytes(_at(file, self.at, self.width), self.order)
+        size = int.from_bytes(at_offset(file, self.at, self.width), self.order)
         streamed = size >= 1 << 62 if self.width == 8 else any(abs(size - other) <= _HEADER for other in _STREAMED)
         return None if size <= self.extra or streamed else size - self.extra
 
@@ -185,17 +187,28 @@ class _Chunk(NamedTuple):
     field: _Field
 
 
-def _at(file: BinaryIO, place: int, size: int) -> bytes:
-    file.seek(place)
-    return file.read(size)
-
-
 def _after_id3(file: BinaryIO) -> int:
     """Where the file begins behind a tag that stands before it."""
-    tag = _at(file, 0, 10)
+    tag = at_offset(file, 0, 10)
     if tag[:3] != b"ID3" or len(tag) < 10:
         return 0
     return 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)) + 10 * (tag[5] >> 4 & 1)
+
+
+def _before_tags(file: BinaryIO, end: int) -> int:
+    """Where the file ends but for the tags that players append (ID3v1, APE), and zeros that fill it up."""
+    while True:
+        footer = at_offset(file, max(end - 32, 0), 32)
+        if at_offset(file, max(end - 128, 0), 3) == b"TAG":
+            end -= 128
+        elif footer.startswith(b"APETAGEX"):
+            end -= int.from_bytes(footer[12:16], "little") + 32 * (footer[23] >> 7)
+        elif footer == bytes(32):
+            while end > 32 and at_offset(file, end - 32, 32) == bytes(32):
+                end -= 32
+            end -= len(last := at_offset(file, end - 32, 32)) - len(last.rstrip(b"\0"))
+        else:
+            return end
 
 
 def _chunks(file: BinaryIO, place: int, end: int, layout: _Layout) -> Iterator[tuple[_Chunk, int]]:
@@ -203,9 +216,9 @@ def _chunks(file: BinaryIO, place: int, end: int, layout: _Layout) -> Iterator[t
     head = layout.name + layout.size
     while place + head <= end:
         padding = -place % layout.align
-        if padding and not _NAME.match(_at(file, place, 4)):  # some programs forget it
+        if padding and not _NAME.match(at_offset(file, place, 4)):  # some programs forget it
             place += padding
-        found = _at(file, place, head)
+        found = at_offset(file, place, head)
         if not _NAME.match(found) or len(found) < head:
             return
         size = int.from_bytes(found[layout.name :], layout.order) - layout.counted
@@ -219,7 +232,7 @@ def _examine_chunks(path: Path, file: BinaryIO, end: int, layout: _Layout) -> Co
     codec, long_size = 0, None
     for chunk, _ in _chunks(file, layout.first, end, layout):
         if chunk.name == b"fmt ":
-            codec = int.from_bytes(_at(file, chunk.begin, 2), layout.order)
+            codec = int.from_bytes(at_offset(file, chunk.begin, 2), layout.order)
         elif chunk.name == b"ds64":  # has the sizes of RF64
             long_size = _Field(chunk.begin + 8, 8, layout.order)
         elif chunk.name in layout.data:
@@ -233,7 +246,7 @@ def _examine_chunks(path: Path, file: BinaryIO, end: int, layout: _Layout) -> Co
 
     def after(place: int) -> int:
         for following, stop in _chunks(file, place, end, layout):
-            if following.name in layout.data:
+            if following.name in layout.data or following.name in _LAYOUTS:  # a second recording
                 break
             place = stop
         return place
@@ -255,13 +268,19 @@ def _compare(
     elif promised <= held:
         _refuse_more(path, file, after(begin + promised), end)
         return Contents(promised, promised)
+    elif promised in (end, end - 8):  # some programs write the file's size, or RIFF's, and mean the samples
+        promised = held
     # libsndfile takes some sizes that the file doesn't hold for the file's, some for none, and some for a fault
     return Contents(promised, held, field.replaced(held, end))
 
 
 def _refuse_more(path: Path, file: BinaryIO, place: int, end: int) -> None:
     """Refuse a file that goes on after everything that its header speaks of, unless nobody could miss that."""
-    if end - place <= _PADDING or _at(file, place, 16).startswith(_TAGS) or b"APETAGEX" in _at(file, end - 160, 160):
+    if (
+        end - place <= _PADDING
+        or at_offset(file, place, 16).startswith(_TAGS)
+        or b"APETAGEX" in at_offset(file, end - 160, 160)
+    ):
         return
     file.seek(place)
     if any(block.strip(b"\0") for block in iter(lambda: file.read(1 << 16), b"")):
@@ -273,7 +292,7 @@ def _refuse_more(path: Path, file: BinaryIO, place: int, end: int) -> None:
 
 def _examine_nist(file: BinaryIO, end: int) -> Contents:
     """A header of text, whose length is in its second line; libsndfile reads to the end, whatever it says."""
-    head = _at(file, 0, 1024)
+    head = at_offset(file, 0, 1024)
     numbers = {name: int(value) for name, value in re.findall(rb"(\w+) -\w+ (\d+)", head)}
     length = re.match(rb"NIST_1A\n *(\d+)\n", head)
     count, channels, width = (numbers.get(name) for name in (b"sample_count", b"channel_count", b"sample_n_bytes"))
@@ -284,7 +303,8 @@ def _examine_nist(file: BinaryIO, end: int) -> Contents:
 
 def _examine_flac(file: BinaryIO, start: int, end: int) -> Contents:
     """Of FLAC, libsndfile reads as many samples as 36 bits of the header say, or all where they are 0."""
-    packed = int.from_bytes(_at(file, start + 18, 8), "big")
+    end = _before_tags(file, end)  # without seeking, libsndfile takes tags for a frame
+    packed = int.from_bytes(at_offset(file, start + 18, 8), "big")
     promised = packed & (1 << 36) - 1
     if promised == 0:
         return Contents()
@@ -294,11 +314,11 @@ def _examine_flac(file: BinaryIO, start: int, end: int) -> Contents:
 
 def _examine_ogg(path: Path, file: BinaryIO, end: int) -> Contents:
     """Pages are 27 bytes, the sizes of up to 255 parts, and these; a stream's first page has the second flag set."""
-    place, spoken = 0, False
-    while (head := _at(file, place, 27)).startswith(b"OggS"):
-        sizes = _at(file, place + 27, head[-1]) if len(head) == 27 else b""
+    place, spoken, ended = 0, False, True
+    while (head := at_offset(file, place, 27)).startswith(b"OggS"):
+        sizes = at_offset(file, place + 27, head[-1]) if len(head) == 27 else b""
         size = 27 + len(sizes) + sum(sizes)
-        page = _at(file, place, size)
+        page = at_offset(file, place, size)
         if len(head) < 27 or len(sizes) < head[-1] or len(page) < size:
             raise cut_short(path, "it ends in the middle of a page")
         if spoken and page[5] & 2:
@@ -308,8 +328,10 @@ def _examine_ogg(path: Path, file: BinaryIO, end: int) -> Contents:
             )
         if _ogg_checksum(page[:22] + bytes(4) + page[26:]) != int.from_bytes(page[22:26], "little"):
             raise PseganError(f"{path}: is damaged, so that part of it would not be read; replace it by an intact copy")
-        spoken = spoken or not page[5] & 2
+        spoken, ended = spoken or not page[5] & 2, bool(page[5] & 4)
         place += size
+    if not ended:
+        raise cut_short(path, f"its last page is missing; if there is no more of it, ffmpeg -i {path.name} whole.wav")
     _refuse_more(path, file, place, end)
     return Contents()
 
@@ -336,7 +358,7 @@ def _examine_mpeg(path: Path, file: BinaryIO, start: int, end: int) -> Contents:
     if (stream.promised or 0) > stream.frames + 1:  # some count the frame that says so
         held, promised = (frames * stream.samples for frames in (stream.frames, stream.promised or 0))
         raise cut_short(path, f"{held} of {promised} samples are there")
-    if stream.torn:
+    if stream.torn and stream.frames < (stream.promised or stream.frames + 1):
         raise cut_short(path, "it ends in the middle of a frame")
     _refuse_more(path, file, stream.end, end)
     return Contents(stream.frames * stream.samples, pieces=stream.pieces)

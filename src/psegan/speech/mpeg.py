@@ -83,7 +83,7 @@ def count_frames(file: BinaryIO, start: int, end: int) -> Stream | None:
     if found is None:
         return None
     begin, first = found
-    promised, head = _description(_at(file, begin, first.length), first)
+    promised, head = _description(at_offset(file, begin, first.length), first)
     frames, stop, torn, mixed = int(promised is None), begin + first.length, False, False
     for place, frame in places:
         if frame.kind != first.kind:
@@ -99,7 +99,8 @@ def count_frames(file: BinaryIO, start: int, end: int) -> Stream | None:
     return Stream(frames, promised, first.samples, stop, torn, mixed, pieces)
 
 
-def _at(file: BinaryIO, place: int, size: int) -> bytes:
+def at_offset(file: BinaryIO, place: int, size: int) -> bytes:
+    """Bytes of a file from an offset on, fewer at its end."""
     file.seek(place)
     return file.read(size)
 
@@ -108,14 +109,14 @@ def _frames(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, Frame]]
     """Offsets and headers of all frames, of which the last may reach beyond the end; what lies between is left out."""
     place, first, expected = start, None, start
     while place < end:
-        frame = parse_header(_at(file, place, 4))
+        frame = parse_header(at_offset(file, place, 4))
         follows = first is not None and frame is not None and frame.kind == first.kind and place == expected
         if frame is not None and (follows or _chain(file, place, end, first is None)):
             yield place, frame
             first = first or frame
             expected = place = place + frame.length
         else:
-            scanned = _at(file, place + 1, min(_SCAN, end - place - 1))
+            scanned = at_offset(file, place + 1, min(_SCAN, end - place - 1))
             found = scanned.find(b"\xff")
             place += 1 + (found if found >= 0 else len(scanned))
 
@@ -124,7 +125,7 @@ def _chain(file: BinaryIO, place: int, end: int, few: bool) -> bool:
     """Whether several frames of one kind follow one another here, or perhaps only few if there are no more."""
     kinds = set()
     for _ in range(_CHAIN):
-        frame = parse_header(_at(file, place, 4))
+        frame = parse_header(at_offset(file, place, 4))
         if frame is None or (place + frame.length > end and not few):
             return False
         kinds.add(frame.kind)

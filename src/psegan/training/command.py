@@ -177,6 +177,7 @@ class TrainingCLI(LightningCLI):
             config.run.continued_from = before if own else given
         # Lightning writes these within an epoch, when SLURM requeued the job
         for left in run.glob("hpc_ckpt_*.ckpt"):
+            rank_zero_info(f"{left}: removed, since it was saved within an epoch, from where no training goes on")
             left.unlink(missing_ok=True)
 
     def _prepare_evaluation(self, config: Namespace) -> None:

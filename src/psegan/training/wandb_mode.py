@@ -96,7 +96,11 @@ def why_silent(server: str, patience: float = PATIENCE) -> str | None:
         except (OSError, ValueError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
             # W&B has certificates of its own
-            found.append("" if isinstance(cause, ssl.SSLError) else getattr(cause, "strerror", None) or str(cause))
+            found.append(
+                ""
+                if isinstance(cause, ssl.SSLCertVerificationError)
+                else getattr(cause, "strerror", None) or str(cause)
+            )
 
     thread = threading.Thread(target=ask, daemon=True)  # the look-up of a name has no time limit of its own
     thread.start()

@@ -187,3 +187,39 @@ def test_spliced_pieces_are_one_file(tmp_path):
                 file.seek(begin)
                 assert file.read(size) == whole[begin : begin + size]
         assert file.seek(-2, 2) == len(whole) - 2 and file.read() == whole[-2:]
+
+
+@pytest.mark.parametrize(
+    "tail", [b"TAG" + b"title".ljust(125), bytes(5_000), bytes(40)], ids=["tag", "zeros", "few zeros"]
+)
+def test_what_follows_flac_is_no_fault(tmp_path, tail):
+    content = of("FLAC")
+    assert torch.equal(read_audio(put(tmp_path, content + tail)), read_audio(put(tmp_path, content)))
+    ape = b"APETAGEX" + struct.pack("<IIII", 2_000, 40, 0, 1 << 31) + bytes(8)
+    assert len(read_audio(put(tmp_path, content + ape + b"item" * 2 + ape))) == 24_000
+
+
+@pytest.mark.parametrize("more", [0, -8])
+def test_the_size_of_the_file_in_place_of_the_samples(tmp_path, more):
+    content = of("WAV")
+    assert len(read_audio(put(tmp_path, replaced(content, 40, len(content) + more, 4, "little")))) == 24_000
+    with pytest.raises(PseganError, match="is cut short"):
+        read_audio(put(tmp_path, replaced(content, 40, len(content) + more + 2, 4, "little")))
+
+
+def test_an_ogg_stream_whose_last_page_is_missing(tmp_path):
+    content = made("OGG", "VORBIS")
+    assert len(read_audio(put(tmp_path, content))) == 24_000
+    with pytest.raises(PseganError, match="its last page is missing"):
+        read_audio(put(tmp_path, content[: content.rindex(b"OggS")]))
+
+
+def test_mp3_that_begins_within_a_frame(tmp_path):
+    """As a part of a longer recording does."""
+    content = made("MP3", "MPEG_LAYER_III")
+    path = tmp_path / "x.mp3"
+    for before in (content[200:700], b"\0" * 300):
+        path.write_bytes(before + content)
+        assert len(read_audio(path)) >= 24_000
+    path.write_bytes(content[300:])
+    assert len(read_audio(path)) >= 24_000 - 2 * 576
