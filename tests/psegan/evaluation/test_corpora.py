@@ -13,6 +13,7 @@ import torch
 
 from datamodules import RAVDESSDataModule, SyntheticDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
+from psegan.common import files
 from psegan.common.errors import PseganError
 from psegan.common.processes import WORTH_A_PROCESS
 from psegan.common.random import seeded
@@ -144,7 +145,7 @@ def test_a_killed_run_goes_on(synthetic, tmp_path):
     killed = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (out / "manifest.csv").exists(), "the manifest comes last"
-    (out / ".psegan-0123456789abcdef.flac").write_bytes(b"torn")
+    (out / f"{files._PREFIX}0123456789abcdef.flac").write_bytes(b"torn")
     noted = [json.loads(line)["id"] for line in (out / corpora.JOURNAL).read_text().splitlines()[1:-1]]
     assert len(noted) == 13
     before = {id: (out / f"{id}.flac").stat().st_mtime_ns for id in noted}
