@@ -65,6 +65,8 @@ def examine(path: Path) -> Contents:
         magic = at_offset(file, start, 4)
         if magic == b"fLaC":
             return _examine_flac(file, start, end)
+        if start:  # behind a tag stands nothing else but MPEG
+            return _examine_mpeg(path, file, start, end)
         if magic in _LAYOUTS:
             return _examine_chunks(path, file, end, _LAYOUTS[magic])
         if magic in _AU:
@@ -74,7 +76,7 @@ def examine(path: Path) -> Contents:
             return _examine_nist(file, end)
         if magic == b"OggS":
             return _examine_ogg(path, file, end)
-        if start or magic[:1] == b"\xff" or path.suffix.lower() in _MPEG_SUFFIXES:
+        if magic[:1] == b"\xff" or path.suffix.lower() in _MPEG_SUFFIXES:
             return _examine_mpeg(path, file, start, end)
     return Contents()
 
