@@ -28,8 +28,8 @@ from psegan.bench.training import processor
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, write_json
 from psegan.common.processes import enter, forkserver
+from psegan.training.command import PRECISIONS
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PARTS: dict[str, Callable[[Setting], Iterator[Figure]]] = {
     "fit": everything,
     "precision": mixed_precision,

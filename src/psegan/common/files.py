@@ -105,7 +105,8 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
         raise
 
 
-MISSING, FOLDER = "no such file", "is a folder"
+MISSING, FOLDER, SPECIAL = "no such file", "is a folder", "is a pipe or a device, not a file"
+LOOP = f"cannot be read ({os.strerror(errno.ELOOP)})"
 """Of the answers of :func:`not_a_file`."""
 
 
@@ -121,7 +122,7 @@ def not_a_file(path: str | os.PathLike[str]) -> str:
     except (OSError, ValueError) as error:
         # of a link to itself, a name that is too long or holds a null byte, a folder that may not be entered
         return f"cannot be read ({getattr(error, 'strerror', error)})"
-    return "" if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
+    return "" if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else SPECIAL
 
 
 def short_name(text: str, most: int = 120) -> str:

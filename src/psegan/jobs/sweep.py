@@ -152,21 +152,24 @@ class MissingMetricError(PseganError):
     """A trial does not log the sweep's metric."""
 
 
-def check_metric(metric: str, job: Job) -> None:
-    """Make sure that a trial logs what trials are listed by, as soon as its metrics.csv tells.
+def check_metric(metric: str, job: Job) -> bool:
+    """Whether a trial logs what trials are listed by, as far as its metrics.csv tells by now.
 
     That is after the first validation for whatever is validated. A system may log a loss of training later, for example
     after a warm-up, so that only a complete trial tells.
 
     Raises:
-        MissingMetricError: it does not.
+        MissingMetricError: it does not, and will not.
     """
     path = job.folder / METRICS
-    names = path.read_text(encoding="utf-8").partition("\n")[0].split(",") if path.is_file() else []
+    names: list[str] = []
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            names = file.readline().rstrip("\n").split(",")
     validated = any(name.startswith("val/") for name in names)
     of_validation = metric.startswith("val/") or f"val/{metric}" in names
     if metric in names or not (job.complete or (validated and of_validation)):
-        return
+        return metric in names
     logged = ", ".join(name for name in names if name not in ("epoch", "step")) or "nothing"
     of_privacy = metric.startswith(("val/emotion_", "val/speaker_"))
     other = ", or give privacy.emotion_classifier and privacy.speaker_classifier" if of_privacy else ""
@@ -183,10 +186,11 @@ def run_trials(
     Raises:
         PseganError: what trials read is missing, or one does not log the sweep's metric.
     """
+    logged: set[Job] = set()  # of these nothing more is to be read while they run
 
     def watch(job: Job) -> None:
-        if sweep.metric is not None and job in jobs:
-            check_metric(sweep.metric[0], job)
+        if sweep.metric is not None and job in jobs and job not in logged and check_metric(sweep.metric[0], job):
+            logged.add(job)
 
     for job in jobs:
         watch(job)

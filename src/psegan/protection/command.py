@@ -1,11 +1,9 @@
 """``psegan protect``: recordings and folders of them, in; the same without their emotion, out."""
 
 import argparse
-import errno
 import os
 import re
 import signal
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from psegan.common.errors import PseganError, printable
-from psegan.common.files import FOLDER, not_a_file
+from psegan.common.files import FOLDER, LOOP, SPECIAL, not_a_file
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -211,7 +209,7 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
                 left_out.setdefault("what is hidden", []).append(path)
             elif ending not in _suffixes() | MEDIA:
                 left_out.setdefault("what is no recording", []).append(path)
-            elif _is_special(path):
+            elif not_a_file(path) in (SPECIAL, LOOP):
                 left_out.setdefault("pipes, devices and the like", []).append(path)
             elif ending in MEDIA:
                 summary.fail(_unread(path))
@@ -220,14 +218,6 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
     if left_out:
         counts = (f"{what} ({len(paths)}, {paths[0]} first)" for what, paths in left_out.items())
         _say(f"psegan: left out of {source}: {', '.join(counts)}")
-
-
-def _is_special(path: Path) -> bool:
-    """Whether this is a pipe, a socket or a device, which may be read for ever, or a link that leads back to itself."""
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError as error:
-        return error.errno == errno.ELOOP
 
 
 def _unread(path: Path) -> str:
@@ -317,9 +307,8 @@ def _protect(
     if (task.format, task.subtype) != (reader.format, reader.subtype):
         kind = f"{reader.subtype} in {reader.format} at {rate} Hz"
         _say(f"psegan: {task.source}: {kind} cannot be written, so {out} is a 16-bit WAV file")
-    if reader.comparison and (taken := reader.comparison.loudest_of_cancelling) is not None:
-        only = f"channels cancel one another, so that only channel {taken + 1}, the loudest, was protected"
-        _say(f"psegan: warning: {task.source}: {only}; --channels apart protects them all")
+    if reader.comparison and (lost := reader.comparison.loss("was protected")):
+        _say(f"psegan: warning: {task.source}: {lost}; --channels apart protects them all")
     if reader.clipped > CLIPPED * reader.read:
         share = reader.clipped / reader.read
         _say(f"psegan: warning: {task.source}: clipped ({share:.1%} of its samples), and so was what is protected")

@@ -202,10 +202,7 @@ class Protector(PretrainedModel, Transform):
 
 def _mix(waveform: Tensor, sample_rate: int) -> Tensor:
     """Channels ``(C, T)`` as one ``(T,)``."""
-    taken = compare_channels([waveform.T], sample_rate).loudest_of_cancelling
-    if taken is None:
-        return waveform.mean(0)
-    warnings.warn(
-        f"channels cancel one another, so that only channel {taken + 1}, the loudest, is protected", stacklevel=3
-    )
-    return waveform[taken]
+    comparison = compare_channels([waveform.T], sample_rate)
+    if lost := comparison.loss("is protected"):
+        warnings.warn(lost, stacklevel=3)
+    return comparison.mix(waveform.T)

@@ -120,14 +120,12 @@ class AudioReader:
         return resample_blocks(self._read(), self.rate, SAMPLE_RATE)
 
     def _read(self) -> Iterator[Tensor]:
-        taken = self.channel
-        if taken is None and self.channels > 1:
+        if self.channel is None and self.channels > 1:
             self.comparison = compare_channels(self._samples(), self.rate)
-            taken = self.comparison.loudest_of_cancelling
         for samples in self._samples():
             self.read += len(samples)
             self.clipped += at_full_scale(samples)
-            yield samples.mean(1) if taken is None else samples[:, taken]
+            yield samples[:, self.channel or 0] if self.comparison is None else self.comparison.mix(samples)
         tolerance = LOSSY_FRAMES if self.format == "OGG" or self.subtype.startswith("MPEG") else 0
         if self._frames is not None and self.read < self._frames - tolerance:
             raise cut_short(self.path, f"{self.read} of {self._frames} samples are there")
@@ -247,9 +245,8 @@ def read_audio(path: str | os.PathLike[str]) -> Tensor:
     """Read a recording as mono float32 ``(T,)`` at 16 kHz, at least one sample; see :class:`AudioReader` for its errors."""
     reader = AudioReader(path)
     waveform = torch.cat(list(reader.blocks()))
-    if reader.comparison and (taken := reader.comparison.loudest_of_cancelling) is not None:
-        only = f"channels cancel one another, so that only channel {taken + 1}, the loudest, is read"
-        warnings.warn(f"{path}: {only}", stacklevel=2)
+    if reader.comparison and (lost := reader.comparison.loss("is read")):
+        warnings.warn(f"{path}: {lost}", stacklevel=2)
     return waveform
 
 

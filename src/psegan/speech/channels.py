@@ -25,6 +25,20 @@ class Comparison(NamedTuple):
     loudest_of_cancelling: int | None
     """The channel with the most energy, from 0, if their mean would lose speech; None if it doesn't."""
 
+    def mix(self, samples: Tensor) -> Tensor:
+        """Samples ``(T, C)`` as one channel ``(T,)``: the mean, or the loudest where that would lose speech."""
+        taken = self.loudest_of_cancelling
+        return samples.mean(1) if taken is None else samples[:, taken]
+
+    def loss(self, done: str) -> str:
+        """What to tell of the other channels, as ``loss("is read")``; empty if nothing is lost."""
+        taken = self.loudest_of_cancelling
+        return (
+            ""
+            if taken is None
+            else f"channels cancel one another, so that only channel {taken + 1}, the loudest, {done}"
+        )
+
 
 def compare_channels(blocks: Iterable[Tensor], rate: int) -> Comparison:
     """Compare the channels of a recording with their sum, in constant memory.
