@@ -51,6 +51,8 @@ class CorpusDataModule(LightningDataModule):
     """Name of the corpus on the command line and in results."""
     title: str
     """Name of the corpus in messages."""
+    language: str | None = None
+    """What is spoken, as a code of ISO 639-1 such as ``de``; None where that is unknown or not one language."""
     splits: ClassVar[tuple[str, ...]] = ("paper", "speaker-disjoint")
     """What the argument ``split`` may be."""
     emotions: tuple[str, ...]

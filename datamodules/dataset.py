@@ -24,6 +24,7 @@ class Utterance:
         path: the file; None where the waveform is generated.
         emotion, speaker, gender, content: class indices in the corpus's own order.
         details: what else the file's name says (intensity, repetition, take).
+        text: the words that are spoken, as published, where the corpus knows them.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Utterance:
     gender: int
     content: int
     details: Mapping[str, str | int] = field(default_factory=dict)
+    text: str | None = None
 
     def label(self, attribute: str) -> int:
         """Class index of one of :data:`psegan.speech.batch.ATTRIBUTES`."""

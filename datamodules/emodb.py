@@ -10,6 +10,19 @@ from psegan.common.errors import PseganError
 EMOTION_LETTERS = "WLEAFTN"
 MALE = ("03", "10", "11", "12", "15")
 EXPECTED = "speaker, text, emotion, take, e.g. 03a01Fa"
+TEXTS = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+"""The texts as published (emodb.bilderbar.info, 'Used texts')."""
 
 
 class EmoDBDataModule(FolderDataModule):
@@ -24,12 +37,13 @@ class EmoDBDataModule(FolderDataModule):
 
     corpus = "emodb"
     title = "Emo-DB"
+    language = "de"
     download = "download.zip of http://emodb.bilderbar.info"
     layout = "wav/ with .wav or .flac files"
     pattern = "wav/*"
     emotions = ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral")
     speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
-    contents = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
+    contents = tuple(TEXTS)
     paper_sizes = MappingProxyType({"train": 100, "validation": 35})
 
     @classmethod
@@ -50,6 +64,7 @@ class EmoDBDataModule(FolderDataModule):
             gender=0 if speaker in MALE else 1,
             content=cls.contents.index(text),
             details={"take": take},
+            text=TEXTS[text],
         )
 
     @classmethod

@@ -50,6 +50,8 @@ class JointDataModule(CorpusDataModule):
                 raise PseganError(f"repeats holds {name}: {times}, but must give one of corpora a number from 1 up")
         self.corpora = [PUBLISHED[name](root=str(Path(root) / name), **kwargs) for name in corpora]
         self.corpus = "+".join(corpora)
+        languages = {member.language for member in self.corpora}
+        self.language = languages.pop() if len(languages) == 1 else None
         self.emotions, self.speakers, self.contents = (
             tuple(f"{member.corpus}/{name}" for member in self.corpora for name in member.classes[attribute])
             for attribute in ("emotion", "speaker", "content")

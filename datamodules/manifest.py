@@ -6,6 +6,7 @@ The format is documented in docs/corpora.md.
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from psegan.speech.batch import ATTRIBUTES
 
 REQUIRED = ("path", "emotion", "speaker")
 """Columns that every manifest has."""
-KNOWN = ("id", *REQUIRED, "gender", "content", "split")
+KNOWN = ("id", *REQUIRED, "gender", "content", "split", "text")
 """Columns with a meaning; any other is kept in an utterance's details."""
 UNKNOWN = "unknown"
 """The one class of an attribute that a corpus does not state."""
@@ -105,6 +106,7 @@ class ManifestDataModule(CorpusDataModule):
             To test a classifier on another corpus, give the names of its training corpus; the test set may then lack
             some of them.
         name: of the corpus in results; by default the name of the manifest's folder.
+        language: that is spoken, as a code of ISO 639-1 such as ``de``; None where that is unknown or not one language.
         kwargs: see :class:`datamodules.base.CorpusDataModule`.
 
     Raises:
@@ -120,6 +122,7 @@ class ManifestDataModule(CorpusDataModule):
         n_folds: int = 5,
         classes: dict[str, list[str]] | None = None,
         name: str | None = None,
+        language: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(split=split, **kwargs)  # type: ignore[arg-type]  # of our splits, not of the others'
@@ -132,6 +135,9 @@ class ManifestDataModule(CorpusDataModule):
         self._rows = {row.cells["id"]: row for row in rows}
         folders = dict.fromkeys(path.absolute().parent.name for path in self.manifests)
         self.corpus = self.title = name or "+".join(folders)
+        if language is not None and not re.fullmatch("[a-z]{2}", language):
+            raise PseganError(f"language is {language!r}, but must be a code of ISO 639-1, such as 'de', or null")
+        self.language = language
         self._named = classes or {}
         if unknown := set(self._named) - set(ATTRIBUTES):
             raise PseganError(f"classes has the key {min(unknown)!r}: one of {', '.join(ATTRIBUTES)}")
@@ -216,7 +222,8 @@ class ManifestDataModule(CorpusDataModule):
     def _utterance(self, row: Row) -> Utterance:
         labels = {attribute: self._indices[attribute][row.label(attribute)] for attribute in ATTRIBUTES}
         details = {name: text for name, text in row.cells.items() if name not in KNOWN and text}
-        return Utterance(id=row.cells["id"], path=row.file, **labels, details=details)
+        text = row.cells.get("text") or None
+        return Utterance(id=row.cells["id"], path=row.file, **labels, details=details, text=text)
 
 
 def _genders(rows: Iterable[Row]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from datamodules.splits import paired_folds
 from psegan.common.errors import PseganError
 
 EXPECTED = "modality-channel-emotion-intensity-statement-repetition-actor, e.g. 03-01-05-02-01-01-12"
+TEXTS = {"kids": "Kids are talking by the door", "dogs": "Dogs are sitting by the door"}
 
 
 class RAVDESSDataModule(FolderDataModule):
@@ -22,12 +23,13 @@ class RAVDESSDataModule(FolderDataModule):
 
     corpus = "ravdess"
     title = "RAVDESS"
+    language = "en"
     download = "Audio_Speech_Actors_01-24.zip of https://zenodo.org/records/1188976"
     layout = "Actor_01 to Actor_24 with .wav or .flac files"
     pattern = "Actor_*/*"
     emotions = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
     speakers = tuple(f"{actor:02d}" for actor in range(1, 25))
-    contents = ("kids", "dogs")  # "Kids are talking by the door", "Dogs are sitting by the door"
+    contents = tuple(TEXTS)
     paper_sizes = MappingProxyType({"test": 120, "validation": 120})
     locked = frozenset({"Actor_07/03-01-03-01-02-01-07", "Actor_07/03-01-03-01-02-02-07"})  # published byte-identical
 
@@ -54,6 +56,7 @@ class RAVDESSDataModule(FolderDataModule):
             gender=(actor + 1) % 2,  # odd actors are male
             content=statement - 1,
             details={"intensity": ("normal", "strong")[intensity - 1], "repetition": repetition},
+            text=tuple(TEXTS.values())[statement - 1],
         )
 
     @classmethod

@@ -33,6 +33,7 @@ def test_parts_are_those_of_both(root):
         assert {u.id for u in found} == {
             f"{m.corpus}/{u.id}" for m, part in zip(joint.members, members, strict=True) for u in part
         }
+    assert joint.language is None and {member.language for member in joint.members} == {"en", "de"}
     assert joint.n_classes == {"emotion": 15, "speaker": 34, "gender": 2, "content": 12}
 
 

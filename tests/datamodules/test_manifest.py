@@ -89,6 +89,16 @@ def test_columns_that_a_corpus_does_not_know(tmp_path):
     assert {u.gender for u in data.utterances()} == {0}
 
 
+def test_texts_and_language(tmp_path):
+    listed = [{**row, "text": "Dzień dobry, świecie." if index else ""} for index, row in enumerate(rows())]
+    manifest = corpus(tmp_path, listed)
+    data = ManifestDataModule(manifest, language="pl")
+    assert data.language == "pl" and ManifestDataModule(manifest).language is None
+    assert Counter(u.text for u in data.utterances()) == {"Dzień dobry, świecie.": len(listed) - 1, None: 1}
+    assert all("text" not in u.details for u in data.utterances())
+    assert "language is 'Polish', but must be a code of ISO 639-1" in error_of(manifest, language="Polish")
+
+
 def test_classes_in_a_given_order(tmp_path):
     manifest = corpus(tmp_path, rows(subsets=("test",)))
     names = {"emotion": ["sad", "calm", "angry"], "gender": ["male", "female"]}

@@ -57,6 +57,13 @@ def test_complete_ids_are_the_published_ones():
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == "fc1a73ccd55c8d70", "the list of names has changed"
 
 
+def test_the_words_are_known():
+    spoken = RAVDESSDataModule.parse("Actor_12/03-01-05-02-02-01-12")
+    assert spoken.text == "Dogs are sitting by the door" and RAVDESSDataModule.language == "en"
+    spoken = EmoDBDataModule.parse("wav/03a04Fd")
+    assert spoken.text == "Heute abend könnte ich es ihm sagen." and EmoDBDataModule.language == "de"
+
+
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_ravdess_paper_split(tmp_path, seed):
     module = make(tmp_path, RAVDESSDataModule, split_seed=seed)
