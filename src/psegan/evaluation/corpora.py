@@ -109,6 +109,13 @@ def load_corpus(
     return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
 
 
+def protector_of(folder: str | Path) -> dict[str, Any]:
+    """The description of the protector that a folder is made by, as its journal has it."""
+    with (Path(folder) / JOURNAL).open(encoding="utf-8") as file:
+        described: dict[str, Any] = json.loads(file.readline())["protector"]
+    return described
+
+
 class Journal:
     """``journal.jsonl``: a header that says what a folder is made from, then a line for every finished utterance.
 

@@ -19,6 +19,7 @@ from datamodules.manifest import ManifestDataModule
 from psegan.common.processes import unordered
 from psegan.evaluation.arrays import read_arrays, write_arrays
 from psegan.evaluation.verifiers import Verifier
+from psegan.metrics.level import levels
 from psegan.metrics.quality import measures
 from psegan.speech.batch import ATTRIBUTES
 from psegan.systems.classifier import Classifier
@@ -78,7 +79,8 @@ def predict(
         corpus, subset: which.
         classifiers: name → classifier in evaluation mode; its embeddings are kept too.
         verifier: gives the embeddings called ``verifier``.
-        original: the corpus of original speech; if given, :func:`psegan.metrics.quality.measures` compares both.
+        original: the corpus of original speech, which may be ``corpus``; if given, :func:`psegan.metrics.level.levels` compares
+            both and, of another corpus, :func:`psegan.metrics.quality.measures` as well.
         label: of the progress bar.
         workers: processes that compute measures.
 
@@ -113,10 +115,15 @@ def _measures(
 ) -> dict[str, NDArray[np.float64]]:
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
     pairs = [(before[utterance.id], utterance) for utterance in corpus.split_utterances(subset)]
-    found = unordered(_measure, pairs, workers)
+    found = unordered(_level if corpus is original else _measure, pairs, workers)
     of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
     return {name: np.array([of[after.id][name] for _, after in pairs]) for name in of[pairs[0][1].id]}
 
 
 def _measure(pair: tuple[Utterance, Utterance]) -> tuple[str, dict[str, float]]:
-    return pair[1].id, measures(*map(read_utterance, pair))
+    waveforms = tuple(map(read_utterance, pair))
+    return pair[1].id, measures(*waveforms) | levels(*waveforms)
+
+
+def _level(pair: tuple[Utterance, Utterance]) -> tuple[str, dict[str, float]]:
+    return pair[1].id, levels(*map(read_utterance, pair))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datamodules.base import CorpusDataModule
 from psegan.evaluation.predictions import SystemPredictions
 from psegan.evaluation.specification import Evaluation
+from psegan.evaluation.utility import Listening, Utility, level_scores
 from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
 from psegan.protection.controls import is_trained
@@ -23,6 +24,12 @@ COUNTING = 4
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
+LEVELS = ("loudest", "mean_level", "clipped")
+"""The measures of :func:`psegan.metrics.level.levels`."""
+COMPARED = (
+    "uar", "accuracy", "eer", "eer_protected", "eer_neutral", "wer", "wer_to_original", "overall", "loudest_p95",
+)  # fmt: skip
+"""Metrics of which paired differences between systems are given."""
 ENSEMBLE = "ensemble"
 """The candidate for ``strongest`` that averages the posteriors of all others."""
 
@@ -43,6 +50,7 @@ class Scoring:
         validation: the same for its validation speech, on which ``strongest`` is chosen.
         folds: the folds of the pool.
         fold: fold that the rows name; None if the split has no folds or all are pooled.
+        listening: what judges say of the pool's test speech.
 
     Attributes:
         attacks: system → name of the attacker in the table → its attack.
@@ -57,7 +65,9 @@ class Scoring:
         validation: Mapping[str, ByFold],
         folds: Sequence[int],
         fold: int | None = None,
+        listening: Listening | None = None,
     ) -> None:
+        self.listening = listening or Listening()
         self.evaluation, self.data, self.fold, self.folds = evaluation, data, fold, folds
         self.test, self.validation = test, validation
         self.chosen: dict[str, dict[str, str]] = {}
@@ -74,7 +84,7 @@ class Scoring:
 
     def rows(self) -> Iterator[Row]:
         """The rows of all systems."""
-        scored: dict[tuple[str, str], dict[str, Resampled]] = {}
+        scored: dict[tuple[str, str | tuple[str, str]], dict[str, Resampled]] = {}
         for system, attacks in self.attacks.items():
             for attacker, attack in attacks.items():
                 scored[system, attacker] = self.emotion(attacker, attack.scores)
@@ -83,7 +93,12 @@ class Scoring:
             for (attribute, metric), score in self.preserved(system).items():
                 scored.setdefault((system, attribute), {})[metric] = score
                 yield self.row(system, attribute, metric, score)
+            for one in self.survived(system):
+                scored.setdefault((system, (one.attribute, one.judge)), {})[one.metric] = one.score
+                yield self.row(system, one.attribute, one.metric, one.score, judge=one.judge, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
+                if metric in LEVELS:
+                    continue
                 values = self.pooled(system, "measure", metric)
                 n = int(np.isfinite(values).sum())
                 yield self.row(system, "speech", metric, self.bootstrap.mean(values), n=n)
@@ -91,12 +106,13 @@ class Scoring:
 
     def row(
         self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
-        seed: int | None = None, n: int | None = None,
+        seed: int | None = None, n: int | None = None, judge: str | None = None,
     ) -> Row:  # fmt: skip
         """One row of the table; ``n`` is the number of utterances behind the score, by default all of them."""
         return Row(
             system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker, seed=seed,
-            attribute=attribute, metric=metric, **score.interval()._asdict(), n=len(self.bootstrap) if n is None else n,
+            judge=judge, attribute=attribute, metric=metric, **score.interval()._asdict(),
+            n=len(self.bootstrap) if n is None else n,
         )  # fmt: skip
 
     def _attacks(self, system: str) -> Iterator[tuple[str, Attack]]:
@@ -183,7 +199,13 @@ class Scoring:
                 found |= {("speaker", metric + suffix): score for metric, score in verified.items()}
         return found
 
-    def differences(self, scored: Mapping[tuple[str, str], Mapping[str, Resampled]]) -> Iterator[Row]:
+    def survived(self, system: str) -> Iterator[Utility]:
+        """What independent judges say of a system's speech, and its level."""
+        yield from self.listening.scores(system, ORIGINAL, self.bootstrap)
+        if all(set(LEVELS) <= self.test[system][fold].measure.keys() for fold in self.folds):
+            yield from level_scores({name: self.pooled(system, "measure", name) for name in LEVELS}, self.bootstrap)
+
+    def differences(self, scored: Mapping[tuple[str, str | tuple[str, str]], Mapping[str, Resampled]]) -> Iterator[Row]:
         """Paired differences of every system to the reference systems, and of trained systems to all others."""
         systems, references = self.evaluation.systems, (ORIGINAL, COPY_SYNTHESIS)
         for system, spec in systems.items():
@@ -196,12 +218,15 @@ class Scoring:
                 for (one, key), found in scored.items():
                     if one != system or (other, key) not in scored or "/" in key or key == SHUFFLED:
                         continue
-                    theirs, is_attack = scored[other, key], key in self.evaluation.attackers
-                    names = ("emotion", key) if is_attack else (key, None)
-                    for metric in ("uar", "accuracy", "eer", "eer_protected"):
+                    theirs = scored[other, key]
+                    attribute, judge = key if isinstance(key, tuple) else (key, None)
+                    attacker = key if key in self.evaluation.attackers else None
+                    for metric in COMPARED:
                         if metric in found and metric in theirs:
-                            difference = found[metric] - theirs[metric]
-                            yield self.row(system, names[0], f"{metric}-minus-{other}", difference, names[1])
+                            yield self.row(
+                                system, "emotion" if attacker else attribute, f"{metric}-minus-{other}",
+                                found[metric] - theirs[metric], attacker, judge=judge,
+                            )  # fmt: skip
 
 
 def _informed(system: str, predictions: SystemPredictions) -> dict[str, Scores]:

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
 from psegan.common.settings import parse_settings
+from psegan.evaluation.judges import DEFAULT_JUDGES
+from psegan.evaluation.utility import LEVEL
 from psegan.protection.controls import is_trained, spelt_out
 from psegan.report.tables import ATTACKERS, SHUFFLED
 
@@ -82,6 +84,7 @@ class Evaluation:
         attackers: which to build, of :data:`KNOWN_ATTACKERS`.
         classifiers: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
+        judges: name → class of a judge and its arguments (:mod:`psegan.evaluation.judges`); ``{}`` for none.
         set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
         epochs: factor of the epochs of all trainings: more than 1 for a split with less speech, whose epochs have fewer steps.
         passes: how often training speech is protected for an attacker, each time with fresh targets and noise.
@@ -104,6 +107,7 @@ class Evaluation:
     attackers: list[str] = field(default_factory=lambda: list(KNOWN_ATTACKERS))
     classifiers: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
+    judges: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(DEFAULT_JUDGES))
     set: dict[str, Any] = field(default_factory=dict)
     epochs: float = 1.0
     passes: int = 1
@@ -161,7 +165,7 @@ class Evaluation:
                 refuse(f"{key} is {getattr(self, key)}, but must be at least 1")
         if not self.epochs > 0:
             refuse(f"epochs is {self.epochs}, but must be a factor above 0")
-        for name in (self.name, *systems, *self.architectures):
+        for name in (self.name, *systems, *self.architectures, *self.judges):
             if not _NAME.fullmatch(name) or _TAKEN.search(name):
                 refuse(
                     f"{name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and '.', "
@@ -178,6 +182,8 @@ class Evaluation:
             refuse(
                 f"permutation_architecture is {chosen!r}, but is one of architectures: {', '.join(self.architectures)}"
             )
+        if both := sorted({LEVEL, *KEPT, *KNOWN_ATTACKERS} & set(self.judges)):
+            refuse(f"a judge cannot be called {both[0]}: that is the name of something else in the tables")
         if self.verifier.backend is not None and self.verifier.config:
             refuse("verifier needs either 'config' or 'backend', not both")
 

@@ -1,7 +1,9 @@
 """Speaker verifiers: networks whose embeddings :func:`psegan.metrics.scores.verification_trials` compares by their cosine."""
 
 import sys
-from abc import ABC, abstractmethod
+import warnings
+from abc import abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from torch.nn import functional as F
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
+from psegan.evaluation.judges import Judge, require
 from psegan.models.state import damage, weights_hash
 from psegan.speech.masking import embed_by_length
 from psegan.systems.classifier import load_classifier
 
 
-class Verifier(ABC):
+class Verifier(Judge):
     """A network that gives embeddings of voices."""
 
     @abstractmethod
@@ -26,9 +29,9 @@ class Verifier(ABC):
         The embedding of an utterance does not depend on the other utterances of the batch.
         """
 
-    @abstractmethod
-    def describe(self) -> dict[str, str]:
-        """Kind, network, source and hash of the weights, for the header of results.json."""
+    def judge(self, waveform: Tensor, language: str | None = None) -> list[float]:
+        (embedding,) = self.embed(waveform.unsqueeze(0), torch.tensor([len(waveform)])).tolist()
+        return [float(f"{number:.7g}") for number in embedding]
 
 
 class ClassifierVerifier(Verifier):
@@ -59,6 +62,46 @@ class ClassifierVerifier(Verifier):
             "source": str(self.checkpoint),
             "weights": file_hash(self.checkpoint),
         }
+
+
+class Resemblyzer(Verifier):
+    """The encoder of generalised end-to-end loss (Wan et al., ICASSP 2018) as Resemble AI published it; Apache 2.0.
+
+    An LSTM of 1.4 M parameters, trained on LibriSpeech (the parts "other"), VoxCeleb 1 and 2. The weights are inside the
+    package resemblyzer, whose preprocessing (level, silences cut) is used as well.
+
+    Raises:
+        NotInstalledError: the package is missing.
+    """
+
+    SIZE = 256
+
+    def __init__(self) -> None:
+        self.version = require("resemblyzer", "resemblyzer")
+
+    @cached_property
+    def _package(self) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names in SciPy and setuptools that have moved
+            import resemblyzer
+        return resemblyzer
+
+    @cached_property
+    def _network(self) -> Any:
+        return self._package.VoiceEncoder("cpu", verbose=False)
+
+    def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        return torch.stack([self._embed(one[:n]) for one, n in zip(waveform, lengths.tolist(), strict=True)])
+
+    def _embed(self, waveform: Tensor) -> Tensor:
+        if not waveform.any():  # whose level cannot be set; zeros are as far from one voice as from all others
+            return torch.zeros(self.SIZE)
+        speech = self._package.preprocess_wav(waveform.numpy())
+        return torch.from_numpy(self._network.embed_utterance(speech)).nan_to_num()
+
+    def describe(self) -> dict[str, str]:
+        source = f"resemblyzer {self.version}"
+        return {"kind": "verifier", "network": "generalised end-to-end LSTM", "source": source}
 
 
 class ECAPA(Verifier):

@@ -17,6 +17,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from datamodules.base import CorpusDataModule, Utterance
@@ -31,9 +32,12 @@ from psegan.common.record import Record
 from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus
+from psegan.evaluation.judges import Judge, make_judges
+from psegan.evaluation.judging import Recording, independent, judge_recordings
 from psegan.evaluation.predictions import SystemPredictions, predict
 from psegan.evaluation.scoring import COPY_SYNTHESIS, COUNTING, ORIGINAL, Scoring
 from psegan.evaluation.specification import Evaluation, Trained
+from psegan.evaluation.utility import Listening
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options
@@ -84,6 +88,7 @@ class EvaluationRun:
         )
         self.verifier = cache(self._verifier)
         self.jobs = cache(self._jobs)
+        self.says = cache(self._says)
 
     def run(self) -> None:
         """Do everything that is not done yet, and print the tables.
@@ -96,6 +101,7 @@ class EvaluationRun:
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
+        _ = self.judges  # says what is not installed
         jobs = self.all_jobs  # settings that no training can have are refused before anything is done
         # systems, attackers and classifiers may be added to one's own folder
         settings = {
@@ -112,6 +118,7 @@ class EvaluationRun:
         for fold in self.corpora:
             for system in evaluation.systems:
                 self.predict(fold, system)
+                self.says(fold, system)
         self.publish()
 
     @cached_property
@@ -304,7 +311,7 @@ class EvaluationRun:
         for subset in self.subsets:
             if subset == "test":
                 others = {attribute: load_classifier(job.checkpoint, attribute) for attribute, job in kept.items()}
-                reference = None if system == ORIGINAL else self.opened(fold, ORIGINAL)
+                reference = corpus if system == ORIGINAL else self.opened(fold, ORIGINAL)
                 found = predict(corpus, subset, {**emotion, **others}, verifier, reference, label, self.workers)
             else:
                 attackers = self.attackers(system)
@@ -327,6 +334,39 @@ class EvaluationRun:
         spec = {"class_path": how.backend, "init_args": how.init_args}
         return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
 
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """Name → judge of all that are installed."""
+        return make_judges(self.evaluation.judges)
+
+    def _says(self, fold: int, system: str) -> dict[str, list[Any]]:
+        """What each judge says of a system's test speech, utterance by utterance; one who is not to be asked is absent."""
+        manifest, language = self.manifest(fold, system), self.data.language
+        rows = sorted((row for row in read_manifest(manifest) if row["split"] == "test"), key=lambda row: row["id"])
+        corpus = self.folder / "corpora" / rows[0]["corpus"]
+        recordings = [Recording(row["id"], manifest.parent / row["path"], row["sha256"]) for row in rows]
+        judges = independent(self.judges, corpus, language)
+        return judge_recordings(corpus, recordings, judges, self.evaluation.judges, language, self.workers)
+
+    def listening(self, folds: Sequence[int]) -> Listening:
+        """What the judges say of all systems' test speech in some folds."""
+        heard = [u for fold in folds for u in self.corpora[fold].split_utterances("test")]
+        says = {}
+        for system in self.evaluation.systems:
+            parts = [self.says(fold, system) for fold in folds]
+            says[system] = {name: [one for part in parts for one in part[name]] for name in parts[0]}
+        emotions = list(self.data.emotions)
+        return Listening(
+            judges=self.judges,
+            says=says,
+            text=[utterance.text for utterance in heard],
+            content=np.array([u.content for u in heard]) if self.data.n_classes["content"] > 1 else None,
+            speaker=np.array([utterance.speaker for utterance in heard]),
+            neutral=np.array([u.emotion == emotions.index("neutral") for u in heard])
+            if "neutral" in emotions
+            else None,
+        )
+
     def publish(self) -> None:
         """Score, and write everything that a reader sees, unless it is there already."""
         evaluation = self.evaluation
@@ -338,7 +378,7 @@ class EvaluationRun:
             "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
             "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
             "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
-            "roles": evaluation.roles,
+            "roles": evaluation.roles, "judges": {name: judge.describe() for name, judge in self.judges.items()},
         }  # fmt: skip
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
@@ -346,12 +386,14 @@ class EvaluationRun:
             found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
             for (subset, system, fold), path in paths.items():
                 found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
-            scoring = partial(Scoring, evaluation, self.data, found["test"], found["validation"])
             folds = evaluation.folds
-            if len(folds) > 1:
-                tables = [scoring(folds), *(scoring([fold], fold) for fold in folds)]
-            else:
-                tables = [scoring(folds, None if self.data.shares_speakers else folds[0])]
+            pools: list[tuple[list[int], int | None]] = [(folds, None), *(([fold], fold) for fold in folds)]
+            if len(folds) == 1:
+                pools = [(folds, None if self.data.shares_speakers else folds[0])]
+            tables = [
+                Scoring(evaluation, self.data, found["test"], found["validation"], *pool, self.listening(pool[0]))
+                for pool in pools
+            ]
             rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
             clips = {system: self.clips(system) for system in evaluation.systems}
             publish.publish(self.folder, Results(self.header(tables[0]), rows), tables[0], clips)
@@ -368,6 +410,8 @@ class EvaluationRun:
             "units": {self.data.corpus: table.bootstrap.drawn_from},
             "heard by the systems": self.check_leakage(),
             "strongest": table.chosen,
+            "judges": {name: judge.describe() for name, judge in self.judges.items()},
+            "language": self.data.language,
             "weights": {job.name: file_hash(job.checkpoint) for job in self.all_jobs},
             "commits of trainings": {  # "commit" is that of the scoring alone
                 "systems": _commits(records),

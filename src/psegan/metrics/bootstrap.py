@@ -109,6 +109,36 @@ class Bootstrap:
         samples = self._chunked(lambda draws: _ratio(draws @ total, draws @ count), self.n_units)
         return Resampled(float(numbers[known].mean()) if known.any() else float("nan"), samples, self)
 
+    def ratio(self, numerators: Array, denominators: Array) -> Resampled:
+        """Sum of the numerators ``(N,)`` over the sum of the denominators ``(N,)``, such as word errors over words."""
+        self._check(numerators)
+        self._check(denominators)
+        above, below = (to_numpy(array).astype(np.float64) for array in (numerators, denominators))
+        top, bottom = (np.bincount(self.units, array, self.n_units) for array in (above, below))
+        samples = self._chunked(lambda draws: _ratio(draws @ top, draws @ bottom), self.n_units)
+        return Resampled(float(_ratio(above.sum(), below.sum())), samples, self)
+
+    def quantile(self, values: Array, q: float) -> Resampled:
+        """The least of ``values (N,)`` that a share q of them does not exceed; those that are NaN are left out.
+
+        It is the inverse of the distribution function (NumPy's ``inverted_cdf``), and so one of the values, in resamples too.
+        """
+        self._check(values)
+        numbers = to_numpy(values).astype(np.float64)
+        known = np.flatnonzero(~np.isnan(numbers))
+        order = known[np.argsort(numbers[known], kind="stable")]
+        if len(order) == 0:
+            return Resampled(float("nan"), np.full(self.n_resamples, np.nan), self)
+
+        def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+            counts = np.cumsum(draws[:, self.units[order]], 1)
+            reached = counts >= q * counts[:, -1:] - 1e-9  # products such as 0.95 * 20 are rounded
+            found = numbers[order][reached.argmax(1)]
+            return np.where(counts[:, -1] > 0, found, np.nan)
+
+        value = float(np.quantile(numbers[order], q, method="inverted_cdf"))
+        return Resampled(value, self._chunked(samples, len(order)), self)
+
     def accuracy(self, predicted: Array, targets: Array) -> Resampled:
         """:func:`psegan.metrics.scores.accuracy`."""
         return self._over_seeds(
@@ -215,29 +245,36 @@ class Bootstrap:
         return self._over_seeds(scores, targets, of_seed)
 
     def verification(
-        self, enrol: Array, test: Array, speaker: Array, group: Array | None = None
+        self,
+        enrol: Array,
+        test: Array,
+        speaker: Array,
+        group: Array | None = None,
+        content: Array | None = None,
+        enrolling: Array | None = None,
+        measures: Sequence[str] = ("eer", "min_dcf"),
     ) -> dict[str, Resampled]:
-        """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification.
+        """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification, or one of them.
 
-        The arguments are those of :func:`psegan.metrics.scores.verification_trials`. Each group has its own threshold, and
-        the result is the mean over groups, weighted by utterances.
+        The other arguments are those of :func:`psegan.metrics.scores.verification_trials`. Each group has its own threshold,
+        and the result is the mean over groups, weighted by utterances.
         """
-        scores, is_target = metrics.verification_trials(enrol, test, speaker, group)
+        scores, is_target = metrics.verification_trials(enrol, test, speaker, group, content, enrolling)
         self._check(speaker)
-        enrolled, tested = metrics.trial_pairs(len(self), group)
+        enrolled, tested = metrics.trial_pairs(len(self), group, content, enrolling)
         rows, columns = self.units[enrolled], self.units[tested]
         # the order within a pair of units makes no difference, so there are half as many cells
         pairs = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)
         groups = metrics.group_indices(len(self), group)
-        measures: dict[str, _Measure] = {"eer": WeightedTrials.eer, "min_dcf": WeightedTrials.min_dcf}
+        known: dict[str, _Measure] = {"eer": WeightedTrials.eer, "min_dcf": WeightedTrials.min_dcf}
         found: dict[str, list[Resampled]] = {name: [] for name in measures}
         for own in groups:
             there = np.isin(enrolled, own)
             pair = pairs[there]
             present = np.flatnonzero(np.bincount(pair))
             trials = WeightedTrials(scores[there], is_target[there], np.searchsorted(present, pair), len(present))
-            for name, measure in measures.items():
-                found[name].append(self._error_rate(trials, *np.divmod(present, self.n_units), measure))
+            for name in measures:
+                found[name].append(self._error_rate(trials, *np.divmod(present, self.n_units), known[name]))
         return {name: self._over_groups(groups, of_groups) for name, of_groups in found.items()}
 
     def _over_groups(self, groups: Sequence[NDArray[np.intp]], scores: Sequence[Resampled]) -> Resampled:

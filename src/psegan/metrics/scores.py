@@ -270,22 +270,35 @@ def one_vs_rest_eer(scores: Array, targets: Array, group: Array | None = None) -
     return float(np.average(rates, weights=[len(own) for own in groups]))
 
 
-def trial_pairs(n: int, group: Array | None = None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def trial_pairs(
+    n: int, group: Array | None = None, content: Array | None = None, enrolling: Array | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices ``(T,)`` of the enrolment and of the test utterance of each verification trial, among n utterances.
 
     An utterance is not compared with itself: the same recording would be easier to recognise than any other of the speaker.
-    Pairs across groups, ``(n,)`` numbers or names, are no trials.
+    Pairs across groups, ``(n,)`` numbers or names, are no trials, and pairs of one ``content (n,)`` neither, where it is given:
+    a sentence said again sounds alike for more reasons than the voice. Where ``enrolling (n,)`` booleans are given, only those
+    utterances enrol.
     """
     allowed = np.zeros((n, n), dtype=bool)
     for own in group_indices(n, group):
         allowed[np.ix_(own, own)] = True
+    for said in group_indices(n, content) if content is not None else ():
+        allowed[np.ix_(said, said)] = False
+    if enrolling is not None:
+        allowed[~to_numpy(enrolling).astype(bool)] = False
     np.fill_diagonal(allowed, False)
     enrolled, tested = np.nonzero(allowed)
     return enrolled, tested
 
 
 def verification_trials(
-    enrol: Array, test: Array, speaker: Array, group: Array | None = None
+    enrol: Array,
+    test: Array,
+    speaker: Array,
+    group: Array | None = None,
+    content: Array | None = None,
+    enrolling: Array | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Speaker verification trials: every utterance enrols and is tested against every other, and the cosine is the score.
 
@@ -295,21 +308,22 @@ def verification_trials(
         speaker: speaker indices ``(N,)``.
         group: ``(N,)`` numbers or names, such as folds. Embeddings of different groups come from different networks and are
             not compared.
+        content, enrolling: which other pairs are no trials; see :func:`trial_pairs`.
 
     Returns:
         Scores in [-1, 1] and is_target, each ``(T,)`` in the order of :func:`trial_pairs`.
 
     Raises:
-        UndefinedMetricError: no two utterances share a group.
+        UndefinedMetricError: no pair is left.
         ValueError: shapes differ.
     """
     first, second, wanted = as_scores(enrol, 2, "enrol"), as_scores(test, 2, "test"), as_targets(speaker, "speaker")
     if first.shape != second.shape or len(first) != len(wanted):
         shapes = f"{first.shape}, {second.shape} and {wanted.shape}"
         raise ValueError(f"enrol, test and speaker must share their N utterances, not have shapes {shapes}")
-    rows, columns = trial_pairs(len(first), group)
+    rows, columns = trial_pairs(len(first), group, content, enrolling)
     if len(rows) == 0:
-        raise UndefinedMetricError("no two utterances share a group, so there are no verification trials")
+        raise UndefinedMetricError("no two utterances may be compared, so there are no verification trials")
 
     def unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
         norm = np.linalg.norm(x, axis=1, keepdims=True)

@@ -33,6 +33,9 @@ class Transform(ABC):
     """Hash of the trained weights; None where nothing is trained."""
     n_targets: int | None = None
     """Number of emotions that targets are drawn from; None where there are no targets."""
+    learnt_from: tuple[str, ...] = ()
+    """Class paths of judges (:mod:`psegan.evaluation.judges`) whose networks are a part of it or taught it. They are no judges
+    of its speech, and their columns stay empty."""
 
     @torch.no_grad()
     def transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
@@ -60,7 +63,8 @@ class Transform(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Identity in plain values: class, settings and the hash of the weights. Equal ones give equal speech."""
-        return {**describe(self), "weights": self.weights}
+        taught = {"learnt_from": list(self.learnt_from)} if self.learnt_from else {}
+        return {**describe(self), "weights": self.weights, **taught}
 
     def __str__(self) -> str:
         return _spell(self.describe())

@@ -31,8 +31,9 @@ class Row:
         system: what produced the speech (``original``, ``psegan``, ...).
         corpus, split: on what.
         fold: of a split that has several; none where all are pooled.
-        attacker: who measured (``ignorant``, ``informed``, ...); none where no attacker is involved.
-        attribute: ``emotion``, ``speaker``, ``gender`` or ``content`` (or what a signal measure is about).
+        attacker: who attacked (``ignorant``, ``informed``, ...); none where no attacker is involved.
+        judge: who listened (``moonshine``, ``level``, ...), of the judges that nobody here trained; else none.
+        attribute: ``emotion``, ``speaker``, ``gender``, ``content``, ``words`` or, of a measure of the signal, ``speech``.
         metric: ``accuracy``, ``uar``, ``auc``, ``eer``, ...
         value: the score; NaN where it has none.
         low, high: ends of its 95 % interval, both or neither.
@@ -48,6 +49,7 @@ class Row:
     split: str
     fold: int | None = None
     attacker: str | None = None
+    judge: str | None = None
     attribute: str
     metric: str
     value: float

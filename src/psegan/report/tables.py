@@ -55,9 +55,10 @@ class Measure(NamedTuple):
     Attributes:
         attribute, metric: as in :class:`~psegan.report.results.Row`.
         name: above the column.
-        better: ``↓`` or ``↑``, the way it goes when the protection works.
+        better: ``↓`` or ``↑``, the way it goes when the protection works; ``→0`` where the best is to change nothing.
         scale, digits: of the printed number; 100 and 1 for percent.
         chance: the score of a guess; NaN where that means nothing or depends on the number of classes.
+        judged: whether it is of the judges that nobody here trained, each of whom has a block of columns.
     """
 
     attribute: str
@@ -67,11 +68,13 @@ class Measure(NamedTuple):
     scale: float = 100
     digits: int = 1
     chance: float = np.nan
+    judged: bool = False
 
     def format(self, value: float, signed: bool = False) -> str:
         """The number as printed, ``–`` for NaN; ``signed`` shows a plus, as a difference needs."""
         if pd.isna(value):
             return "–"
+        signed = signed or self.better == "→0"
         return f"{self.scale * value:{'+' if signed else ''}.{self.digits}f}".replace("-", "−")
 
 
@@ -90,9 +93,33 @@ SIGNAL = (
     Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2), Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3),
     Measure("speech", "log_stft", "log STFT", "↓", 1, 3), Measure("speech", "stoi", "STOI", "↑", 1, 3),
     Measure("speech", "pesq", "PESQ", "↑", 1, 2), Measure("speech", "f0_correlation", "F0 corr.", "↑", 1, 3),
-    Measure("speech", "voicing_error", "voicing err.", "↓"), Measure("speech", "wer", "WER", "↓"),
+    Measure("speech", "voicing_error", "voicing err.", "↓"),
 )  # fmt: skip
-MEASURES = {(m.attribute, m.metric): m for m in (*EMOTION, *SPEAKER, *REST, *SIGNAL)}
+VOICES = (
+    Measure("speaker", "eer", "EER", "↓", chance=0.5, judged=True),
+    Measure("speaker", "eer_neutral", "EER neutral→p", "↓", chance=0.5, judged=True),
+    Measure("speaker", "eer_protected", "EER p→p", "↓", chance=0.5, judged=True),
+)
+RATINGS = (
+    Measure("speech", "overall", "overall", "↑", 1, 2, judged=True),
+    Measure("speech", "signal", "signal", "↑", 1, 2, judged=True),
+    Measure("speech", "background", "background", "↑", 1, 2, judged=True),
+    Measure("speech", "p808", "P.808", "↑", 1, 2, judged=True),
+)
+LEVELS = (
+    Measure("speech", "loudest_median", "loudest 20 ms, median (dB)", "→0", 1, judged=True),
+    Measure("speech", "loudest_p95", "loudest 20 ms, 95th percentile (dB)", "→0", 1, judged=True),
+    Measure("speech", "mean_level", "mean (dB)", "→0", 1, judged=True),
+    Measure("speech", "clipped", "clipped", "↓", 100, 3, judged=True),
+)
+JUDGED = (
+    Measure("words", "wer", "WER", "↓", judged=True),
+    Measure("words", "wer_to_original", "WER to its transcript of the original", "↓", judged=True),
+    *VOICES, *RATINGS, *LEVELS,
+)  # fmt: skip
+"""What is measured by judges that nobody here trained, with the level, which nobody needs to judge."""
+OUR_OWN = (*EMOTION, *SPEAKER, *REST, *SIGNAL)
+MEASURES = {(m.attribute, m.metric, m.judged): m for m in (*OUR_OWN, *JUDGED)}
 
 
 class Layout(NamedTuple):
@@ -106,13 +133,14 @@ class Layout(NamedTuple):
 
 ABLATIONS = "Table 3"
 LAYOUTS = (
+    Layout("Overview", "emotion by attacker; the rest by judges that nobody here trained", [UAR], JUDGED),
     Layout("Table 1", "accuracy", [ACCURACY], [SPEAKER[0], *REST]),
     Layout("Table 2", "equal error rates and detection cost", [EER], SPEAKER[1:]),
     Layout(ABLATIONS, "ablations of ", [ACCURACY, EER], [*SPEAKER[:3], *REST]),
     Layout("Table 4", "emotion by all metrics", EMOTION),
     Layout("Table 5", "what the signal lost", [], SIGNAL),
 )
-SUMMARY = Layout("Summary", "emotion UAR by attacker, and what is kept", [UAR], [*SPEAKER[:2], *REST])
+SUMMARY = Layout("Summary", "emotion UAR and what is kept", [UAR], [*JUDGED[:2], VOICES[0], RATINGS[0], LEVELS[1]])
 
 
 @dataclass(frozen=True)
@@ -219,13 +247,14 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = scores.assign(seed=scores.seed.fillna(-1), run_seed=scores.run_seed.fillna(-1))
     rows[["metric", "_", "other"]] = rows.metric.str.partition("-minus-")
-    rows = rows[pd.MultiIndex.from_frame(rows[["attribute", "metric"]]).isin(MEASURES)]
+    rows["judged"] = rows.judge.notna()
+    rows = rows[pd.MultiIndex.from_frame(rows[["attribute", "metric", "judged"]]).isin(MEASURES)]
     emotion, stand_in = rows.attribute == "emotion", rows.attacker == "ignorant"
     rows["member"] = rows.seed.where(emotion & rows.attacker.str.contains("/", na=False), -1)
-    rows["block"] = rows.attacker.where(emotion, rows.attribute)
+    rows["block"] = rows.attacker.where(emotion, rows.judge.where(rows.judged, rows.attribute))
     rows["rank"] = np.select([rows.fold.notna(), rows.seed >= 0], [2, 1], 0) + 3 * (~emotion & stand_in)
     rows = rows[(emotion & rows.attacker.notna()) | (~emotion & (stand_in | rows.attacker.isna()))]
-    keys = ["corpus", "system", "other", "block", "attribute", "metric", "member"]
+    keys = ["corpus", "system", "other", "block", "attribute", "metric", "judged", "member"]
     best = rows.groupby([*keys, "run_seed"])["rank"].transform("min")
     runs = rows[rows["rank"] == best].groupby([*keys, "run_seed", "seed"], sort=False)
     numbers = ["value", "low", "high"]
@@ -252,7 +281,7 @@ class _Split:
         of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
         self.tested = of_folds.fold.agg(frozenset)
         cells = pooled(self.rows)
-        cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, strict=True)]
+        cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
@@ -266,7 +295,7 @@ class _Split:
     def section(self) -> Section:
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
         pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
-        columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
+        columns = self._columns(Layout("", "", EMOTION, (*JUDGED, *SPEAKER, *REST, *SIGNAL)))
         tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
         members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
         names = sorted(members.block.unique(), key=lambda name: not name.startswith("informed/"))
@@ -289,7 +318,11 @@ class _Split:
 
     def _columns(self, layout: Layout) -> list[tuple[str, str, str]]:
         emotion = [_column(measure, attacker) for attacker in self.attackers for measure in layout.emotion]
-        return emotion + [_column(measure, measure.attribute) for measure in layout.kept]
+        judged = self.scores[self.scores.judged].block
+        judges = [name for name in dict.fromkeys(judged) if name != "level"] + ["level"]
+        own = [_column(measure, measure.attribute) for measure in layout.kept if not measure.judged]
+        asked = [measure for measure in layout.kept if measure.judged]
+        return emotion + [_column(measure, judge) for judge in judges for measure in asked] + own
 
     def _with_best(self, cells: pd.DataFrame) -> pd.DataFrame:
         """The cells, those ``marked`` that print as the best of their column among several protecting systems.
@@ -376,6 +409,8 @@ def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str
 
 
 def _rank(measure: Measure, value: float, chance: float) -> float:
+    if measure.better == "→0":
+        return -abs(round(measure.scale * value, measure.digits))
     sign = 1 if measure.better == "↑" else -1
     if measure.attribute == "emotion" and not np.isnan(chance):
         value = sign * min(sign * value, sign * chance)

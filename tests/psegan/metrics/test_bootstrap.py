@@ -386,3 +386,38 @@ def test_a_leak_is_not_at_chance():
     found = resamples.permuted(np.stack([np.eye(8)[targets]] * 2), targets, 8)
     assert found["uar"].value == found["accuracy"].value == 1
     assert found["uar"].interval().low > 0.5
+
+
+@pytest.mark.parametrize("speakers", [8, 2])
+def test_ratios_and_quantiles_of_every_resample_equal_the_loop(speakers: int) -> None:
+    generator = np.random.default_rng(0)
+    resamples = Bootstrap(np.arange(60) % speakers, n_resamples=50)
+    errors, words = generator.integers(0, 5, 60), generator.integers(5, 9, 60)
+    assert_same(
+        resamples.ratio(errors, words), by_loop(resamples, lambda e, w: float(e.sum() / w.sum()), errors, words)
+    )
+    values = generator.normal(size=60).round(1)  # with ties
+    for q in (0.5, 0.95):
+        expected = by_loop(resamples, lambda v, q=q: float(np.quantile(v, q, method="inverted_cdf")), values)
+        assert_same(resamples.quantile(values, q), expected)
+
+
+def test_quantiles_leave_out_what_is_not_defined() -> None:
+    values = np.array([np.nan, 3.0, 1.0, 2.0])
+    assert Bootstrap(np.arange(4), 10).quantile(values, 0.5).value == 2
+    assert np.isnan(Bootstrap(np.arange(4), 10).quantile(np.full(4, np.nan), 0.5).value)
+
+
+def test_verification_of_some_trials_equals_the_loop() -> None:
+    enrol, test, speaker = embeddings(24, 6)
+    content, enrolling = np.arange(24) // 6 % 3, np.arange(24) % 4 != 0
+    resamples = Bootstrap(speaker, n_resamples=20)
+    found = resamples.verification(enrol, test, speaker, content=content, enrolling=enrolling, measures=["eer"])
+    assert found.keys() == {"eer"}
+    scores, is_target = metrics.verification_trials(enrol, test, speaker, content=content, enrolling=enrolling)
+    rows, columns = metrics.trial_pairs(24, content=content, enrolling=enrolling)
+    assert found["eer"].value == pytest.approx(metrics.eer(scores, is_target))
+    for draws, sample in zip(resamples.draws, found["eer"].samples, strict=True):
+        times = draws[speaker]
+        weights = np.where(speaker[rows] == speaker[columns], times[rows], times[rows] * times[columns])
+        assert sample == pytest.approx(metrics.eer(np.repeat(scores, weights), np.repeat(is_target, weights)))

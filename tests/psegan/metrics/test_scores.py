@@ -308,7 +308,7 @@ def test_verification_stays_within_groups() -> None:
     ]
     np.testing.assert_allclose(scores, np.concatenate([part[0] for part in parts]))
     np.testing.assert_array_equal(is_target, np.concatenate([part[1] for part in parts]))
-    with pytest.raises(UndefinedMetricError, match="share a group"):
+    with pytest.raises(UndefinedMetricError, match="no two utterances"):
         metrics.verification_trials(enrol, test, speaker, np.arange(7))
     with pytest.raises(ValueError, match="one entry for each of 7"):
         metrics.verification_trials(enrol, test, speaker, fold[:3])
@@ -317,7 +317,15 @@ def test_verification_stays_within_groups() -> None:
 def test_verification_of_zero_and_of_bad_embeddings() -> None:
     scores, _ = metrics.verification_trials(np.zeros((2, 3)), np.ones((2, 3)), [0, 1])
     np.testing.assert_array_equal(scores, 0)
-    with pytest.raises(UndefinedMetricError, match="share a group"):
+    with pytest.raises(UndefinedMetricError, match="no two utterances"):
         metrics.verification_trials(np.ones((1, 3)), np.ones((1, 3)), [0])
     with pytest.raises(ValueError, match="share their N utterances"):
         metrics.verification_trials(np.ones((3, 3)), np.ones((2, 3)), [0, 1, 1])
+
+
+def test_trials_of_other_sentences_and_chosen_enrolments() -> None:
+    content, enrolling = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
+    rows, columns = metrics.trial_pairs(4, content=content, enrolling=enrolling)
+    assert list(zip(rows, columns, strict=True)) == [(0, 2), (0, 3), (2, 0), (2, 1)]
+    with pytest.raises(UndefinedMetricError, match="no two utterances"):
+        metrics.verification_trials(np.eye(3), np.eye(3), [0, 1, 2], content=[0, 0, 0])

@@ -1,0 +1,111 @@
+"""Judges of utility: public models that nobody here trained, who hear a recording and say what they make of it.
+
+The kinds are :class:`~psegan.evaluation.recognisers.Recogniser` (words), :class:`~psegan.evaluation.verifiers.Verifier`
+(voices) and :class:`~psegan.evaluation.naturalness.QualityJudge`. No network of a judge ever takes part in a training.
+docs/evaluation.md says who made each judge, on what, and what it cannot see.
+"""
+
+import importlib.util
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from torch import Tensor
+
+from psegan.common.errors import PseganError
+from psegan.common.instantiate import instantiate
+
+
+class NotInstalledError(PseganError):
+    """The package that a judge comes with is not installed."""
+
+
+class Judge(ABC):
+    """Hears one recording at a time. Its network is loaded when it is first needed."""
+
+    @abstractmethod
+    def judge(self, waveform: Tensor, language: str | None = None) -> Any:
+        """What the judge says of a recording, as plain values that JSON knows.
+
+        It depends on no other recording, so that results can be kept.
+
+        Args:
+            waveform: samples ``(T,)`` at 16 kHz in [-1, 1].
+            language: that is spoken, as an ISO 639-1 code; None where it is unknown.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Kind, network, source and version or hash of the weights, for the header of results.json."""
+
+    def knows(self, language: str | None) -> bool:
+        """Whether the judge can be asked about speech in a language, which may be unknown."""
+        return True
+
+
+DEFAULT_JUDGES: dict[str, dict[str, Any]] = {
+    "moonshine": {"class_path": "psegan.evaluation.recognisers.Moonshine"},
+    "pocketsphinx": {"class_path": "psegan.evaluation.recognisers.PocketSphinx"},
+    "resemblyzer": {"class_path": "psegan.evaluation.verifiers.Resemblyzer"},
+    "dnsmos": {"class_path": "psegan.evaluation.naturalness.DNSMOS"},
+}
+"""Of every evaluation that names no others; their packages have the weights inside."""
+
+
+def require(package: str, module: str, extra: str = "judges") -> str:
+    """The installed version of a judge's package, without importing it.
+
+    Args:
+        package: as pip calls it.
+        module: that it is imported as.
+        extra: of psegan that installs it, or the package itself.
+
+    Raises:
+        NotInstalledError: it is missing; the message says how to install it.
+    """
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        found = ""
+    if not found or importlib.util.find_spec(module) is None:
+        wanted = f"'psegan[{extra}]'" if extra == "judges" else extra
+        raise NotInstalledError(f"{package} is not installed: pip install {wanted}")
+    return found
+
+
+def make_judge(name: str, spec: Mapping[str, Any]) -> Judge:
+    """The judge that a specification describes.
+
+    Raises:
+        NotInstalledError: its package is missing.
+        PseganError: no such class, or arguments that it does not take.
+    """
+    from psegan.evaluation import naturalness, recognisers, verifiers
+
+    path = str(spec.get("class_path"))
+    if "." not in path:  # one of ours
+        homes = (recognisers, verifiers, naturalness)
+        home = next((one.__name__ for one in homes if hasattr(one, path)), verifiers.__name__)
+        spec = {**spec, "class_path": f"{home}.{path}"}
+    return instantiate(Judge, dict(spec), f"judges.{name}")  # type: ignore[type-abstract]
+
+
+def make_judges(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Judge]:
+    """Name → judge of all that are installed; a line on stderr names the others, whose columns stay empty.
+
+    Raises:
+        PseganError: as :func:`make_judge`, but for packages that are missing.
+    """
+    made: dict[str, Judge] = {}
+    missing: dict[str, str] = {}
+    for name, spec in specs.items():
+        try:
+            made[name] = make_judge(name, spec)
+        except NotInstalledError as error:
+            missing[name] = str(error)
+    if missing:
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        print(f"psegan: warning: no scores by {', '.join(missing)} ({reasons})", file=sys.stderr, flush=True)
+    return made

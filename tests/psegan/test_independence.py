@@ -1,0 +1,60 @@
+"""No judge is a part of what it judges: nothing that is trained, tuned or released refers to a judge or its package."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from psegan.common.files import read_yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = {"moonshine_voice", "pocketsphinx", "resemblyzer", "speechmos", "faster_whisper"}
+OURS = ("psegan.evaluation", "psegan.metrics.words")
+TRAINED = ("models", "systems", "training", "protection", "losses.py", "weights.py", "lineage.py")
+"""What trains, what is trained, and what protects; the jobs train by ``psegan fit`` alone."""
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the modules that a file imports, also within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "datamodules"])
+def test_nothing_that_trains_imports_a_judge(name: str) -> None:
+    files = modules(REPOSITORY / "datamodules" if name == "datamodules" else REPOSITORY / "src" / "psegan" / name)
+    assert files
+    for path in files:
+        judges = {one for one in imported(path) if one.split(".")[0] in PACKAGES or one.startswith(OURS)}
+        assert not judges, path
+
+
+def texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for key, one in value.items() for text in (str(key), *texts(one))]
+    if isinstance(value, list):
+        return [text for one in value for text in texts(one)]
+    return [str(value)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((REPOSITORY / "experiments").rglob("*.yaml")),
+    ids=lambda path: path.relative_to(REPOSITORY).as_posix(),
+)
+def test_no_experiment_trains_or_tunes_by_a_judge(path: Path) -> None:
+    content = {key: value for key, value in read_yaml(path).items() if key not in ("judges", "verifier")}
+    for text in texts(content):
+        named = text.rpartition(".")[2] in {"Moonshine", "PocketSphinx", "Whisper", "Resemblyzer", "ECAPA", "DNSMOS"}
+        assert not named, f"{text} judges, and must not be read by anything that trains"
+        assert text.split(".")[0].replace("-", "_") not in PACKAGES, text
+        assert not text.startswith(("words/", "speaker/resemblyzer")), text
