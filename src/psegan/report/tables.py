@@ -15,8 +15,9 @@ from psegan.report.results import MergedResults, Results, merge
 
 ATTACKERS = {
     "strongest": (
-        "The best of several informed attackers, over architectures and seeds, as an adversary would choose it on speech "
-        "of their own. This is the headline: the number to judge privacy by."
+        "Several informed attackers together, over architectures and seeds: the mean of their posteriors, each calibrated "
+        "on the adversary's own speech. (Runs scored before that have the best of them on such speech.) This is the "
+        "headline: the number to judge privacy by."
     ),
     "informed": (
         "Learned from protected speech of its own speakers with true labels. This is what a real adversary can do."
@@ -55,7 +56,7 @@ class Measure(NamedTuple):
     Attributes:
         attribute, metric: as in :class:`~psegan.report.results.Row`.
         name: above the column.
-        better: ``↓`` or ``↑``, the way it goes when the protection works.
+        better: ``↓`` or ``↑``, the way it goes when the protection works; empty where neither is better.
         scale, digits: of the printed number; 100 and 1 for percent.
         chance: the score of a guess; NaN where that means nothing or depends on the number of classes.
     """
@@ -85,6 +86,14 @@ SPEAKER = (
     Measure("speaker", "eer_protected", "EER p→p", "↓", chance=0.5), Measure("speaker", "min_dcf", "minDCF", "↓", 1, 3),
     Measure("speaker", "min_dcf_protected", "minDCF p→p", "↓", 1, 3),
 )  # fmt: skip
+LEAKAGE = (
+    Measure("emotion", "bits", "bits", "↓", 1, 2, chance=0.0), Measure("emotion", "most_predicted", "one class", ""),
+    Measure("emotion", "worst_class", "worst class", "↓"), Measure("emotion", "worst_speaker", "worst speaker", "↓"),
+    Measure("emotion", "tpr_at_1", "TPR at 1 %", "↓", chance=0.01),
+    Measure("emotion", "tpr_at_5", "TPR at 5 %", "↓", chance=0.05),
+    *(Measure("emotion", f"uar_of_{n}", f"UAR of {n}", "↓") for n in (2, 4, 8)),
+)  # fmt: skip
+BITS = LEAKAGE[0]
 REST = (Measure("gender", "accuracy", "acc", "↑"), Measure("content", "accuracy", "acc", "↑"))
 SIGNAL = (
     Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2), Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3),
@@ -92,16 +101,24 @@ SIGNAL = (
     Measure("speech", "pesq", "PESQ", "↑", 1, 2), Measure("speech", "f0_correlation", "F0 corr.", "↑", 1, 3),
     Measure("speech", "voicing_error", "voicing err.", "↓"), Measure("speech", "wer", "WER", "↓"),
 )  # fmt: skip
-MEASURES = {(m.attribute, m.metric): m for m in (*EMOTION, *SPEAKER, *REST, *SIGNAL)}
+MEASURES = {(m.attribute, m.metric): m for m in (*EMOTION, *LEAKAGE, *SPEAKER, *REST, *SIGNAL)}
 
 
 class Layout(NamedTuple):
-    """What a table is made of: ``emotion`` under every attacker, then what is ``kept``; Tables 1 to 3 are the article's."""
+    """What a table is made of; Tables 1 to 3 are the article's.
+
+    Attributes:
+        name, title: of the table.
+        emotion: under every attacker.
+        kept: what stands behind it.
+        headline: of emotion, under ``strongest`` alone.
+    """
 
     name: str
     title: str
     emotion: Sequence[Measure] = ()
     kept: Sequence[Measure] = ()
+    headline: Sequence[Measure] = ()
 
 
 ABLATIONS = "Table 3"
@@ -111,8 +128,9 @@ LAYOUTS = (
     Layout(ABLATIONS, "ablations of ", [ACCURACY, EER], [*SPEAKER[:3], *REST]),
     Layout("Table 4", "emotion by all metrics", EMOTION),
     Layout("Table 5", "what the signal lost", [], SIGNAL),
+    Layout("Table 6", "leakage beyond accuracy", LEAKAGE),
 )
-SUMMARY = Layout("Summary", "emotion UAR by attacker, and what is kept", [UAR], [*SPEAKER[:2], *REST])
+SUMMARY = Layout("Summary", "emotion UAR by attacker, and what is kept", [UAR], [*SPEAKER[:2], *REST], [BITS])
 
 
 @dataclass(frozen=True)
@@ -255,18 +273,19 @@ class _Split:
         cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
+        cells["collapsed"] = _collapsed(cells, merged)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
         self.several_seeds = bool((cells.seeds > 1).any())
         self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
 
     def _chance(self, corpus: str, measure: Measure) -> float:
-        levels = self.merged.chance.get(corpus, {}) if measure.metric in ("accuracy", "uar") else {}
+        levels = self.merged.chance.get(corpus, {}) if measure.metric.startswith(("accuracy", "uar")) else {}
         return levels.get(measure.attribute, measure.chance)
 
     def section(self) -> Section:
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
         pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
-        columns = self._columns(Layout("", "", EMOTION, (*SPEAKER, *REST, *SIGNAL)))
+        columns = self._columns(Layout("", "", (*EMOTION, BITS), (*SPEAKER, *REST, *SIGNAL)))
         tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
         members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
         names = sorted(members.block.unique(), key=lambda name: not name.startswith("informed/"))
@@ -288,7 +307,11 @@ class _Split:
         return self._tables(layout.name, title, self._with_best(cells), self._columns(layout), systems)
 
     def _columns(self, layout: Layout) -> list[tuple[str, str, str]]:
-        emotion = [_column(measure, attacker) for attacker in self.attackers for measure in layout.emotion]
+        emotion = [
+            _column(measure, attacker)
+            for attacker in self.attackers
+            for measure in (*layout.emotion, *(layout.headline if attacker == "strongest" else ()))
+        ]
         return emotion + [_column(measure, measure.attribute) for measure in layout.kept]
 
     def _with_best(self, cells: pd.DataFrame) -> pd.DataFrame:
@@ -372,10 +395,28 @@ class _Split:
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:
     of_seed = f" seed {seed}" if seed >= 0 else ""
     purpose = HIDDEN if measure.attribute == "emotion" else KEPT
-    return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}"
+    return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}".rstrip()
+
+
+def _collapsed(cells: pd.DataFrame, merged: MergedResults) -> list[float]:
+    """For each accuracy and UAR of an attacker, how often it names one class, if that is nearly all that it says; else NaN.
+
+    Nearly all: at least every second time, and more than twice as often as a guess would.
+    """
+    keys = ["corpus", "system", "other", "block"]
+    named = cells[cells.metric == "most_predicted"].set_index(keys).value.to_dict()
+    found = []
+    for row in cells.itertuples():
+        share = named.get((row.corpus, row.system, row.other, row.block), np.nan)
+        chance = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
+        told = row.metric in ("accuracy", "uar") and share >= 0.5 and share > 2 * chance
+        found.append(share if told else np.nan)
+    return found
 
 
 def _rank(measure: Measure, value: float, chance: float) -> float:
+    if not measure.better:
+        return np.nan
     sign = 1 if measure.better == "↑" else -1
     if measure.attribute == "emotion" and not np.isnan(chance):
         value = sign * min(sign * value, sign * chance)
@@ -390,6 +431,8 @@ def _cell(row: Any, n: int | None = None) -> Cell:
         return f"{row.measure.format(low, signed)}{word}{row.measure.format(high, signed)}"
 
     notes = [f"n = {row.n}"] if row.n != n else []
+    if not pd.isna(row.collapsed):
+        notes.append(f"collapsed: one class in {100 * row.collapsed:.0f} %")
     if row.folds:
         notes.append(f"mean of {row.folds} folds" if row.folds > 1 else "one fold")
     if row.seeds > 1:

@@ -71,10 +71,18 @@ def html(table: Table, name: str) -> str:
 
 def summary_table(results: Results) -> str:
     """Aligned plain text for the terminal: emotion UAR under every attacker and what is kept, without intervals."""
-    blocks = ["Arrows show which way a score should go under protection. Percent, without intervals."]
-    for table in summaries(results):
+    tables = summaries(results)
+    in_bits = any("bits" in head for table in tables for *_, head in table.frame.columns)
+    percent = (
+        "Percent, without intervals; bits of the emotion are plain numbers."
+        if in_bits
+        else "Percent, without intervals."
+    )
+    blocks = [f"Arrows show which way a score should go under protection. {percent}"]
+    for table in tables:
         frame = table.frame.map(lambda cell: cell.text)
-        heads = [(block, head.replace(" ", "")) for _, block, head in frame.columns]
+        # bits stand beside the same attacker's UAR, and its name twice would be too wide for a terminal
+        heads = [("" if head.startswith("bits") else block, head.replace(" ", "")) for _, block, head in frame.columns]
         frame.columns = pd.MultiIndex.from_tuples(heads, names=["", "system"])
         # a space more between columns than pandas leaves
         widths = [max(map(len, (*head, *frame[head]))) + 1 for head in heads]
@@ -84,6 +92,9 @@ def summary_table(results: Results) -> str:
         if "chance" in frame.index:
             text.insert(-1, rule)
         part = f" ({table.part})" if table.part else ""
+        for line, cells in table.frame.iterrows():
+            notes = {block: note for (_, block, _), cell in cells.items() for note in cell.notes if "collapsed" in note}
+            text += [f"{block} on {line} is {note}: read no privacy from its score." for block, note in notes.items()]
         if not set(ADAPTIVE) & set(table.frame.columns.get_level_values(1)):
             text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
         blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}, emotion by attacker", *text]))

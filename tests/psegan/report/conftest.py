@@ -53,6 +53,10 @@ def _rows(seed: int) -> Iterator[Row]:
                     yield row(system, "emotion", "auc", 0.5 + 0.48 * left, 0.02, attacker)
                     yield row(system, "emotion", "eer", 0.5 - 0.45 * left, 0.02, attacker)
                     yield row(system, "emotion", "residual", left, 0.05, attacker)
+                    yield row(system, "emotion", "bits", 2.5 * left**2, 0.1, attacker)
+                    yield row(system, "emotion", "worst_class", min(uar + 0.2, 0.99), 0.06, attacker)
+                    yield row(system, "emotion", "most_predicted", 1 / k + 0.1, 0.02, attacker)
+                    yield row(system, "emotion", "tpr_at_1", 0.01 + 0.6 * left, 0.04, attacker)
                     if system != "original":
                         yield row(system, "emotion", "uar-minus-original", uar - top, 0.05, attacker)
                 for kind in ("cnn", "gru", "svm"):
