@@ -159,13 +159,9 @@ class Scoring:
                         yield f"{attacker}/{name}-{seed}", Attack(evidence[0], offset[0], seed)
         if system == ORIGINAL:
             name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
+            names = [f"{name}-{number}" for number in range(self.evaluation.permutations)]
             # with a temperature each, a hundred attackers who know nothing would each have fitted noise
-            yield (
-                SHUFFLED,
-                self.of_seeds(
-                    system, [f"{name}-{number}" for number in range(self.evaluation.permutations)], together=True
-                ),
-            )
+            yield SHUFFLED, self.of_seeds(system, names, together=True)
 
     def of_seeds(self, system: str, names: Sequence[str], together: bool = False) -> Attack:
         """The attack, folds pooled, of S classifiers; each has a temperature of its own, unless they get one ``together``."""
@@ -205,7 +201,8 @@ class Scoring:
         known = [self.validation[system][fold] for system in heard(names[0].partition("/")[0])]
         posteriors = np.stack([np.concatenate([one.probability[name] for one in known]) for name in names])
         found = calibration.calibrate(posteriors, np.concatenate([one.target["emotion"] for one in known]))
-        self.betas.setdefault(f"fold {fold}", {}).update(dict.fromkeys(names, found.beta))
+        name = names[0] if len(names) == 1 else names[0].rpartition("-")[0]
+        self.betas.setdefault(f"fold {fold}", {})[name] = found.beta
         return found
 
     def emotion(self, attacker: str, attack: Attack) -> dict[str, Resampled]:

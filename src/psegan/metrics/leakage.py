@@ -47,7 +47,10 @@ def worst_class(resamples: Bootstrap, decisions: Array, targets: Array) -> Resam
 
 
 def worst_speaker(resamples: Bootstrap, decisions: Array, targets: Array, speaker: Array) -> Resampled:
-    """The highest accuracy among speakers ``(N,)``, whose emotions are protected worst; see :func:`worst_class`."""
+    """The highest accuracy among speakers ``(N,)``, whose emotions are protected worst; see :func:`worst_class`.
+
+    Where speakers are drawn, no resample has a worse one, so the interval ends at the value.
+    """
     return resamples.over_seeds(decisions, targets, lambda run: _highest(resamples, run, targets, speaker))
 
 

@@ -130,7 +130,7 @@ def test_attackers_are_calibrated_on_what_they_learnt_from(scoring):
     betas = scoring.betas["fold 0"]
     assert {"ignorant/svm-0", "vocoder-aware/svm-1", "hidden/other-0", "hidden/mean"} <= betas.keys()
     assert 0.2 < betas["original/svm-0"] < 0.6 and betas["hidden/svm-0"] < 0.05
-    assert len({betas[f"{SHUFFLED}/svm-{number}"] for number in range(30)}) == 1
+    assert [name for name in betas if name.startswith(SHUFFLED)] == [f"{SHUFFLED}/svm"]  # one for all of them
 
 
 def test_without_speech_that_anybody_learnt_from_nothing_else_is_needed(scoring):
