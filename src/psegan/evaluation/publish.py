@@ -95,8 +95,8 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
     def keep(title: str, name: str, figure: Figure) -> None:
         figures[title] = save_figure(figure, folder / f"{name}.png")
 
-    def posteriors(system: str, attacker: str) -> Any:
-        scores = table.attacks[system][attacker].scores
+    def one(scores: Any) -> Any:
+        """The mean over seeds."""
         return scores.mean(0) if scores.ndim == 3 else scores
 
     def curve(*trials: Any) -> tuple[Any, Any, float]:
@@ -117,7 +117,8 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
             figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
             keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
     for attacker in table.evaluation.attackers:
-        curves = {s: curve(*metrics.one_vs_rest_trials(posteriors(s, attacker), wanted)) for s in systems}
+        attacks = {system: one(table.posteriors(table.attacks[system][attacker])) for system in systems}
+        curves = {system: curve(*metrics.one_vs_rest_trials(found, wanted)) for system, found in attacks.items()}
         title = f"Emotion ROC of {data.title}, attacker {attacker}, trials of all classes pooled"
         keep(title, f"roc_emotion_{attacker}", roc_figure(curves, title))
     if table.evaluation.verifier:
@@ -132,7 +133,7 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
     strongest = table.evaluation.attackers[-1]
     for system in systems:
         title = f"Emotions that attacker {strongest} recognises in {system} speech"
-        matrix = metrics.confusion_matrix(posteriors(system, strongest), wanted, len(names))
+        matrix = metrics.confusion_matrix(one(table.attacks[system][strongest].decisions), wanted, len(names))
         keep(title, f"confusion_{system}", confusion_figure(matrix, names, title))
     return figures
 

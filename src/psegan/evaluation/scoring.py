@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from datamodules.base import CorpusDataModule
 from psegan.evaluation.predictions import SystemPredictions
 from psegan.evaluation.specification import Evaluation
 from psegan.evaluation.utility import Listening, Utility, level_scores
+from psegan.metrics import calibration, leakage
 from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
 from psegan.protection.controls import is_trained
@@ -20,25 +22,51 @@ from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
-COUNTING = 4
+COUNTING = 5
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
+IGNORANT, AWARE = "ignorant", "vocoder-aware"
+"""What attackers of original, and of original and copy-synthesised speech are called."""
+SETS = (2, 4, 8)
+"""How many utterances the attackers of ``uar_of_2`` and so on hear of one speaker and emotion."""
+STRICT = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
+"""Metric → the false positive rate that its true positive rate is at."""
 LEVELS = ("loudest", "mean_level", "clipped")
 """The measures of :func:`psegan.metrics.level.levels`."""
 COMPARED = (
-    "uar", "accuracy", "eer", "eer_protected", "eer_neutral", "wer", "wer_to_original", "overall", "loudest_p95",
+    "uar", "accuracy", "bits", "eer", "eer_protected", "eer_neutral", "wer", "wer_to_original", "overall", "loudest_p95",
 )  # fmt: skip
 """Metrics of which paired differences between systems are given."""
-ENSEMBLE = "ensemble"
-"""The candidate for ``strongest`` that averages the posteriors of all others."""
+
+
+def heard(trained_on: str) -> tuple[str, ...]:
+    """The systems whose speech an attacker learnt from, and whose validation speech its posteriors are calibrated on.
+
+    Those who learnt permuted labels are calibrated by the true ones: what they made of their own they were fitted to
+    already, and who has learnt nothing is worth nothing by the true ones.
+    """
+    known = {IGNORANT: (ORIGINAL,), SHUFFLED: (ORIGINAL,), AWARE: (ORIGINAL, COPY_SYNTHESIS)}
+    return known.get(trained_on, (trained_on,))
 
 
 class Attack(NamedTuple):
-    """Posteriors ``(N, K)`` of one attacker for one system, or ``(S, N, K)`` of S seeds; the seed if there is just one."""
+    """What one attacker, or S seeds of it, says of one system's test speech.
 
-    scores: Scores
+    Attributes:
+        evidence: of each class, calibrated, in nats; ``(N, K)`` or ``(S, N, K)``. See :mod:`psegan.metrics.calibration`.
+        offset: of the same shape; what the attacker adds to it, however much it hears, before it names a class.
+        seed: if there is just one.
+    """
+
+    evidence: Scores
+    offset: Scores
     seed: int | None = None
+
+    @property
+    def decisions(self) -> Scores:
+        """The attacker names the class in which this is largest; of a single network, as by its own posteriors."""
+        return self.evidence + self.offset
 
 
 class Scoring:
@@ -47,14 +75,14 @@ class Scoring:
     Args:
         evaluation, data: name the attackers and the classes.
         test: system → fold → predictions for its test speech.
-        validation: the same for its validation speech, on which ``strongest`` is chosen.
+        validation: the same for its validation speech, if attackers learnt from such; they are calibrated on it.
         folds: the folds of the pool.
         fold: fold that the rows name; None if the split has no folds or all are pooled.
         listening: what judges say of the pool's test speech.
 
     Attributes:
         attacks: system → name of the attacker in the table → its attack.
-        chosen: system → fold → the attacker that was chosen as ``strongest``.
+        betas: fold → attacker → β of its calibration, the inverse of its temperature.
     """
 
     def __init__(
@@ -70,24 +98,38 @@ class Scoring:
         self.listening = listening or Listening()
         self.evaluation, self.data, self.fold, self.folds = evaluation, data, fold, folds
         self.test, self.validation = test, validation
-        self.chosen: dict[str, dict[str, str]] = {}
+        self.betas: dict[str, dict[str, float]] = {}
         for system, k in itertools.product(test, folds):
             assert np.array_equal(test[system][k].id, test[ORIGINAL][k].id), f"{system} is of other utterances"
         self.target = {attribute: self.pooled(ORIGINAL, "target", attribute) for attribute in data.classes}
         self.group = np.repeat(folds, [len(test[ORIGINAL][k].id) for k in folds])
         self.bootstrap = Bootstrap(self.target["speaker"], evaluation.resamples, seed=0)
+        self.base = calibration.base_rates(self.target["emotion"], data.n_classes["emotion"])
+        self.calibrated = cache(self._calibrated)
         self.attacks = {system: dict(self._attacks(system)) for system in evaluation.systems}
 
     def pooled(self, system: str, kind: str, name: str) -> NDArray[Any]:
         """One array of a system's :class:`SystemPredictions`, over all folds of the pool."""
         return np.concatenate([getattr(self.test[system][fold], kind)[name] for fold in self.folds])
 
+    @cached_property
+    def sets(self) -> dict[int, Any]:
+        """Number of utterances → sets of so many of one speaker, emotion and fold, as far as there are enough for them."""
+        speaker, n_classes = self.target["speaker"], self.data.n_classes
+        cells = (self.group * n_classes["speaker"] + speaker) * n_classes["emotion"] + self.target["emotion"]
+        found = {n: leakage.utterance_sets(cells, n) for n in SETS}
+        return {n: sets for n, sets in found.items() if sets is not None}
+
+    def posteriors(self, attack: Attack) -> Scores:
+        """Calibrated posteriors ``(N, K)`` or ``(S, N, K)``, where classes are as frequent as they are in the test set."""
+        return calibration.posteriors_of(attack.evidence, self.base)
+
     def rows(self) -> Iterator[Row]:
         """The rows of all systems."""
         scored: dict[tuple[str, str | tuple[str, str]], dict[str, Resampled]] = {}
         for system, attacks in self.attacks.items():
             for attacker, attack in attacks.items():
-                scored[system, attacker] = self.emotion(attacker, attack.scores)
+                scored[system, attacker] = self.emotion(attacker, attack)
                 for metric, score in scored[system, attacker].items():
                     yield self.row(system, "emotion", metric, score, attacker, attack.seed)
             for (attribute, metric), score in self.preserved(system).items():
@@ -116,69 +158,97 @@ class Scoring:
         )  # fmt: skip
 
     def _attacks(self, system: str) -> Iterator[tuple[str, Attack]]:
-        """All attacks on a system: first the attackers of the table, then single classifiers and their ensemble."""
+        """All attacks on a system: first the attackers of the table, then single classifiers."""
         wanted, architectures = self.evaluation.attackers, self.evaluation.architectures
         first = next(iter(architectures))
-        trained_on = {"ignorant": "ignorant", "vocoder-aware": "vocoder-aware", "informed": system}
-        for attacker, source in trained_on.items():
+        sources = {IGNORANT: IGNORANT, AWARE: AWARE, "informed": system}
+        for attacker, source in sources.items():
             if attacker in wanted:
-                yield attacker, Attack(self.of_seeds(system, f"{source}/{first}", architectures[first].seeds))
+                names = [f"{source}/{first}-{seed}" for seed in architectures[first].seeds]
+                yield attacker, self.of_seeds(system, names)
         if "strongest" in wanted:
-            yield "strongest", Attack(self.strongest(system))
-            for attacker in ("ignorant", "informed") if "ignorant" in wanted else ("informed",):
+            yield "strongest", self.strongest(system)
+            for attacker in (IGNORANT, "informed") if IGNORANT in wanted else ("informed",):
                 for name, one in architectures.items():
                     for seed in one.seeds:
-                        member = f"{trained_on[attacker]}/{name}-{seed}"
-                        posteriors = self.pooled(system, "probability", member)
-                        yield f"{attacker}/{name}-{seed}", Attack(posteriors, seed)
-            everyone = [self.ensemble(system, fold) for fold in self.folds]
-            yield f"informed/{ENSEMBLE}", Attack(np.concatenate(everyone))
+                        evidence, offset, _ = self.of_seeds(system, [f"{sources[attacker]}/{name}-{seed}"])
+                        yield f"{attacker}/{name}-{seed}", Attack(evidence[0], offset[0], seed)
         if system == ORIGINAL:
             name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
-            yield SHUFFLED, Attack(self.of_seeds(system, name, range(self.evaluation.permutations)))
+            names = [f"{name}-{number}" for number in range(self.evaluation.permutations)]
+            # with a temperature each, a hundred attackers who know nothing would each have fitted noise
+            yield SHUFFLED, self.of_seeds(system, names, together=True)
 
-    def of_seeds(self, system: str, name: str, seeds: Sequence[int]) -> Scores:
-        """Posteriors ``(S, N, K)``, folds pooled, of S classifiers that differ in their seed alone."""
-        return np.stack([self.pooled(system, "probability", f"{name}-{seed}") for seed in seeds])
-
-    def strongest(self, system: str) -> Scores:
-        """Posteriors ``(N, K)``, in each fold of the informed attacker with the highest UAR on the validation set.
-
-        An adversary could choose in the same way, on speech of its own. The best attacker on the test set would look better
-        than it is.
-        """
-        parts, chosen = [], self.chosen.setdefault(system, {})
+    def of_seeds(self, system: str, names: Sequence[str], together: bool = False) -> Attack:
+        """The attack, folds pooled, of S classifiers; each has a temperature of its own, unless they get one ``together``."""
+        evidence, offset = [], []
         for fold in self.folds:
-            test, validation = self.test[system][fold], self.validation[system][fold]
-            informed, wanted = _informed(system, validation), validation.target["emotion"]
-            informed[ENSEMBLE] = np.mean(list(informed.values()), 0)
-            # if several have the same UAR, the one with the highest mean posterior of the true class
-            truth = np.arange(len(wanted)), wanted
-            best = max(informed, key=lambda m: (metrics.uar(informed[m], wanted), float(informed[m][truth].mean())))
-            chosen[f"fold {fold}"] = best.removeprefix(f"{system}/")
-            parts.append(self.ensemble(system, fold) if best == ENSEMBLE else test.probability[best])
-        return np.concatenate(parts)
+            raw = [self.test[system][fold].probability[name] for name in names]
+            alike = [tuple(names)] * len(names) if together else [(name,) for name in names]
+            fitted = [self.calibrated(fold, group) for group in alike]
+            evidence.append(np.stack([one.evidence(scores) for one, scores in zip(fitted, raw, strict=True)]))
+            offset.append(np.stack([np.broadcast_to(one.beta * np.log(one.prior), raw[0].shape) for one in fitted]))
+        return Attack(np.concatenate(evidence, 1), np.concatenate(offset, 1))
 
-    def ensemble(self, system: str, fold: int) -> Scores:
-        """Mean posteriors ``(N, K)`` of all informed attackers of a fold on its test speech."""
-        return np.mean(list(_informed(system, self.test[system][fold]).values()), 0)
+    def strongest(self, system: str) -> Attack:
+        """The mean of the calibrated posteriors of all informed attackers of a fold, calibrated in its turn.
 
-    def emotion(self, attacker: str, scores: Scores) -> dict[str, Resampled]:
-        """Metrics of one attack; only UAR and accuracy for single classifiers and their ensemble."""
+        A mean is not sure enough of itself where its members disagree, and needs a temperature as well (Ranjan and Gneiting,
+        Combining probability forecasts, JRSS B 2010). It names the class that speech speaks for most, however frequent
+        that is: the mean of attackers who hear little would always name the most frequent one.
+        """
+        parts = []
+        for fold in self.folds:
+            known = self.validation[system][fold]
+            names = [name for name in known.probability if name.startswith(f"{system}/")]
+            fitted = {name: self.calibrated(fold, (name,)) for name in names}
+
+            def mean(predictions: SystemPredictions, fitted: Mapping[str, calibration.Calibration] = fitted) -> Scores:
+                return np.mean([one.posteriors(predictions.probability[name]) for name, one in fitted.items()], 0)
+
+            of_mean = calibration.calibrate(mean(known), known.target["emotion"])
+            self.betas[f"fold {fold}"][f"{system}/mean"] = of_mean.beta
+            parts.append(of_mean.evidence(mean(self.test[system][fold])))
+        evidence = np.concatenate(parts)
+        return Attack(evidence, np.zeros_like(evidence))
+
+    def _calibrated(self, fold: int, names: tuple[str, ...]) -> calibration.Calibration:
+        """One temperature for classifiers that learnt from the same, fitted on the validation speech of that kind."""
+        known = [self.validation[system][fold] for system in heard(names[0].partition("/")[0])]
+        posteriors = np.stack([np.concatenate([one.probability[name] for one in known]) for name in names])
+        found = calibration.calibrate(posteriors, np.concatenate([one.target["emotion"] for one in known]))
+        name = names[0] if len(names) == 1 else names[0].rpartition("-")[0]
+        self.betas.setdefault(f"fold {fold}", {})[name] = found.beta
+        return found
+
+    def emotion(self, attacker: str, attack: Attack) -> dict[str, Resampled]:
+        """Metrics of one attack; only accuracy, UAR and bits for single classifiers and those of permuted labels."""
         wanted, resamples, n_classes = self.target["emotion"], self.bootstrap, self.data.n_classes["emotion"]
+        decisions = attack.decisions
         if attacker == SHUFFLED:
-            return resamples.permuted(scores, wanted, n_classes, self.group)
-        found = {"accuracy": resamples.accuracy(scores, wanted), "uar": resamples.uar(scores, wanted)}
+            return resamples.permuted(decisions, wanted, n_classes, self.group, attack.evidence)
+        found = {
+            "accuracy": resamples.accuracy(decisions, wanted), "uar": resamples.uar(decisions, wanted),
+            "bits": leakage.bits(resamples, attack.evidence, wanted),
+        }  # fmt: skip
         if "/" in attacker:
             return found
-        for metric, measure in (("auc", resamples.macro_auc), ("eer", resamples.one_vs_rest_eer)):
-            with suppress(metrics.UndefinedMetricError):  # a fold may hold a single emotion
-                found[metric] = measure(scores, wanted, self.group)
+        found["worst_class"] = leakage.worst_class(resamples, decisions, wanted)
+        found["worst_speaker"] = leakage.worst_speaker(resamples, decisions, wanted, self.target["speaker"])
+        found["most_predicted"] = leakage.most_predicted(resamples, decisions, wanted, self.group)
+        for n, sets in self.sets.items():
+            found[f"uar_of_{n}"] = leakage.uar_of_sets(resamples, attack.evidence, attack.offset, wanted, sets)
+        posteriors = self.posteriors(attack)
+        with suppress(metrics.UndefinedMetricError):  # a fold may hold a single emotion
+            found["eer"] = resamples.one_vs_rest_eer(posteriors, wanted, self.group)
+            for metric, fpr in STRICT.items():
+                found[metric] = resamples.one_vs_rest_tpr(posteriors, wanted, fpr, self.group)
+            found["auc"] = resamples.macro_auc(posteriors, wanted, self.group)
         # the chance level would be another one in a fold that lacks a class
         if len(np.unique(wanted)) == n_classes:
-            original = self.attacks[ORIGINAL][attacker].scores
+            original = self.attacks[ORIGINAL][attacker].decisions
             with suppress(metrics.UndefinedMetricError):  # the attacker is at chance on original speech
-                found["residual"] = resamples.residual(scores, original, wanted, 1 / n_classes)
+                found["residual"] = resamples.residual(decisions, original, wanted, 1 / n_classes)
         return found
 
     def preserved(self, system: str) -> dict[tuple[str, str], Resampled]:
@@ -227,8 +297,3 @@ class Scoring:
                                 system, "emotion" if attacker else attribute, f"{metric}-minus-{other}",
                                 found[metric] - theirs[metric], attacker, judge=judge,
                             )  # fmt: skip
-
-
-def _informed(system: str, predictions: SystemPredictions) -> dict[str, Scores]:
-    """Name → posteriors of every informed attacker of a system."""
-    return {name: scores for name, scores in predictions.probability.items() if name.startswith(f"{system}/")}

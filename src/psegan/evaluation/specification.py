@@ -80,7 +80,7 @@ class Evaluation:
         ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.weights.load_vocoder`.
         architectures: of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and ``informed``,
-            and ``strongest`` is the best of all.
+            and ``strongest`` is the mean of all.
         attackers: which to build, of :data:`KNOWN_ATTACKERS`.
         classifiers: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.

@@ -72,7 +72,7 @@ class Listening:
         errors, words = np.array([word_errors(*pair) for pair in zip(references, after, strict=True)]).T
         if words.any():  # nobody has said anything that the judge heard
             metric = "wer" if known else "wer_to_original"
-            yield Utility("words", name, metric, bootstrap.ratio(errors, words), int(np.count_nonzero(words)))
+            yield Utility("words", name, metric, bootstrap.ratio_of_sums(errors, words), int(np.count_nonzero(words)))
 
     def _voices(
         self, name: str, before: NDArray[np.float64], after: NDArray[np.float64], bootstrap: Bootstrap

@@ -35,7 +35,7 @@ from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.judges import Judge, make_judges
 from psegan.evaluation.judging import Recording, independent, judge_recordings
 from psegan.evaluation.predictions import SystemPredictions, predict
-from psegan.evaluation.scoring import COPY_SYNTHESIS, COUNTING, ORIGINAL, Scoring
+from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
 from psegan.evaluation.specification import Evaluation, Trained
 from psegan.evaluation.utility import Listening
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
@@ -46,7 +46,6 @@ from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
 from psegan.systems.classifier import load_classifier
 
-IGNORANT, AWARE = "ignorant", "vocoder-aware"
 SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
 """Added to the seeds of trainings, so that no attacker or classifier is a network that a system was trained beside."""
 LAYOUT = 2
@@ -70,7 +69,7 @@ class Attacker:
         """The systems, or the permutation of labels, whose manifests that is."""
         if self.trained_on == SHUFFLED:
             return (f"{SHUFFLED}-{self.seed}",)
-        return {IGNORANT: (ORIGINAL,), AWARE: (ORIGINAL, COPY_SYNTHESIS)}.get(self.trained_on, (self.trained_on,))
+        return heard(self.trained_on)
 
 
 class EvaluationRun:
@@ -82,7 +81,6 @@ class EvaluationRun:
         self.aware = AWARE in evaluation.attackers
         self.strongest = "strongest" in evaluation.attackers
         self.informed = self.strongest or "informed" in evaluation.attackers  # whether any learns from protected speech
-        self.subsets = ("test", "validation") if self.strongest else ("test",)  # the strongest is chosen on validation
         self.classical = cache(
             lambda fold: ClassicalAttackers(partial(self.opened, fold), self.folder / "corpora", self.workers)
         )
@@ -154,6 +152,14 @@ class EvaluationRun:
         sources += systems if self.informed else ()
         return [attacker for source in sources for attacker in self.attackers(source)]
 
+    def calibrated_on(self, system: str) -> list[Attacker]:
+        """Attackers whose posteriors are calibrated on a system's validation speech, since they learnt from such."""
+        return [attacker for attacker in self.attackers_of(system) if system in heard(attacker.trained_on)]
+
+    def subsets(self, system: str) -> tuple[str, ...]:
+        """What of a system's speech is predicted."""
+        return ("test", "validation") if self.calibrated_on(system) else ("test",)
+
     def estimator(self, attacker: Attacker) -> str | None:
         """Of a classical attacker; None of one that is a network."""
         return self.evaluation.architectures[attacker.architecture].estimator
@@ -189,8 +195,7 @@ class EvaluationRun:
 
     def utterances(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
         """What of the corpus a system has to protect, each with its subset in the first fold that has it."""
-        learnt_from = self.informed or system == ORIGINAL or (system == COPY_SYNTHESIS and self.aware)
-        subsets = ("train",) if number else SUBSETS if learnt_from else ("test",)
+        subsets = ("train",) if number else SUBSETS if self.calibrated_on(system) else ("test",)
         wanted: dict[str, tuple[str, Utterance]] = {}
         for k in self.evaluation.folds if fold is None else [fold]:
             for subset in subsets:
@@ -289,8 +294,9 @@ class EvaluationRun:
         return self.folder / f"fold-{fold}" / "predictions" / f"{system}-{subset}.npz"
 
     def predict(self, fold: int, system: str) -> None:
-        """Let everybody predict a system's test speech, and its informed attackers the validation set beside it."""
+        """Let everybody predict a system's test speech, and who learnt from such speech its validation set beside it."""
         attackers, jobs = self.attackers_of(system), self.jobs(fold)
+        predicting = {"test": attackers, "validation": self.calibrated_on(system)}
         networks = {a.name: job for a in attackers if (job := jobs.get(f"attackers/{a.name}")) is not None}
         kept = {a: job for a in self.evaluation.classifiers if (job := jobs.get(f"classifiers/{a}")) is not None}
         inputs = {name: file_hash(job.checkpoint) for name, job in (networks | kept).items()}
@@ -300,24 +306,26 @@ class EvaluationRun:
         settings = {
             "inputs": inputs, "verifier": verifier and verifier.describe(), "version": __version__,
             "attackers": {attacker.name: self.estimator(attacker) for attacker in attackers},
+            "calibrated": [attacker.name for attacker in predicting["validation"]],
         }  # fmt: skip
         record = Record(self.predictions_path(fold, system).with_suffix(".json"), settings)
-        if record.valid and all(self.predictions_path(fold, system, subset).is_file() for subset in self.subsets):
+        if record.valid and all(
+            self.predictions_path(fold, system, subset).is_file() for subset in self.subsets(system)
+        ):
             return
         record.begin()
         corpus = self.opened(fold, system)
         emotion = {name: load_classifier(job.checkpoint, "emotion") for name, job in networks.items()}
         label = f"fold {fold}: predicting {system}"
-        for subset in self.subsets:
+        for subset in self.subsets(system):
             if subset == "test":
                 others = {attribute: load_classifier(job.checkpoint, attribute) for attribute, job in kept.items()}
                 reference = corpus if system == ORIGINAL else self.opened(fold, ORIGINAL)
                 found = predict(corpus, subset, {**emotion, **others}, verifier, reference, label, self.workers)
             else:
-                attackers = self.attackers(system)
-                own = {a.name: emotion[a.name] for a in attackers if a.name in emotion}
+                own = {a.name: emotion[a.name] for a in predicting[subset] if a.name in emotion}
                 found = predict(corpus, subset, own, label=f"{label}, validation")
-            for attacker in attackers:
+            for attacker in predicting[subset]:
                 if (estimator := self.estimator(attacker)) is not None:
                     found.probability[attacker.name] = self.classical(fold).posteriors(
                         estimator, attacker.seed, attacker.corpora, system, subset
@@ -372,7 +380,7 @@ class EvaluationRun:
         evaluation = self.evaluation
         paths = {
             (subset, system, fold): self.predictions_path(fold, system, subset)
-            for subset in self.subsets for system in evaluation.systems for fold in evaluation.folds
+            for system in evaluation.systems for subset in self.subsets(system) for fold in evaluation.folds
         }  # fmt: skip
         settings = {
             "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
@@ -409,9 +417,9 @@ class EvaluationRun:
             "systems": {name: read_manifest(self.manifest(folds[0], name))[0]["protector"] for name in systems},
             "units": {self.data.corpus: table.bootstrap.drawn_from},
             "heard by the systems": self.check_leakage(),
-            "strongest": table.chosen,
             "judges": {name: judge.describe() for name, judge in self.judges.items()},
             "language": self.data.language,
+            "betas": table.betas,
             "weights": {job.name: file_hash(job.checkpoint) for job in self.all_jobs},
             "commits of trainings": {  # "commit" is that of the scoring alone
                 "systems": _commits(records),

@@ -34,6 +34,7 @@ from scipy import sparse
 
 from psegan.common.random import seeded
 from psegan.metrics import scores as metrics
+from psegan.metrics.calibration import gain_of_each
 from psegan.metrics.scores import Array, to_numpy
 from psegan.metrics.weighted_trials import WeightedTrials
 
@@ -106,17 +107,17 @@ class Bootstrap:
         known = ~np.isnan(numbers)
         total = np.bincount(self.units, np.where(known, numbers, 0), self.n_units)
         count = np.bincount(self.units, known, self.n_units)
-        samples = self._chunked(lambda draws: _ratio(draws @ total, draws @ count), self.n_units)
+        samples = self._chunked(lambda draws: ratio(draws @ total, draws @ count), self.n_units)
         return Resampled(float(numbers[known].mean()) if known.any() else float("nan"), samples, self)
 
-    def ratio(self, numerators: Array, denominators: Array) -> Resampled:
+    def ratio_of_sums(self, numerators: Array, denominators: Array) -> Resampled:
         """Sum of the numerators ``(N,)`` over the sum of the denominators ``(N,)``, such as word errors over words."""
         self._check(numerators)
         self._check(denominators)
         above, below = (to_numpy(array).astype(np.float64) for array in (numerators, denominators))
         top, bottom = (np.bincount(self.units, array, self.n_units) for array in (above, below))
-        samples = self._chunked(lambda draws: _ratio(draws @ top, draws @ bottom), self.n_units)
-        return Resampled(float(_ratio(above.sum(), below.sum())), samples, self)
+        samples = self._chunked(lambda draws: ratio(draws @ top, draws @ bottom), self.n_units)
+        return Resampled(float(ratio(above.sum(), below.sum())), samples, self)
 
     def quantile(self, values: Array, q: float) -> Resampled:
         """The least of ``values (N,)`` that a share q of them does not exceed; those that are NaN are left out.
@@ -139,9 +140,16 @@ class Bootstrap:
         value = float(np.quantile(numbers[order], q, method="inverted_cdf"))
         return Resampled(value, self._chunked(samples, len(order)), self)
 
+    def of_sums(
+        self, sums: NDArray[np.float64], score: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> Resampled:
+        """A score that is a function of sums over utterances, from ``(r, M)`` to ``(r,)``; ``sums (units, M)`` are by unit."""
+        value = float(score(sums.sum(0, keepdims=True))[0])
+        return Resampled(value, self._chunked(lambda draws: score(draws @ sums), max(sums.shape)), self)
+
     def accuracy(self, predicted: Array, targets: Array) -> Resampled:
         """:func:`psegan.metrics.scores.accuracy`."""
-        return self._over_seeds(
+        return self.over_seeds(
             predicted, targets, lambda run: self.mean(np.equal(*metrics.as_predictions(run, targets)))
         )
 
@@ -155,14 +163,19 @@ class Bootstrap:
             np.add.at(total, (self.units, wanted), 1)
 
             def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-                return np.asarray(np.nanmean(_ratio(draws @ correct, draws @ total), 1))
+                return np.asarray(np.nanmean(ratio(draws @ correct, draws @ total), 1))
 
             return Resampled(metrics.uar(chosen, wanted), self._chunked(samples, max(correct.shape)), self)
 
-        return self._over_seeds(predicted, targets, of_seed)
+        return self.over_seeds(predicted, targets, of_seed)
 
     def permuted(
-        self, predicted: Array, targets: Array, n_classes: int, group: Array | None = None
+        self,
+        predicted: Array,
+        targets: Array,
+        n_classes: int,
+        group: Array | None = None,
+        evidence: Array | None = None,
     ) -> dict[str, Resampled]:
         """Accuracy and UAR of attackers that were trained on permuted labels, with intervals over namings of the classes.
 
@@ -176,6 +189,7 @@ class Bootstrap:
             targets: true classes ``(N,)``.
             n_classes: K.
             group: fold of each utterance ``(N,)``; every fold has its own attackers.
+            evidence: of the shape of ``predicted``; adds :func:`psegan.metrics.leakage.bits`.
         """
         runs, wanted = to_numpy(predicted), to_numpy(targets)
         runs = runs[None] if runs.ndim == 2 else runs
@@ -186,9 +200,18 @@ class Bootstrap:
         ).astype(np.float64)
         of_class = np.bincount(wanted, minlength=n_classes)[:, None] * len(runs)
         namings = np.random.default_rng(self.seed).random((self.n_resamples, len(confusion), n_classes)).argsort(2)
+        weights = {"accuracy": of_class.sum(), "uar": of_class * (of_class > 0).sum()}
+        shares = {
+            metric: np.nan_to_num(ratio(confusion, np.broadcast_to(weight, confusion.shape)))
+            for metric, weight in weights.items()
+        }
+        if evidence is not None:
+            heard = to_numpy(evidence)
+            is_class = np.equal.outer(np.arange(n_classes), wanted).astype(np.float64)
+            gains = [gain_of_each(run, wanted) for run in (heard[None] if heard.ndim == 2 else heard)]
+            shares["bits"] = np.stack([is_class[:, own] @ run[own] for run in gains for own in folds]) / of_class.sum()
         found = {}
-        for metric, weight in (("accuracy", of_class.sum()), ("uar", of_class * (of_class > 0).sum())):
-            share = np.nan_to_num(_ratio(confusion, np.broadcast_to(weight, confusion.shape)))
+        for metric, share in shares.items():
             renamed = np.zeros(self.n_resamples)
             for one, naming in zip(share, namings.transpose(1, 0, 2), strict=True):
                 renamed += one[np.arange(n_classes), naming].sum(1)
@@ -203,7 +226,7 @@ class Bootstrap:
         the same.
         """
         protected, unprotected = self.uar(predicted, targets), self.uar(original, targets)
-        samples = _ratio(protected.samples - chance, unprotected.samples - chance)
+        samples = ratio(protected.samples - chance, unprotected.samples - chance)
         return Resampled(metrics.residual(protected.value, unprotected.value, chance), samples, self)
 
     def macro_auc(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
@@ -221,15 +244,23 @@ class Bootstrap:
             def samples(draws: NDArray[np.float64]) -> NDArray[np.float64]:
                 won = [sum(((draws @ wins) * draws).sum(1) for wins, _, _ in of_class) for of_class in classes]
                 pairs = [sum((draws @ own) * (draws @ others) for _, own, others in of_class) for of_class in classes]
-                areas = _ratio(np.stack(won), np.stack(pairs))
-                return _ratio(np.nansum(areas, 0), (~np.isnan(areas)).sum(0))
+                areas = ratio(np.stack(won), np.stack(pairs))
+                return ratio(np.nansum(areas, 0), (~np.isnan(areas)).sum(0))
 
             return Resampled(value, self._chunked(samples, self.n_units), self)
 
-        return self._over_seeds(scores, targets, of_seed)
+        return self.over_seeds(scores, targets, of_seed)
 
     def one_vs_rest_eer(self, scores: Array, targets: Array, group: Array | None = None) -> Resampled:
         """:func:`psegan.metrics.scores.one_vs_rest_eer`."""
+        return self._one_vs_rest(scores, targets, group, WeightedTrials.eer)
+
+    def one_vs_rest_tpr(self, scores: Array, targets: Array, fpr: float, group: Array | None = None) -> Resampled:
+        """:func:`psegan.metrics.scores.one_vs_rest_tpr`."""
+        return self._one_vs_rest(scores, targets, group, lambda trials, weights: trials.tpr(weights, fpr))
+
+    def _one_vs_rest(self, scores: Array, targets: Array, group: Array | None, measure: _Measure) -> Resampled:
+        """A measure of the pooled trials of every group, weighted by utterances."""
         groups, cells = metrics.group_indices(len(self), group), np.arange(self.n_units)
 
         def of_seed(run: Array) -> Resampled:
@@ -239,10 +270,10 @@ class Bootstrap:
             for own in groups:
                 there = np.isin(utterance, own)
                 trials = WeightedTrials(pooled[there], is_target[there], self.units[utterance[there]], self.n_units)
-                found.append(self._error_rate(trials, cells, cells, WeightedTrials.eer))
+                found.append(self._error_rate(trials, cells, cells, measure))
             return self._over_groups(groups, found)
 
-        return self._over_seeds(scores, targets, of_seed)
+        return self.over_seeds(scores, targets, of_seed)
 
     def verification(
         self,
@@ -285,7 +316,7 @@ class Bootstrap:
             value += found.value * len(own) / len(self)
             weighted += np.where(n > 0, found.samples, 0) * n
             drawn += n
-        return Resampled(value, _ratio(weighted, drawn), self)
+        return Resampled(value, ratio(weighted, drawn), self)
 
     def _error_rate(
         self, trials: WeightedTrials, first: NDArray[np.intp], second: NDArray[np.intp], measure: _Measure
@@ -300,11 +331,17 @@ class Bootstrap:
         value = samples(np.ones((1, self.n_units)))  # in the test set itself every unit counts once
         return Resampled(float(value[0]), self._chunked(samples, max(len(trials.grid), trials.n_cells)), self)
 
-    def _over_seeds(self, predicted: Array, targets: Array, of_seed: Callable[[Array], Resampled]) -> Resampled:
-        """Mean of a score over seeds, which are drawn too; equal numbers of seeds get equal draws."""
+    def over_seeds(self, predicted: Array, targets: Array, of_seed: Callable[[Array], Resampled]) -> Resampled:
+        """Mean over seeds of ``of_seed``, a score of one; they are drawn too, and equal numbers of seeds get equal draws.
+
+        Args:
+            predicted: what ``of_seed`` gets, of one seed; with an axis more than two, the first one is over seeds.
+            targets: classes ``(N,)``.
+            of_seed: the score.
+        """
         self._check(targets)
         values = to_numpy(predicted)
-        runs = [of_seed(run) for run in (values if values.ndim == 3 else values[None])]
+        runs = [of_seed(run) for run in (values if values.ndim > 2 else values[None])]
         draws = self._draw("seeds", len(runs))
         samples = sum(draws[:, i] * run.samples for i, run in enumerate(runs)) / len(runs)
         return Resampled(float(np.mean([run.value for run in runs])), np.asarray(samples), self)
@@ -352,6 +389,6 @@ class Bootstrap:
             )
 
 
-def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """The quotient, NaN where the denominator isn't positive."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

@@ -190,6 +190,20 @@ def min_dcf(scores: Array, is_target: Array, p_target: float = 0.05) -> float:
     return float((p_target * (1 - hit) + (1 - p_target) * far).min() / min(p_target, 1 - p_target))
 
 
+def tpr(scores: Array, is_target: Array, fpr: float) -> float:
+    """Highest true positive rate of a threshold whose false positive rate is at most ``fpr``; nothing is interpolated.
+
+    A mean over all utterances hides an attacker who is sure of few. Source: Carlini et al., Membership inference attacks from
+    first principles, IEEE S&P 2022. Other arguments and errors as in :func:`roc_points`.
+
+    Example:
+        >>> tpr(scores=[9, 8, 7, 6, 5, 4], is_target=[True, True, False, True, False, False], fpr=0.3)
+        0.6666666666666666
+    """
+    far, hit, _ = sk.roc_curve(*reversed(check_trials(scores, is_target)), drop_intermediate=False)
+    return float(hit[far <= fpr].max())
+
+
 def auc(scores: Array, is_target: Array) -> float:
     """Area under the ROC; arguments and errors as in :func:`roc_points`."""
     return float(sk.roc_auc_score(*reversed(check_trials(scores, is_target))))
@@ -267,6 +281,14 @@ def one_vs_rest_eer(scores: Array, targets: Array, group: Array | None = None) -
     values, wanted = _check_class_scores(scores, targets)
     groups = group_indices(len(wanted), group)
     rates = [eer(*one_vs_rest_trials(values[own], wanted[own])) for own in groups]
+    return float(np.average(rates, weights=[len(own) for own in groups]))
+
+
+def one_vs_rest_tpr(scores: Array, targets: Array, fpr: float, group: Array | None = None) -> float:
+    """:func:`tpr` over the same trials, with one threshold and one mean as in :func:`one_vs_rest_eer`; chance is ``fpr``."""
+    values, wanted = _check_class_scores(scores, targets)
+    groups = group_indices(len(wanted), group)
+    rates = [tpr(*one_vs_rest_trials(values[own], wanted[own]), fpr) for own in groups]
     return float(np.average(rates, weights=[len(own) for own in groups]))
 
 

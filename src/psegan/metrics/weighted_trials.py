@@ -78,6 +78,21 @@ class WeightedTrials:
                 result[there] = np.minimum(result[there], cost.min(0))
         return result / min(p_target, p_other)
 
+    def tpr(self, weights: NDArray[np.float64], fpr: float) -> NDArray[np.float64]:
+        """:func:`psegan.metrics.scores.tpr` ``(R,)`` under weights ``(C, R)``; NaN as for :meth:`eer`."""
+        accepted = self._accepted(self._tallies, weights)
+        total = accepted[0][-1], accepted[1][-1]
+        far, hit = _rates(accepted, total)
+        allowed = (far <= fpr).sum(0)  # points of the grid, of which the last one allowed has the highest rate
+        result = np.take_along_axis(hit, np.maximum(allowed - 1, 0)[None], 0)[0]
+        result[np.isnan(far[-1])] = np.nan
+        for i in np.unique(allowed[(allowed < len(far)) & ~np.isnan(result)]).tolist():
+            if self._has_points_before(i):
+                there = np.flatnonzero(allowed == i)
+                far_there, hit_there = self._rates_before(i, weights, accepted, there)
+                result[there] = np.where(far_there <= fpr, hit_there, 0).max(0)
+        return result
+
     def _has_points_before(self, i: int) -> bool:
         """Whether operating points lie between points ``i - 1`` and ``i`` of the grid."""
         return bool(self.grid[i] - self.grid[i - 1] > 1)

@@ -15,8 +15,9 @@ from psegan.report.results import MergedResults, Results, merge
 
 ATTACKERS = {
     "strongest": (
-        "The best of several informed attackers, over architectures and seeds, as an adversary would choose it on speech "
-        "of their own. This is the headline: the number to judge privacy by."
+        "Several informed attackers together, over architectures and seeds: the mean of their posteriors, each calibrated "
+        "on the adversary's own speech. (Runs scored before that have the best of them on such speech.) This is the "
+        "headline: the number to judge privacy by."
     ),
     "informed": (
         "Learned from protected speech of its own speakers with true labels. This is what a real adversary can do."
@@ -55,7 +56,8 @@ class Measure(NamedTuple):
     Attributes:
         attribute, metric: as in :class:`~psegan.report.results.Row`.
         name: above the column.
-        better: ``↓`` or ``↑``, the way it goes when the protection works; ``→0`` where the best is to change nothing.
+        better: ``↓`` or ``↑``, the way it goes when the protection works; ``→0`` where the best is to
+            change nothing; empty where no way is better.
         scale, digits: of the printed number; 100 and 1 for percent.
         chance: the score of a guess; NaN where that means nothing or depends on the number of classes.
         judged: whether it is of the judges that nobody here trained, each of whom has a block of columns.
@@ -88,6 +90,14 @@ SPEAKER = (
     Measure("speaker", "eer_protected", "EER p→p", "↓", chance=0.5), Measure("speaker", "min_dcf", "minDCF", "↓", 1, 3),
     Measure("speaker", "min_dcf_protected", "minDCF p→p", "↓", 1, 3),
 )  # fmt: skip
+LEAKAGE = (
+    Measure("emotion", "bits", "bits", "↓", 1, 2, chance=0.0), Measure("emotion", "most_predicted", "one class", ""),
+    Measure("emotion", "worst_class", "worst class", "↓"), Measure("emotion", "worst_speaker", "worst speaker", "↓"),
+    Measure("emotion", "tpr_at_1", "TPR at 1 %", "↓", chance=0.01),
+    Measure("emotion", "tpr_at_5", "TPR at 5 %", "↓", chance=0.05),
+    *(Measure("emotion", f"uar_of_{n}", f"UAR of {n}", "↓") for n in (2, 4, 8)),
+)  # fmt: skip
+BITS = LEAKAGE[0]
 REST = (Measure("gender", "accuracy", "acc", "↑"), Measure("content", "accuracy", "acc", "↑"))
 SIGNAL = (
     Measure("speech", "mcd", "MCD (dB)", "↓", 1, 2), Measure("speech", "stft_convergence", "STFT conv.", "↓", 1, 3),
@@ -107,8 +117,8 @@ RATINGS = (
     Measure("speech", "p808", "P.808", "↑", 1, 2, judged=True),
 )
 LEVELS = (
-    Measure("speech", "loudest_median", "loudest 20 ms, median (dB)", "→0", 1, judged=True),
-    Measure("speech", "loudest_p95", "loudest 20 ms, 95th percentile (dB)", "→0", 1, judged=True),
+    Measure("speech", "loudest_median", "loudest (dB)", "→0", 1, judged=True),
+    Measure("speech", "loudest_p95", "loudest, 95 % (dB)", "→0", 1, judged=True),
     Measure("speech", "mean_level", "mean (dB)", "→0", 1, judged=True),
     Measure("speech", "clipped", "clipped", "↓", 100, 3, judged=True),
 )
@@ -118,29 +128,43 @@ JUDGED = (
     *VOICES, *RATINGS, *LEVELS,
 )  # fmt: skip
 """What is measured by judges that nobody here trained, with the level, which nobody needs to judge."""
-OUR_OWN = (*EMOTION, *SPEAKER, *REST, *SIGNAL)
+OUR_OWN = (*EMOTION, *LEAKAGE, *SPEAKER, *REST, *SIGNAL)
 MEASURES = {(m.attribute, m.metric, m.judged): m for m in (*OUR_OWN, *JUDGED)}
 
 
 class Layout(NamedTuple):
-    """What a table is made of: ``emotion`` under every attacker, then what is ``kept``; Tables 1 to 3 are the article's."""
+    """What a table is made of; Tables 1 to 3 are the article's.
+
+    Attributes:
+        name, title: of the table.
+        emotion: under every attacker.
+        kept: what stands behind it.
+        headline: of emotion, under ``strongest`` alone.
+    """
 
     name: str
     title: str
     emotion: Sequence[Measure] = ()
     kept: Sequence[Measure] = ()
+    headline: Sequence[Measure] = ()
 
 
 ABLATIONS = "Table 3"
 LAYOUTS = (
-    Layout("Overview", "emotion by attacker; the rest by judges that nobody here trained", [UAR], JUDGED),
+    Layout("Overview", "emotion by attacker; the rest by judges that nobody here trained", [UAR], JUDGED, [BITS]),
     Layout("Table 1", "accuracy", [ACCURACY], [SPEAKER[0], *REST]),
     Layout("Table 2", "equal error rates and detection cost", [EER], SPEAKER[1:]),
     Layout(ABLATIONS, "ablations of ", [ACCURACY, EER], [*SPEAKER[:3], *REST]),
     Layout("Table 4", "emotion by all metrics", EMOTION),
     Layout("Table 5", "what the signal lost", [], SIGNAL),
+    Layout("Table 6", "leakage beyond accuracy", LEAKAGE),
 )
-SUMMARY = Layout("Summary", "emotion UAR and what is kept", [UAR], [*JUDGED[:2], VOICES[0], RATINGS[0], LEVELS[1]])
+SUMMARY = Layout("Summary", "emotion by attacker", [UAR], [*SPEAKER[:2], *REST], [BITS])
+"""For the terminal, where no judge has listened."""
+SUMMARIES = (
+    Layout("Summary", "emotion by attacker", [UAR], headline=[BITS]),
+    Layout("Summary", "what is kept, by judge", kept=[*JUDGED[:2], VOICES[0], RATINGS[0], LEVELS[1]]),
+)
 
 
 @dataclass(frozen=True)
@@ -224,8 +248,10 @@ def sections(merged: MergedResults) -> list[Section]:
 def summaries(results: Results) -> list[Table]:
     """The tables for the terminal, by split and corpus: emotion UAR under every attacker, and what is kept."""
     merged = merge({"results": results})
-    splits = _ordered(merged.scores.split.unique(), SPLITS)
-    return [table for split in splits for table in _Split(merged, split).table(SUMMARY)]
+    found = [_Split(merged, split) for split in _ordered(merged.scores.split.unique(), SPLITS)]
+    return [
+        table for one in found for layout in (SUMMARIES if one.judged else (SUMMARY,)) for table in one.table(layout)
+    ]
 
 
 def _ordered(names: Iterable[str], first: Iterable[str]) -> list[str]:
@@ -284,18 +310,19 @@ class _Split:
         cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
+        cells["collapsed"] = _collapsed(cells, merged)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
-        self.several_seeds = bool((cells.seeds > 1).any())
+        self.several_seeds, self.judged = bool((cells.seeds > 1).any()), bool(cells.judged.any())
         self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
 
     def _chance(self, corpus: str, measure: Measure) -> float:
-        levels = self.merged.chance.get(corpus, {}) if measure.metric in ("accuracy", "uar") else {}
+        levels = self.merged.chance.get(corpus, {}) if measure.metric.startswith(("accuracy", "uar")) else {}
         return levels.get(measure.attribute, measure.chance)
 
     def section(self) -> Section:
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
         pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
-        columns = self._columns(Layout("", "", EMOTION, (*JUDGED, *SPEAKER, *REST, *SIGNAL)))
+        columns = self._columns(Layout("", "", (*EMOTION, BITS), (*JUDGED, *SPEAKER, *REST, *SIGNAL)))
         tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
         members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
         names = sorted(members.block.unique(), key=lambda name: not name.startswith("informed/"))
@@ -307,6 +334,8 @@ class _Split:
 
     def table(self, layout: Layout) -> list[Table]:
         """A layout's table of every corpus, without the columns in which nothing was measured."""
+        if any(measure.judged for measure in layout.kept) and not self.judged:
+            return []
         title, systems = layout.title, self.systems
         if layout.name == ABLATIONS:
             whole = {name: self.roles.get(name, "").partition("ablation of ")[2] for name in systems}
@@ -317,7 +346,11 @@ class _Split:
         return self._tables(layout.name, title, self._with_best(cells), self._columns(layout), systems)
 
     def _columns(self, layout: Layout) -> list[tuple[str, str, str]]:
-        emotion = [_column(measure, attacker) for attacker in self.attackers for measure in layout.emotion]
+        emotion = [
+            _column(measure, attacker)
+            for attacker in self.attackers
+            for measure in (*layout.emotion, *(layout.headline if attacker == "strongest" else ()))
+        ]
         judged = self.scores[self.scores.judged].block
         judges = [name for name in dict.fromkeys(judged) if name != "level"] + ["level"]
         own = [_column(measure, measure.attribute) for measure in layout.kept if not measure.judged]
@@ -349,12 +382,14 @@ class _Split:
             n = mode(own.n)
             own = own.assign(cell=[_cell(row, n) for row in own.itertuples()])
             shown = [line for line in lines if line in set(own.line)]
-            frame = own.pivot(index="line", columns="column", values="cell").reindex(index=shown, columns=columns)
+            # not every judge knows every corpus's language
+            there = [column for column in columns if column in set(own.column)]
+            frame = own.pivot(index="line", columns="column", values="cell").reindex(index=shown, columns=there)
             frame = frame.astype(object).where(frame.notna(), Cell("–"))
-            levels = [self._chance(corpus, measures[column]) for column in columns]
+            levels = [self._chance(corpus, measures[column]) for column in there]
             if name != "Differences" and not np.isnan(levels).all():
-                frame.loc["chance"] = [Cell(measures[c].format(x)) for c, x in zip(columns, levels, strict=True)]
-            frame.columns = pd.MultiIndex.from_tuples(columns, names=[None, None, "system"])
+                frame.loc["chance"] = [Cell(measures[c].format(x)) for c, x in zip(there, levels, strict=True)]
+            frame.columns = pd.MultiIndex.from_tuples(there, names=[None, None, "system"])
             folds = self._folds(corpus)
             part = folds if " of " in folds else ""
             tables.append(Table(name, title, self.split, corpus, part, n, frame.rename_axis(index=None), self.controls))
@@ -405,12 +440,30 @@ class _Split:
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:
     of_seed = f" seed {seed}" if seed >= 0 else ""
     purpose = HIDDEN if measure.attribute == "emotion" else KEPT
-    return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}"
+    return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}".rstrip()
+
+
+def _collapsed(cells: pd.DataFrame, merged: MergedResults) -> list[float]:
+    """For each accuracy and UAR of an attacker, how often it names one class, if that is nearly all that it says; else NaN.
+
+    Nearly all: at least every second time, and more than twice as often as a guess would.
+    """
+    keys = ["corpus", "system", "other", "block"]
+    named = cells[cells.metric == "most_predicted"].set_index(keys).value.to_dict()
+    found = []
+    for row in cells.itertuples():
+        share = named.get((row.corpus, row.system, row.other, row.block), np.nan)
+        chance = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
+        told = row.metric in ("accuracy", "uar") and share >= 0.5 and share > 2 * chance
+        found.append(share if told else np.nan)
+    return found
 
 
 def _rank(measure: Measure, value: float, chance: float) -> float:
     if measure.better == "→0":
         return -abs(round(measure.scale * value, measure.digits))
+    if not measure.better:
+        return np.nan
     sign = 1 if measure.better == "↑" else -1
     if measure.attribute == "emotion" and not np.isnan(chance):
         value = sign * min(sign * value, sign * chance)
@@ -425,6 +478,8 @@ def _cell(row: Any, n: int | None = None) -> Cell:
         return f"{row.measure.format(low, signed)}{word}{row.measure.format(high, signed)}"
 
     notes = [f"n = {row.n}"] if row.n != n else []
+    if not pd.isna(row.collapsed):
+        notes.append(f"collapsed: one class in {100 * row.collapsed:.0f} %")
     if row.folds:
         notes.append(f"mean of {row.folds} folds" if row.folds > 1 else "one fold")
     if row.seeds > 1:

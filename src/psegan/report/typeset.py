@@ -9,7 +9,7 @@ from markupsafe import escape
 from pandas.io.formats.style import Styler
 
 from psegan.report.results import Results
-from psegan.report.tables import ADAPTIVE, SPLITS, Cell, Section, Table, summaries
+from psegan.report.tables import ADAPTIVE, HIDDEN, SPLITS, Cell, Section, Table, summaries
 
 MARKDOWN_MARK = "<!-- made by psegan report -->"
 LATEX_MARK = "% made by psegan report"
@@ -71,10 +71,18 @@ def html(table: Table, name: str) -> str:
 
 def summary_table(results: Results) -> str:
     """Aligned plain text for the terminal: emotion UAR under every attacker and what is kept, without intervals."""
-    blocks = ["Arrows show which way a score should go under protection. Percent, without intervals."]
-    for table in summaries(results):
+    tables = summaries(results)
+    in_bits = any("bits" in head for table in tables for *_, head in table.frame.columns)
+    percent = (
+        "Percent, without intervals; bits of the emotion are plain numbers."
+        if in_bits
+        else "Percent, without intervals."
+    )
+    blocks = [f"Arrows show which way a score should go under protection. {percent}"]
+    for table in tables:
         frame = table.frame.map(lambda cell: cell.text)
-        heads = [(block, head.replace(" ", "")) for _, block, head in frame.columns]
+        # bits stand beside the same attacker's UAR, and its name twice would be too wide for a terminal
+        heads = [("" if head.startswith("bits") else block, head.replace(" ", "")) for _, block, head in frame.columns]
         frame.columns = pd.MultiIndex.from_tuples(heads, names=["", "system"])
         # a space more between columns than pandas leaves
         widths = [max(map(len, (*head, *frame[head]))) + 1 for head in heads]
@@ -84,9 +92,13 @@ def summary_table(results: Results) -> str:
         if "chance" in frame.index:
             text.insert(-1, rule)
         part = f" ({table.part})" if table.part else ""
-        if not set(ADAPTIVE) & set(table.frame.columns.get_level_values(1)):
+        for line, cells in table.frame.iterrows():
+            notes = {block: note for (_, block, _), cell in cells.items() for note in cell.notes if "collapsed" in note}
+            text += [f"{block} on {line} is {note}: read no privacy from its score." for block, note in notes.items()]
+        purposes, shown = (set(table.frame.columns.get_level_values(level)) for level in (0, 1))
+        if HIDDEN in purposes and not shown & set(ADAPTIVE):
             text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
-        blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}, emotion by attacker", *text]))
+        blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}, {table.title}", *text]))
     return "\n\n".join(blocks) if len(blocks) > 1 else "no scores"
 
 

@@ -11,6 +11,7 @@ import yaml
 from psegan import cli
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, file_hash
+from psegan.evaluation.predictions import SystemPredictions
 from psegan.evaluation.specification import KNOWN_ATTACKERS, Evaluation
 from psegan.jobs.evaluation_run import EvaluationRun
 from psegan.jobs.job import planned
@@ -121,15 +122,30 @@ def test_attackers_go_on_from_the_one_who_heard_original_speech(evaluated):
     assert len(inputs) == 7
 
 
-def test_strongest_is_chosen_on_validation_and_said(results, evaluated):
-    assert results.header["strongest"].keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
+def test_strongest_is_of_all_and_their_temperatures_are_said(results, evaluated):
     members = {row.attacker for row in results.select(system="psegan") if row.attacker and "/" in row.attacker}
-    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0", "informed/ensemble"}
-    for system, chosen in results.header["strongest"].items():
-        assert chosen["fold 0"] in {"cnn-0", "svm-0", "ensemble"}
-        of = {name: results.select(system=system, attacker=name, metric="uar")[0].value for name in members}
-        (strongest,) = results.select(system=system, attacker="strongest", metric="uar")
-        assert strongest.value == of[f"informed/{chosen['fold 0']}"]
+    assert members == {"ignorant/cnn-0", "ignorant/svm-0", "informed/cnn-0", "informed/svm-0"}
+    betas = results.header["betas"]["fold 0"]
+    for system in ("original", "copy-synthesis", "noise", "identity", "psegan"):
+        assert {f"{system}/cnn-0", f"{system}/svm-0", f"{system}/mean"} <= betas.keys()
+        for attacker in ("strongest", "informed/cnn-0", "ignorant"):
+            (bits,) = results.select(system=system, attacker=attacker, metric="bits")
+            assert bits.low <= bits.value <= bits.high
+    assert betas["identity/mean"] == betas["original/mean"]
+
+
+def test_validation_speech_is_predicted_by_who_learnt_from_such(evaluated):
+    predictions = evaluated[1] / "fold-0" / "predictions"
+
+    def learnt_from(system: str) -> set[str]:
+        found = SystemPredictions.load(predictions / f"{system}-validation.npz").probability
+        return {name.partition("/")[0] for name in found}
+
+    assert {system: learnt_from(system) for system in ("original", "copy-synthesis", "psegan")} == {
+        "original": {"ignorant", "vocoder-aware", SHUFFLED, "original"},
+        "copy-synthesis": {"vocoder-aware", "copy-synthesis"},
+        "psegan": {"psegan"},
+    }
 
 
 def test_everything_that_a_reader_wants_is_there(evaluated, results):

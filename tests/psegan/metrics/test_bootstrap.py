@@ -12,11 +12,21 @@ from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
 from psegan.metrics.scores import UndefinedMetricError
 
+
+def tpr_at_5(resamples: Bootstrap, *arrays: np.ndarray) -> Resampled:
+    return resamples.one_vs_rest_tpr(*arrays[:2], 0.05, *arrays[2:])
+
+
+def one_vs_rest_tpr_at_5(*arrays: np.ndarray) -> float:
+    return metrics.one_vs_rest_tpr(*arrays[:2], 0.05, *arrays[2:])
+
+
 FAST = {
     Bootstrap.accuracy: metrics.accuracy,
     Bootstrap.uar: metrics.uar,
     Bootstrap.macro_auc: metrics.macro_auc,
     Bootstrap.one_vs_rest_eer: metrics.one_vs_rest_eer,
+    tpr_at_5: one_vs_rest_tpr_at_5,
 }
 every_metric = pytest.mark.parametrize(("fast", "metric"), FAST.items(), ids=lambda f: f.__name__)
 
@@ -80,7 +90,12 @@ def test_resamples_that_lack_a_class_equal_the_loop(fast: Callable[..., Resample
 
 
 @pytest.mark.parametrize(
-    ("fast", "metric"), [(Bootstrap.macro_auc, metrics.macro_auc), (Bootstrap.one_vs_rest_eer, metrics.one_vs_rest_eer)]
+    ("fast", "metric"),
+    [
+        (Bootstrap.macro_auc, metrics.macro_auc),
+        (Bootstrap.one_vs_rest_eer, metrics.one_vs_rest_eer),
+        (tpr_at_5, one_vs_rest_tpr_at_5),
+    ],
 )
 @pytest.mark.parametrize("speakers", [8, 3, 2])
 def test_folds_have_scales_of_their_own(fast: Callable[..., Resampled], metric: Callable, speakers: int) -> None:
@@ -394,7 +409,7 @@ def test_ratios_and_quantiles_of_every_resample_equal_the_loop(speakers: int) ->
     resamples = Bootstrap(np.arange(60) % speakers, n_resamples=50)
     errors, words = generator.integers(0, 5, 60), generator.integers(5, 9, 60)
     assert_same(
-        resamples.ratio(errors, words), by_loop(resamples, lambda e, w: float(e.sum() / w.sum()), errors, words)
+        resamples.ratio_of_sums(errors, words), by_loop(resamples, lambda e, w: float(e.sum() / w.sum()), errors, words)
     )
     values = generator.normal(size=60).round(1)  # with ties
     for q in (0.5, 0.95):

@@ -62,7 +62,7 @@ trials = st.lists(st.tuples(numbers, st.booleans()), min_size=2, max_size=40).fi
 
 
 def test_the_examples_in_docstrings_are_right() -> None:
-    assert doctest.testmod(metrics) == (0, 5)
+    assert doctest.testmod(metrics) == (0, 6)
 
 
 @settings(deadline=None, max_examples=100)
@@ -136,6 +136,15 @@ def test_min_dcf_by_hand(scores: list[float], expected: float) -> None:
 def test_min_dcf_weighs_errors_by_the_prior(prior: float, expected: float) -> None:
     scores, is_target = [5.0, 4.0, 3.0, 2.0, 1.0], [True, False, False, True, False]
     assert metrics.min_dcf(scores, is_target, prior) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(trials, st.sampled_from([0.0, 0.01, 0.05, 0.25, 1 / 3, 1.0]))
+def test_tpr_equals_direct_count(pairs: list[tuple[float, bool]], fpr: float) -> None:
+    targets, others = ([s for s, t in pairs if t is kind] for kind in (True, False))
+    allowed = [x for x in [float("inf"), *(s for s, _ in pairs)] if sum(s >= x for s in others) / len(others) <= fpr]
+    expected = max(sum(s >= x for s in targets) / len(targets) for x in allowed)
+    assert metrics.tpr([s for s, _ in pairs], [t for _, t in pairs], fpr) == expected
 
 
 @settings(deadline=None, max_examples=100)

@@ -48,6 +48,9 @@ def test_weights_are_repetitions(case: tuple[list[float], list[bool], list[int],
     found = trials.min_dcf(weights.astype(float), 0.6)
     expected = repeated(metrics.min_dcf, scores, is_target, cells, weights, p_target=0.6)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+    for fpr in (0.01, 0.3):
+        expected = repeated(metrics.tpr, scores, is_target, cells, weights, fpr=fpr)
+        np.testing.assert_array_equal(trials.tpr(weights.astype(float), fpr), expected)
 
 
 def many(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,6 +83,9 @@ def test_results_between_points_of_the_grid_are_exact(kind: str) -> None:
     for p in (0.05, 0.5):
         expected = repeated(metrics.min_dcf, scores, is_target, cells, weights, p_target=p)
         np.testing.assert_allclose(trials.min_dcf(weights, p), expected, atol=1e-12)
+    for fpr in (0.01, 0.05):
+        expected = repeated(metrics.tpr, scores, is_target, cells, weights, fpr=fpr)
+        np.testing.assert_array_equal(trials.tpr(weights, fpr), expected)
 
 
 def test_resamples_without_a_kind_have_no_value() -> None:
@@ -87,6 +93,7 @@ def test_resamples_without_a_kind_have_no_value() -> None:
     weights = np.array([[1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=float)
     np.testing.assert_array_equal(np.isnan(trials.eer(weights)), [False, True, True, True])
     np.testing.assert_array_equal(np.isnan(trials.min_dcf(weights)), [False, True, True, True])
+    np.testing.assert_array_equal(np.isnan(trials.tpr(weights, 0.01)), [False, True, True, True])
 
 
 def test_trials_of_one_kind_are_refused() -> None:

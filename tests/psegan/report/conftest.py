@@ -35,12 +35,12 @@ def _rows(seed: int) -> Iterator[Row]:
 
             def row(
                 system: str, attribute: str, metric: str, value: float, width: float, attacker: str | None = None,
-                seed: int | None = None, corpus: str = corpus, split: str = split, n: int = n,
+                seed: int | None = None, judge: str | None = None, corpus: str = corpus, split: str = split, n: int = n,
             ) -> Row:  # fmt: skip
                 value = float(value + random.normal(0, width / 6))
                 return Row(
                     system=system, corpus=corpus, split=split, attacker=attacker, attribute=attribute, metric=metric,
-                    value=value, low=value - width, high=value + width, n=n, seed=seed,
+                    value=value, low=value - width, high=value + width, n=n, seed=seed, judge=judge,
                 )  # fmt: skip
 
             yield row("original", "emotion", "uar", 1 / k, 0.03, "shuffled-labels")
@@ -53,6 +53,10 @@ def _rows(seed: int) -> Iterator[Row]:
                     yield row(system, "emotion", "auc", 0.5 + 0.48 * left, 0.02, attacker)
                     yield row(system, "emotion", "eer", 0.5 - 0.45 * left, 0.02, attacker)
                     yield row(system, "emotion", "residual", left, 0.05, attacker)
+                    yield row(system, "emotion", "bits", 2.5 * left**2, 0.1, attacker)
+                    yield row(system, "emotion", "worst_class", min(uar + 0.2, 0.99), 0.06, attacker)
+                    yield row(system, "emotion", "most_predicted", 1 / k + 0.1, 0.02, attacker)
+                    yield row(system, "emotion", "tpr_at_1", 0.01 + 0.6 * left, 0.04, attacker)
                     if system != "original":
                         yield row(system, "emotion", "uar-minus-original", uar - top, 0.05, attacker)
                 for kind in ("cnn", "gru", "svm"):
@@ -66,6 +70,12 @@ def _rows(seed: int) -> Iterator[Row]:
                 yield row(system, "speaker", "min_dcf_protected", 0.2 + lost, 0.03)
                 yield row(system, "gender", "accuracy", 0.99 - 0.2 * lost, 0.01)
                 yield row(system, "content", "accuracy", 0.99 - 0.4 * lost, 0.02)
+                if corpus == "ravdess":  # the recogniser knows English alone
+                    yield row(system, "words", "wer", 0.05 + 0.6 * hidden, 0.04, judge="moonshine")
+                yield row(system, "speaker", "eer", 0.19 + 0.2 * hidden, 0.02, judge="resemblyzer")
+                yield row(system, "speaker", "eer_neutral", 0.2 + 0.2 * hidden, 0.02, judge="resemblyzer")
+                yield row(system, "speech", "overall", 3 - hidden, 0.1, judge="dnsmos")
+                yield row(system, "speech", "loudest_p95", 25 * hidden, 1.0, judge="level")
                 yield row(system, "speech", "mcd", 8 * hidden**0.5, 0.2)
                 yield row(system, "speech", "stoi", 1 - 0.4 * hidden, 0.02)
 

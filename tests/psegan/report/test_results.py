@@ -60,7 +60,10 @@ def test_csv_has_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_the_specification() -> None:
-    assert ", ".join(COLUMNS) == "system, corpus, split, fold, attacker, attribute, metric, value, low, high, n, seed"
+    assert (
+        ", ".join(COLUMNS)
+        == "system, corpus, split, fold, attacker, judge, attribute, metric, value, low, high, n, seed"
+    )
 
 
 def test_numpy_numbers_are_plain_numbers(tmp_path: Path) -> None:

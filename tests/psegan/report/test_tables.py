@@ -56,10 +56,17 @@ def marked(section: Section, name: str = "Table 4", column: int = 0) -> list[str
 def test_article_s_tables_and_ours(invented: Callable[[int], Results]) -> None:
     disjoint, paper = of(invented(0))
     assert (disjoint.split, paper.split) == ("speaker-disjoint", "paper")
-    names = [*(f"Table {i}" for i in range(1, 6)), "Differences", "Members"]
+    names = ["Overview", *(f"Table {i}" for i in range(1, 7)), "Differences", "Members"]
     assert [(t.name, t.corpus) for t in paper.tables] == [(name, c) for name in names for c in ("ravdess", "emodb")]
-    one, two, three, four, five, *_ = paper.tables[::2]
+    overview, one, two, three, four, five, six, *_ = paper.tables[::2]
     emotion = ["strongest", "informed", "vocoder-aware", "ignorant"]
+    assert heads(overview)[:2] == [("strongest", "UAR ↓"), ("strongest", "bits ↓")]
+    assert heads(overview)[2:5] == [(name, "UAR ↓") for name in emotion[1:]]
+    assert heads(overview)[5:] == [
+        ("moonshine", "WER ↓"), ("resemblyzer", "EER ↓"), ("resemblyzer", "EER neutral→p ↓"), ("dnsmos", "overall ↑"),
+        ("level", "loudest, 95 % (dB) →0"),
+    ]  # fmt: skip
+    assert "moonshine" not in [block for block, _ in heads(paper.tables[1])]  # it knows no German
     assert heads(one) == [
         *((name, "acc ↓") for name in emotion),
         *((a, "acc ↑") for a in ("speaker", "gender", "content")),
@@ -71,6 +78,8 @@ def test_article_s_tables_and_ours(invented: Callable[[int], Results]) -> None:
     assert three.title == "ablations of psegan"
     assert [block for block, _ in heads(four)] == [name for name in emotion for _ in range(5)]
     assert [head for _, head in heads(five)] == ["MCD (dB) ↓", "STOI ↑"]  # nobody measured a WER
+    assert [head for _, head in heads(six)][:4] == ["bits ↓", "one class", "worst class ↓", "TPR at 1 % ↓"]
+    assert [cell.text for cell in six.frame.loc["chance"]][:4] == ["0.00", "–", "–", "1.0"]
 
 
 def test_no_table_of_ablations_without_ablations() -> None:
@@ -121,10 +130,12 @@ def test_beyond_chance_is_no_better_than_chance() -> None:
     ("attribute", "metric", "best"),
     [
         ("emotion", "accuracy", "low"), ("emotion", "uar", "low"), ("emotion", "auc", "low"), ("emotion", "eer", "high"),
-        ("emotion", "residual", "low"), ("speaker", "accuracy", "high"), ("speaker", "eer", "low"),
+        ("emotion", "residual", "low"), ("emotion", "bits", "low"), ("emotion", "worst_class", "low"),
+        ("emotion", "tpr_at_1", "low"), ("emotion", "uar_of_4", "low"),
+        ("speaker", "accuracy", "high"), ("speaker", "eer", "low"),
         ("speaker", "eer_protected", "low"), ("speaker", "min_dcf", "low"), ("speaker", "min_dcf_protected", "low"),
         ("gender", "accuracy", "high"), ("content", "accuracy", "high"), ("speech", "mcd", "low"),
-        ("speech", "stoi", "high"), ("speech", "wer", "low"),
+        ("speech", "stoi", "high"),
     ],
 )  # fmt: skip
 def test_each_measure_knows_which_way_is_better(attribute: str, metric: str, best: str) -> None:
@@ -209,6 +220,25 @@ def test_members_stand_apart_from_the_headline() -> None:
     assert [cell(shown, "psegan", i).text for i in range(4)] == ["10.0", "20.0", "30.0", "40.0"]
 
 
+def test_an_attacker_who_names_one_class_is_said_to_have_collapsed() -> None:
+    def told(share: float, chance: float = 0.125) -> tuple[str, ...]:
+        rows = [row(value=0.14), row(metric="most_predicted", value=share), row("original", value=0.9)]
+        section = made(*rows, chance={"ravdess": {"emotion": chance}})
+        assert cell(table(section), "original").notes == () and cell(table(section, "Table 6")).notes == ()
+        assert marked(made(*rows, row("b", metric="most_predicted", value=0.2)), "Table 6") == []  # neither is better
+        return cell(table(section)).notes
+
+    assert told(0.93) == ("collapsed: one class in 93 %",)
+    assert told(0.49) == () and told(0.75, chance=0.4) == ()
+
+
+def test_sets_of_utterances_have_the_chance_of_one() -> None:
+    shown = table(made(row(metric="uar_of_4", value=0.5), row(metric="bits", value=-0.034)), "Table 6")
+    assert heads(shown) == [("strongest", "bits ↓"), ("strongest", "UAR of 4 ↓")]
+    assert [c.text for c in shown.frame.loc["psegan"]] == ["−0.03", "50.0"]
+    assert [c.text for c in shown.frame.loc["chance"]] == ["0.00", "12.5"]
+
+
 def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
     section = made(
         row(),
@@ -274,8 +304,16 @@ def test_units() -> None:
 
 
 def test_summary_has_a_column_for_each_attacker(invented: Callable[[int], Results]) -> None:
-    _, _, paper, _ = summaries(invented(0))
-    assert heads(paper) == [
-        ("strongest", "UAR ↓"), ("informed", "UAR ↓"), ("vocoder-aware", "UAR ↓"), ("ignorant", "UAR ↓"),
-        ("speaker", "acc ↑"), ("speaker", "EER ↓"), ("gender", "acc ↑"), ("content", "acc ↑"),
+    *_, emotion, _, kept, _ = summaries(invented(0))
+    attackers = [
+        ("strongest", "UAR ↓"), ("strongest", "bits ↓"), ("informed", "UAR ↓"), ("vocoder-aware", "UAR ↓"),
+        ("ignorant", "UAR ↓"),
+    ]  # fmt: skip
+    assert heads(emotion) == attackers
+    assert heads(kept) == [
+        ("moonshine", "WER ↓"), ("resemblyzer", "EER ↓"), ("dnsmos", "overall ↑"), ("level", "loudest, 95 % (dB) →0"),
+    ]  # fmt: skip
+    unjudged = Results(rows=[row for row in invented(0).rows if row.judge is None])
+    assert heads(summaries(unjudged)[2]) == [
+        *attackers, ("speaker", "acc ↑"), ("speaker", "EER ↓"), ("gender", "acc ↑"), ("content", "acc ↑"),
     ]  # fmt: skip

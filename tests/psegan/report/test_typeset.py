@@ -101,7 +101,7 @@ def test_latex_escapes_names_and_marks_the_best(invented: Callable[[int], Result
     assert escaped in latex(shown(odd()))
     text = latex(shown(invented(0)))
     assert not re.search(r"[^\x00-\x7f]", text)  # no symbol that an old LaTeX wouldn't know
-    assert len(re.findall(r"\\label\{(.*?)\}", text)) == len(set(re.findall(r"\\label\{(.*?)\}", text))) == 28
+    assert len(re.findall(r"\\label\{(.*?)\}", text)) == len(set(re.findall(r"\\label\{(.*?)\}", text))) == 36
 
 
 def test_seeds_are_explained_only_where_there_are_several(invented: Callable[[int], Results]) -> None:
@@ -112,15 +112,20 @@ def test_seeds_are_explained_only_where_there_are_several(invented: Callable[[in
 
 def test_summary_is_aligned(invented: Callable[[int], Results]) -> None:
     blocks = summary_table(invented(0)).split("\n\n")[1:]
-    assert [block.splitlines()[0].split(",")[0] for block in blocks] == ["ravdess", "emodb"] * 2
-    for block in blocks:
-        _, first, second, rule, *rows = block.splitlines()
-        assert first.split()[:4] == ["strongest", "informed", "vocoder-aware", "ignorant"]
-        assert second.split()[:2] == ["system", "UAR↓"]
+    assert [block.splitlines()[0].split(",")[0] for block in blocks] == ["ravdess", "emodb"] * 4
+    for number, block in enumerate(blocks):
+        heading, first, second, rule, *rows = block.splitlines()
+        if number // 2 % 2:
+            assert heading.endswith("what is kept, by judge")
+            assert first.split()[-3:] == ["resemblyzer", "dnsmos", "level"]
+        else:
+            assert heading.endswith("emotion by attacker")
+            assert first.split()[:4] == ["strongest", "informed", "vocoder-aware", "ignorant"]
+            assert second.split()[:3] == ["system", "UAR↓", "bits↓"]
         body = [line for line in rows if not line.startswith("-")]
         assert len(body) == 13 and {len(line) for line in body} == {len(rule)}
         assert len({tuple(m.end() for m in re.finditer(r"\S+", line))[1:] for line in body}) == 1
-        assert max(map(len, block.splitlines())) <= 100
+        assert max(map(len, block.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(("attacker", "warned"), [("ignorant", True), ("vocoder-aware", True), ("informed", False)])
@@ -129,6 +134,14 @@ def test_summary_warns_of_attackers_that_cannot_adapt(attacker: str, warned: boo
         system="psegan", corpus="c", split="paper", attacker=attacker, attribute="emotion", metric="uar", value=0.1, n=9
     )
     assert ("not evidence of privacy" in summary_table(Results({}, [row]))) is warned
+
+
+def test_summary_names_who_has_collapsed() -> None:
+    common = {"corpus": "c", "split": "paper", "attacker": "informed", "attribute": "emotion", "n": 9}
+    rows = [Row(system="psegan", metric=m, value=v, **common) for m, v in (("uar", 0.1), ("most_predicted", 0.93))]
+    text = summary_table(Results({"chance": {"c": {"emotion": 0.125}}}, rows))
+    assert "informed on psegan is collapsed: one class in 93 %" in text and "plain numbers" not in text
+    assert "collapsed" not in summary_table(Results({"chance": {"c": {"emotion": 0.125}}}, rows[:1]))
 
 
 def test_summary_of_nothing() -> None:
