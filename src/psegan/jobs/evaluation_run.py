@@ -107,7 +107,7 @@ class EvaluationRun:
         self.protect()
         for fold, corpus in self.corpora.items():
             self.write_manifests(fold)
-            leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.split == "speaker-disjoint")
+            leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.apart)
         run_jobs(jobs, self.options.trainings, "training attackers and classifiers")
         for fold in self.corpora:
             for system in evaluation.systems:
@@ -244,8 +244,9 @@ class EvaluationRun:
             jobs[name] = self._job(fold, name, how, attacker.corpora, "emotion", seed, start)
         corpus = self.corpora[fold]
         for attribute, trained in evaluation.classifiers.items():
-            # a speaker is classified only where training has that speaker's speech
-            if corpus.n_classes[attribute] > 1 and (attribute != "speaker" or corpus.shares_speakers):
+            # a speaker is classified only where training has that speaker's speech, and so is a sentence
+            shared = {"speaker": corpus.shares_speakers, "content": corpus.shares_contents}.get(attribute, True)
+            if corpus.n_classes[attribute] > 1 and shared:
                 name = f"classifiers/{attribute}"
                 jobs[name] = self._job(fold, name, trained, [ORIGINAL], attribute, SEEDS["classifiers"])
         if evaluation.verifier and evaluation.verifier.backend is None:
