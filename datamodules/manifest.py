@@ -18,9 +18,11 @@ from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, not_a_file
 from psegan.speech.batch import ATTRIBUTES
 
-REQUIRED = ("path", "emotion", "speaker")
+REQUIRED = ("path", "speaker")
 """Columns that every manifest has."""
-KNOWN = ("id", *REQUIRED, "gender", "content", "split", "text")
+STATED = ("emotion", "gender", "content")
+"""Attributes that a corpus may know of all its utterances, or of none."""
+KNOWN = ("id", *REQUIRED, *STATED, "split", "text")
 """Columns with a meaning; any other is kept in an utterance's details."""
 UNKNOWN = "unknown"
 """The one class of an attribute that a corpus does not state."""
@@ -262,7 +264,7 @@ def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
         if len(manifests) > 1:
             folder = path.absolute().parent.name
             found = [Row(path, row.line, {**row.cells, "id": f"{folder}/{row.cells['id']}"}) for row in found]
-        for column in ("gender", "content"):
+        for column in STATED:
             if rows and (column in rows[0].cells) != (column in found[0].cells):
                 has, lacks = (rows[0].manifest, path) if column in rows[0].cells else (path, rows[0].manifest)
                 raise PseganError(f"{lacks}: has no column {column}, but {has} has; add it there or remove it here")

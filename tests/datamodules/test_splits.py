@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import CorpusDataModule, EmoDBDataModule, NEMODataModule, RAVDESSDataModule, SyntheticDataModule
+from datamodules import (
+    CorpusDataModule,
+    EmoDBDataModule,
+    NEMODataModule,
+    RAVDESSDataModule,
+    SyntheticDataModule,
+    read_manifest,
+)
 from datamodules.base import FolderDataModule
 from datamodules.splits import balanced_folds, fold_sentences, interleaved, spread
 from psegan.common.errors import PseganError
@@ -248,6 +255,17 @@ def test_both_layouts_of_nemo_are_one_corpus(tmp_path):
         NEMODataModule(str(published)).setup()
     with pytest.raises(PseganError, match="no such folder; get it with `git clone"):
         NEMODataModule(str(tmp_path / "nowhere")).setup()
+
+
+def test_names_of_nemo_say_what_a_copys_manifest_says(corpora_root):
+    data = NEMODataModule(str(corpora_root / "nemo"))
+    utterances = {u.id: u for u in data.utterances()}
+    assert list(utterances) == NEMODataModule.complete_ids()
+    for row in read_manifest(corpora_root / "nemo" / "manifest.csv"):
+        utterance = utterances[row["id"]]
+        assert {name: data.classes[name][utterance.label(name)] for name in data.classes} | {
+            "text": utterance.text
+        } == {name: row[name] for name in (*data.classes, "text")}
 
 
 def test_shares_of_speakers_are_the_same_on_every_machine(tmp_path):

@@ -23,6 +23,7 @@ from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
 from datamodules.splits import SUBSETS
 from psegan import __version__
+from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import instantiate
 from psegan.common.machine import cores
@@ -89,10 +90,14 @@ class EvaluationRun:
         """Do everything that is not done yet, and print the tables.
 
         Raises:
-            PseganError: the folder holds another evaluation, a system was trained on what it is tested on, or whatever a
-                job raises.
+            PseganError: the corpus has no emotions, the folder holds another evaluation, a system was trained on what it is
+                tested on, or whatever a job raises.
         """
         evaluation = self.evaluation
+        if self.data.n_classes["emotion"] < 2:
+            raise PseganError(
+                f"{self.data.where}: has a single emotion, or doesn't know it; attackers need a corpus with two or more"
+            )
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
@@ -182,14 +187,18 @@ class EvaluationRun:
 
     def utterances(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
         """What of the corpus a system has to protect, each with its subset in the first fold that has it."""
-        learnt_from = self.informed or system == ORIGINAL or (system == COPY_SYNTHESIS and self.aware)
-        subsets = ("train",) if number else SUBSETS if learnt_from else ("test",)
+        subsets = self.subsets_of(system, number)
         wanted: dict[str, tuple[str, Utterance]] = {}
         for k in self.evaluation.folds if fold is None else [fold]:
             for subset in subsets:
                 for utterance in self.corpora[k].split_utterances(subset):
                     wanted.setdefault(utterance.id, (subset, utterance))
         return [wanted[name] for name in sorted(wanted)]
+
+    def subsets_of(self, system: str, number: int) -> tuple[str, ...]:
+        """The subsets of which a system's speech is made, in a pass: all of them where somebody learns from it."""
+        learnt_from = self.informed or system == ORIGINAL or (system == COPY_SYNTHESIS and self.aware)
+        return ("train",) if number else SUBSETS if learnt_from else ("test",)
 
     def manifest(self, fold: int, name: str) -> Path:
         """Which recordings of a system, or under which permutation of labels, belong to which subset in a fold."""
@@ -204,7 +213,8 @@ class EvaluationRun:
             for (own_fold, number), folder in self.corpus_folders(system).items():
                 for row in read_manifest(folder / "manifest.csv") if own_fold in (None, fold) else []:
                     subset = subset_of.get(row["id"])
-                    if subset is not None and (subset == "train" or not number):
+                    # what only another fold tests is no training set of this one
+                    if subset in self.subsets_of(system, number):
                         name = row["id"] + (f"#{number}" if number else "")
                         recording = os.path.relpath(folder / row["path"], path.parent)
                         place = {"path": recording, "split": subset, "corpus": folder.name, "source": row["id"]}
