@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datamodules import read_manifest
 from psegan import cli
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, file_hash
@@ -204,6 +205,26 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
         cli.run([*words[:-1], "a/b=x.ckpt", "--out", str(tmp_path / "nowhere")])
     with pytest.raises(PseganError, match="no such checkpoint of psegan"):
         cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
+
+
+def test_nobody_has_heard_what_is_tested(content, tmp_path, repository):
+    """Neither speakers nor sentences of the test: who is who and what is said is then no classifier's business."""
+    apart = {"split": "sentence-and-speaker-disjoint", "speakers": "attacker"}
+    content = {**content, "data": {**TINY, "n_speakers": 8, **apart}, "folds": [0, 1], "systems": {}}
+    content |= {"attackers": ["ignorant"], "architectures": {"svm": content["architectures"]["svm"]}}
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    out = tmp_path / "out"
+    assert cli.run(["evaluate", "--config", str(file), "--max-epochs", "1", "--workers", "1", "--out", str(out)]) == 0
+    assert {path.name for path in out.glob("fold-*/classifiers/*")} == {"gender", "verifier"}
+    rows = read_manifest(out / "fold-1" / "manifests" / "original" / "manifest.csv")
+    tested, learnt = ([r for r in rows if (r["split"] == "test") == test] for test in (True, False))
+    for attribute in ("speaker", "content"):
+        assert not {row[attribute] for row in tested} & {row[attribute] for row in learnt}
+    results = Results.from_json(out / "results.json")
+    assert {row.attribute for row in results.rows if row.metric == "accuracy"} == {"emotion", "gender"}
+    assert results.header["folds"] == {"synthetic": 4}
+    assert "no sentence of the test is in any training" in (out / "report.html").read_text()
 
 
 def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_path, repository, capsys):
