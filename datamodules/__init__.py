@@ -8,6 +8,7 @@ from datamodules.dataset import SpeechDataset, Utterance
 from datamodules.emodb import EmoDBDataModule
 from datamodules.joint import JointDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
+from datamodules.nemo import NEMODataModule
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.synthetic import SyntheticDataModule
 
@@ -16,6 +17,7 @@ __all__ = [
     "EmoDBDataModule",
     "JointDataModule",
     "ManifestDataModule",
+    "NEMODataModule",
     "RAVDESSDataModule",
     "SpeechDataset",
     "SyntheticDataModule",

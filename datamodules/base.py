@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.dataset import SpeechDataset, SpeechLoader, Utterance, collate, read_utterance
 from datamodules.sampling import EpochSampler
-from datamodules.splits import SUBSETS, Role, even_split, speaker_subsets
+from datamodules.splits import APART, SUBSETS, Role, even_split, fold_sentences, speaker_subsets
 from psegan.common.errors import PseganError
 from psegan.common.files import not_a_file
 from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE
@@ -27,10 +27,13 @@ class CorpusDataModule(LightningDataModule):
     incomplete one is left out, so that batch norm never sees a batch of one utterance.
 
     Args:
-        split: ``paper`` (all subsets share their speakers) or ``speaker-disjoint``.
-        fold: of ``speaker-disjoint``, from 0.
-        speakers: which speakers to train on, in ``speaker-disjoint`` only: ``all``, or those of the ``protector`` or of
-            the ``attacker``, which are disjoint and have one test set; see :func:`datamodules.splits.speaker_subsets`.
+        split: ``paper`` (all subsets share speakers and sentences), ``speaker-disjoint``, or
+            ``sentence-and-speaker-disjoint``: there the test set is its speakers' speech of some sentences, and the other
+            subsets are the other speakers' speech of the other sentences; all else is in no subset.
+        fold: of a split with disjoint speakers, from 0.
+        speakers: which speakers to train on, where the split has disjoint ones: ``all``, or those of the ``protector`` or
+            of the ``attacker``, which are disjoint and have one test set; see
+            :func:`datamodules.splits.speaker_subsets`.
         split_seed: of the split; separate from ``seed``, so that runs with several seeds have the same test set.
         seed: of the order and the crops; the command line sets it to ``seed_everything``.
         batch_size: utterances in a training batch (per process).
@@ -53,7 +56,7 @@ class CorpusDataModule(LightningDataModule):
     """Name of the corpus in messages."""
     language: str | None = None
     """What is spoken, as a code of ISO 639-1 such as ``de``; None where that is unknown or not one language."""
-    splits: ClassVar[tuple[str, ...]] = ("paper", "speaker-disjoint")
+    splits: ClassVar[tuple[str, ...]] = ("paper", *APART)
     """What the argument ``split`` may be."""
     emotions: tuple[str, ...]
     speakers: tuple[str, ...]
@@ -66,7 +69,7 @@ class CorpusDataModule(LightningDataModule):
 
     def __init__(
         self,
-        split: Literal["paper", "speaker-disjoint"] = "paper",
+        split: Literal["paper", "speaker-disjoint", "sentence-and-speaker-disjoint"] = "paper",
         fold: int = 0,
         speakers: Role = "all",
         split_seed: int = 0,
@@ -83,7 +86,7 @@ class CorpusDataModule(LightningDataModule):
         for key, value, known in (("split", split, self.splits), ("speakers", speakers, get_args(Role))):
             if value not in known:
                 raise PseganError(f"{key} is {value!r}, but must be {' or '.join(map(repr, known))}")
-        if speakers != "all" and split != "speaker-disjoint":
+        if speakers != "all" and split not in APART:
             raise PseganError(
                 f"speakers is {speakers!r}, but split {split!r} gives protector and attacker no speakers of their own; "
                 "use split 'speaker-disjoint', or set speakers to all"
@@ -121,13 +124,23 @@ class CorpusDataModule(LightningDataModule):
 
     @property
     def n_folds(self) -> int:
-        """Number of folds of the chosen split; only ``speaker-disjoint`` has more than one."""
-        return len(self.folds()) if self.split == "speaker-disjoint" else 1
+        """Number of folds of the chosen split; only one with disjoint speakers has more than one."""
+        return len(self.folds()) if self.apart else 1
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Attributes of which no class of the test set may occur in another subset, by the split; none in ``paper``."""
+        return APART.get(self.split, ())
 
     @property
     def shares_speakers(self) -> bool:
         """Whether the test set's speakers are those of the training set, so that they can be classified."""
-        return self.split == "paper"
+        return "speaker" not in self.apart
+
+    @property
+    def shares_contents(self) -> bool:
+        """Whether the test set's sentences are those of the training set, so that they can be classified."""
+        return "content" not in self.apart
 
     @property
     def members(self) -> "tuple[CorpusDataModule, ...]":
@@ -151,7 +164,7 @@ class CorpusDataModule(LightningDataModule):
 
     @abstractmethod
     def folds(self) -> list[tuple[int, ...]]:
-        """Speakers of each fold of ``speaker-disjoint``."""
+        """Speakers of each fold of the splits with disjoint speakers."""
 
     def loader(self) -> Callable[[Utterance], Tensor]:
         """A function from an utterance to its waveform ``(T,)``; worker processes receive a copy of it."""
@@ -186,10 +199,15 @@ class CorpusDataModule(LightningDataModule):
         if not 0 <= self.fold < n_folds:
             allowed = "0" if n_folds == 1 else f"0 to {n_folds - 1}"
             raise PseganError(f"fold is {self.fold}, but split '{self.split}' of {self.title} has fold {allowed} only")
-        if self.split == "speaker-disjoint" and n_folds < 3:
+        if self.apart and n_folds < 3:
             raise PseganError(
-                f"{self.where}: split 'speaker-disjoint' needs 3 folds of speakers, here are {n_folds}; "
+                f"{self.where}: split '{self.split}' needs 3 folds of speakers, here are {n_folds}; "
                 f"use more speakers or split '{self.splits[0]}'"
+            )
+        if "content" in self.apart and len(self.contents) < 2:
+            raise PseganError(
+                f"{self.where}: split '{self.split}' needs 2 sentences, and no other than '{self.contents[0]}' is known "
+                "here; give a corpus that says which sentence is spoken (content), or use split 'speaker-disjoint'"
             )
         subsets = self.form_subsets(self._utterances)
         self.check_subsets(subsets)
@@ -208,7 +226,12 @@ class CorpusDataModule(LightningDataModule):
         folds = [[name[speaker] for speaker in fold] for fold in self.folds()]
         genders = {name[utterance.speaker]: utterance.gender for utterance in utterances}
         speakers = speaker_subsets(folds, self.fold, self.role, genders, self.split_seed)
-        return {subset: [u for u in utterances if name[u.speaker] in speakers[subset]] for subset in SUBSETS}
+        subsets = {subset: [u for u in utterances if name[u.speaker] in speakers[subset]] for subset in SUBSETS}
+        if "content" in self.apart:
+            tested = fold_sentences(self.contents, self.fold, self.split_seed)
+            for subset, own in subsets.items():
+                subsets[subset] = [u for u in own if (self.contents[u.content] in tested) == (subset == "test")]
+        return subsets
 
     def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
         """Raise :class:`PseganError` if nothing could be trained or tested on these subsets; here, if one is empty."""
@@ -218,7 +241,7 @@ class CorpusDataModule(LightningDataModule):
 
     def _unusable(self, subset: str, problem: str) -> PseganError:
         name = f"the {'training' if subset == 'train' else subset} set of split '{self.split}'"
-        if self.split == "speaker-disjoint":
+        if self.apart:
             name += f", fold {self.fold}" + (f", speakers of the {self.role}" if self.role != "all" else "") + ","
         return PseganError(f"{self.where}: {name} {problem}; complete the corpus or choose another split or fold")
 
@@ -271,7 +294,7 @@ class CorpusDataModule(LightningDataModule):
 
 
 class FolderDataModule(CorpusDataModule):
-    """A corpus in the folder ``root``, as published or as a copy in 16 kHz FLAC; see :class:`CorpusDataModule`."""
+    """A corpus in the folder ``root``, as published or as a copy in 16 kHz FLAC or Opus; see :class:`CorpusDataModule`."""
 
     download: ClassVar[str]
     """The archive and where it is published, for messages."""
@@ -303,6 +326,11 @@ class FolderDataModule(CorpusDataModule):
         """Ids of all recordings of the published corpus, sorted."""
 
     @classmethod
+    def remedy(cls, root: Path) -> str:
+        """What messages tell a user to do who has no corpus in ``root``."""
+        return f"download {cls.download} with `psegan data download {cls.corpus} --root {root}`"
+
+    @classmethod
     def candidate_roots(cls, root: Path) -> list[Path]:
         """Folders that may hold the published tree when the user names ``root``; the first that does is taken."""
         return [root]
@@ -315,9 +343,8 @@ class FolderDataModule(CorpusDataModule):
             PseganError: there is no such folder, or it holds no recordings where the corpus has them.
         """
         root = Path(root)
-        get = f"download {cls.download} with `psegan data download {cls.corpus} --root {root}`"
         if not root.exists():
-            raise PseganError(f"{root}: no such folder; {get}")
+            raise PseganError(f"{root}: no such folder; {cls.remedy(root)}")
         for start in cls.candidate_roots(root):
             found = sorted(
                 (path.relative_to(start).with_suffix("").as_posix(), path)
@@ -326,13 +353,15 @@ class FolderDataModule(CorpusDataModule):
             )
             if found:
                 return found
-        raise PseganError(f"{root}: holds no recordings of {cls.title} ({cls.layout}); name another folder or {get}")
+        raise PseganError(
+            f"{root}: holds no recordings of {cls.title} ({cls.layout}); name another folder or {cls.remedy(root)}"
+        )
 
     @classmethod
     def scan(cls, root: str | Path) -> tuple[list[Utterance], list[PseganError]]:
         """All utterances below ``root``, sorted by id, and one error for every other audio file.
 
-        A recording that is there both as WAV and as FLAC is an error, because either could be the right one, and so is what
+        A recording that is there twice, as WAV and as FLAC, is an error, because either could be the right one, and so is what
         is called as a recording but is no file.
         """
         utterances: dict[str, Utterance] = {}
@@ -342,12 +371,11 @@ class FolderDataModule(CorpusDataModule):
                 if problem := not_a_file(path):
                     raise PseganError(f"{path}: {problem}; remove it, or put the recording there")
                 utterance = cls.parse(id, path)
-                if id in utterances:
-                    raise PseganError(f"{path}: is there twice, also as {utterances[id].path}; remove one of the two")
-                utterances[id] = utterance
+                if (first := utterances.setdefault(utterance.id, utterance)) is not utterance:
+                    raise PseganError(f"{path}: is there twice, also as {first.path}; remove one of the two")
             except PseganError as error:
                 problems.append(error)
-        return list(utterances.values()), problems
+        return sorted(utterances.values(), key=lambda utterance: utterance.id), problems
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
         published, present = self.complete_ids(), {utterance.id for utterance in utterances}

@@ -7,11 +7,14 @@ from typing import Any
 
 from datamodules.base import CorpusDataModule, FolderDataModule, SpeechLoader, Utterance
 from datamodules.emodb import EmoDBDataModule
+from datamodules.nemo import NEMODataModule
 from datamodules.ravdess import RAVDESSDataModule
 from datamodules.splits import SUBSETS
 from psegan.common.errors import PseganError
 
-PUBLISHED: dict[str, type[FolderDataModule]] = {"ravdess": RAVDESSDataModule, "emodb": EmoDBDataModule}
+PUBLISHED: dict[str, type[FolderDataModule]] = {
+    corpus.corpus: corpus for corpus in (RAVDESSDataModule, EmoDBDataModule, NEMODataModule)
+}
 """Name → corpus."""
 
 
@@ -23,7 +26,7 @@ class JointDataModule(CorpusDataModule):
 
     Args:
         root: folder that holds the corpora in folders of their names.
-        corpora: two or more of ``ravdess`` and ``emodb``.
+        corpora: two or more of ``ravdess``, ``emodb`` and ``nemo``.
         repeats: corpus → number of times that a training epoch goes through it, by default 1; with more, a small corpus
             has more weight beside a large one.
         kwargs: see :class:`CorpusDataModule`.
@@ -37,7 +40,7 @@ class JointDataModule(CorpusDataModule):
     def __init__(
         self,
         root: str,
-        corpora: Sequence[str] = tuple(PUBLISHED),
+        corpora: Sequence[str] = ("ravdess", "emodb"),
         repeats: dict[str, int] | None = None,
         **kwargs: Any,
     ) -> None:

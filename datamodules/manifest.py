@@ -13,14 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TextIO
 
 from datamodules.base import CorpusDataModule, Utterance
-from datamodules.splits import SUBSETS, balanced_folds
+from datamodules.splits import APART, SUBSETS, balanced_folds
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, not_a_file
 from psegan.speech.batch import ATTRIBUTES
 
-REQUIRED = ("path", "emotion", "speaker")
+REQUIRED = ("path", "speaker")
 """Columns that every manifest has."""
-KNOWN = ("id", *REQUIRED, "gender", "content", "split", "text")
+STATED = ("emotion", "gender", "content")
+"""Attributes that a corpus may know of all its utterances, or of none."""
+KNOWN = ("id", *REQUIRED, *STATED, "split", "text")
 """Columns with a meaning; any other is kept in an utterance's details."""
 UNKNOWN = "unknown"
 """The one class of an attribute that a corpus does not state."""
@@ -94,14 +96,14 @@ class ManifestDataModule(CorpusDataModule):
     """A corpus that one or several manifests list; docs/corpora.md describes their format.
 
     Split ``manifest`` is the column ``split``, which need not name all three subsets: training needs ``train`` and
-    ``validation``, testing needs ``test``. Split ``speaker-disjoint`` draws folds of speakers by ``split_seed``. The
-    sizes of the folds, and their numbers of each gender, differ by one speaker at most.
+    ``validation``, testing needs ``test``. Splits ``speaker-disjoint`` and ``sentence-and-speaker-disjoint`` draw folds
+    of speakers by ``split_seed``. The sizes of the folds, and their numbers of each gender, differ by one speaker at most.
 
     Args:
         manifest: path of a manifest. Several paths make one corpus, for example original and copy-synthesised speech;
             ids then begin with the name of the manifest's folder.
-        split: ``manifest`` or ``speaker-disjoint``.
-        n_folds: of ``speaker-disjoint``, at least 3.
+        split: ``manifest``, ``speaker-disjoint`` or ``sentence-and-speaker-disjoint``.
+        n_folds: of speakers, at least 3.
         classes: attribute → names of its classes in the order of their indices; by default the names that occur, sorted.
             To test a classifier on another corpus, give the names of its training corpus; the test set may then lack
             some of them.
@@ -113,12 +115,12 @@ class ManifestDataModule(CorpusDataModule):
         PseganError: an argument is out of its range, or a manifest is missing or wrong; see docs/corpora.md.
     """
 
-    splits = ("manifest", "speaker-disjoint")
+    splits = ("manifest", *APART)
 
     def __init__(
         self,
         manifest: list[str] | str,
-        split: Literal["manifest", "speaker-disjoint"] = "manifest",
+        split: Literal["manifest", "speaker-disjoint", "sentence-and-speaker-disjoint"] = "manifest",
         n_folds: int = 5,
         classes: dict[str, list[str]] | None = None,
         name: str | None = None,
@@ -144,7 +146,7 @@ class ManifestDataModule(CorpusDataModule):
         self.emotions, self.speakers, self.genders, self.contents = map(self._find_classes, ATTRIBUTES)
         self._indices = {key: {name: i for i, name in enumerate(names)} for key, names in self.classes.items()}
         self._gender_of = _genders(rows)
-        if split == "speaker-disjoint" and not 3 <= n_folds <= len(self._gender_of):
+        if self.apart and not 3 <= n_folds <= len(self._gender_of):
             raise PseganError(
                 f"n_folds is {n_folds}, but must lie between 3 and the number of speakers "
                 f"({len(self._gender_of)} in {self.where})"
@@ -158,11 +160,23 @@ class ManifestDataModule(CorpusDataModule):
     @property
     def shares_speakers(self) -> bool:
         """Whether all speakers of the test set, or else of the validation set, are trained on."""
-        if self.split == "speaker-disjoint":
+        if self.apart:
             return False
-        cells = [row.cells for row in self._rows.values()]
-        train, validation, test = ({c["speaker"] for c in cells if c["split"] == subset} for subset in SUBSETS)
+        train, validation, test = self._names_by_subset("speaker")
         return bool(test or validation) and (test or validation) <= train
+
+    @property
+    def shares_contents(self) -> bool:
+        """Whether sentences of the test set are trained on, if it has any."""
+        if self.apart:
+            return super().shares_contents
+        train, _, test = self._names_by_subset("content")
+        return not test or not test.isdisjoint(train)
+
+    def _names_by_subset(self, attribute: str) -> list[set[str]]:
+        """Names of an attribute's classes in each of the column split's :data:`SUBSETS`."""
+        rows = self._rows.values()
+        return [{row.label(attribute) for row in rows if row.cells["split"] == subset} for subset in SUBSETS]
 
     def find_utterances(self) -> list[Utterance]:
         for row in self._rows.values():
@@ -176,16 +190,19 @@ class ManifestDataModule(CorpusDataModule):
         return [tuple(sorted(index[speaker] for speaker in fold)) for fold in folds]
 
     def form_subsets(self, utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-        if self.split == "speaker-disjoint":
+        if self.apart:
             return super().form_subsets(utterances)
         return {subset: [u for u in utterances if self._rows[u.id].cells["split"] == subset] for subset in SUBSETS}
 
     def check_subsets(self, subsets: Mapping[str, Sequence[Utterance]]) -> None:
-        """Refuse a class that occurs in one subset only. A subset may be empty until it is asked for."""
+        """Refuse a class that occurs in one subset only. A subset may be empty until it is asked for.
+
+        Nobody classifies sentences where the test set has none of the training set's.
+        """
         if not subsets["train"]:
             return
         named = {"training": subsets["train"], "validation": subsets["validation"], "test": subsets["test"]}
-        for attribute in ("emotion", "gender", "content"):
+        for attribute in ("emotion", "gender", *(["content"] if self.shares_contents else [])):
             pairs = [("validation", "training"), ("test", "training")]
             if self.split == "manifest" and subsets["test"] and attribute not in self._named:
                 pairs.append(("training", "test"))
@@ -247,7 +264,7 @@ def _read_corpus(manifests: Sequence[Path]) -> list[Row]:
         if len(manifests) > 1:
             folder = path.absolute().parent.name
             found = [Row(path, row.line, {**row.cells, "id": f"{folder}/{row.cells['id']}"}) for row in found]
-        for column in ("gender", "content"):
+        for column in STATED:
             if rows and (column in rows[0].cells) != (column in found[0].cells):
                 has, lacks = (rows[0].manifest, path) if column in rows[0].cells else (path, rows[0].manifest)
                 raise PseganError(f"{lacks}: has no column {column}, but {has} has; add it there or remove it here")

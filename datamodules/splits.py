@@ -11,6 +11,14 @@ from psegan.common.random import stable_hash
 
 SUBSETS = ("train", "validation", "test")
 
+APART: dict[str, tuple[str, ...]] = {
+    "speaker-disjoint": ("speaker",),
+    "sentence-and-speaker-disjoint": ("speaker", "content"),
+}
+"""The splits with folds → attributes of which no class of the test set occurs in another subset."""
+SENTENCE_GROUPS = 4
+"""Groups that ``sentence-and-speaker-disjoint`` parts the sentences into, of one of which a fold's test set is."""
+
 Role = Literal["all", "protector", "attacker"]
 """Which speakers a split trains on: everybody's, or the share of a protector or an attacker; see
 :func:`speaker_subsets`."""
@@ -132,7 +140,9 @@ def speaker_subsets(
     The test set is one fold of speakers, for every role. For ``all``, the next fold is the validation set and all other
     folds are the training set. Otherwise protector and attacker divide the other n - 1 folds, counted on from the test
     fold: the protector has the first ⌊(n - 1) / 2⌋ and the attacker the rest, so that neither is trained on a speaker
-    of the other. A fifth of a role's speakers, at least one, is its validation set, drawn in proportion to the genders.
+    of the other. Of fewer than five folds, whose halves would be uneven, they divide the speakers one by one, in an order
+    in which the genders alternate in proportion. A fifth of a role's speakers, at least one, is its validation set, drawn
+    in proportion to the genders.
 
     Args:
         folds: disjoint sets of speakers, at least three.
@@ -145,6 +155,10 @@ def speaker_subsets(
         subset → speakers; the speakers of the other role are in none.
     """
     test, *others = [*folds[fold:], *folds[:fold]]
+    if role != "all" and len(others) < 4:
+        # of three folds the protector would have one, which may be two speakers
+        rest = {name: genders[name] for part in others for name in part if name in genders}
+        others = [(name,) for name in interleaved(rest, "role", seed, fold)]
     if role == "all":
         train = {name for part in others[1:] for name in part}
         return {"train": train, "validation": set(others[0]), "test": set(test)}
@@ -154,6 +168,15 @@ def speaker_subsets(
     drawn = interleaved(present, "validation", seed, fold, role)
     validation = set(drawn[: max(1, round(len(present) / 5))])
     return {"train": speakers - validation, "validation": validation, "test": set(test)}
+
+
+def fold_sentences(sentences: Iterable[str], fold: int, seed: int) -> set[str]:
+    """Those that a fold of ``sentence-and-speaker-disjoint`` tests: one of :data:`SENTENCE_GROUPS` groups, even in size,
+    which the folds take in turn; every sentence is a group where there are fewer.
+    """
+    drawn = shuffled(sentences, "sentence", seed)
+    groups = min(SENTENCE_GROUPS, len(drawn))
+    return set(drawn[fold % groups :: groups])
 
 
 def balanced_folds(genders: Mapping[str, Hashable], n_folds: int, seed: int) -> list[tuple[str, ...]]:

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from datamodules import EmoDBDataModule, ManifestDataModule, read_manifest, write_manifest
 from psegan.common.errors import PseganError
+from psegan.evaluation.specification import Evaluation
+from psegan.jobs.evaluation_run import EvaluationRun
+from psegan.jobs.options import Options
 from psegan.training import command as training
 
 SUBSETS = ("train", "validation", "test")
@@ -87,6 +90,30 @@ def test_columns_that_a_corpus_does_not_know(tmp_path):
     data = ManifestDataModule(manifest)
     assert data.classes["gender"] == data.classes["content"] == ("unknown",)
     assert {u.gender for u in data.utterances()} == {0}
+
+
+def test_speech_without_emotion_trains_a_vocoder_and_nothing_that_needs_one(tmp_path, from_repository):
+    manifest = corpus(tmp_path, without("emotion", rows()))
+    data = ManifestDataModule(manifest)
+    data.setup("fit")
+    assert data.emotions == ("unknown",) and len(data.split_utterances("train")) == 16
+    overlays = ["--config=experiments/corpora/manifest.yaml", f"--data.init_args.manifest={manifest}"]
+    fit = ["fit", *overlays, f"--run.dir={tmp_path}/run"]
+    with pytest.raises(PseganError, match="a single class of emotion, or doesn't know it; a classifier needs"):
+        training.main([*fit, "--config=experiments/classifier.yaml"])
+    with pytest.raises(PseganError, match="a single emotion, or doesn't know it; to hide emotion takes two"):
+        training.main([*fit, "--config=experiments/gengan.yaml"])
+    evaluation = yaml.safe_load(Path("experiments/evaluate/demo.yaml").read_text())
+    content = {"data": {"class_path": "datamodules.ManifestDataModule", "init_args": {"manifest": manifest}}}
+    (tmp_path / "corpus.yaml").write_text(yaml.safe_dump(content))
+    evaluation |= {"corpus": str(tmp_path / "corpus.yaml"), "data": {}, "out": str(tmp_path / "out")}
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump(evaluation))
+    with pytest.raises(PseganError, match="a single emotion, or doesn't know it; attackers need a corpus"):
+        EvaluationRun(Evaluation.read(str(tmp_path / "evaluation.yaml")), Options()).run()
+    assert not (tmp_path / "out").exists()
+    vocoder = ["--config=experiments/vocos.yaml", "--model.init_args.vocoder.init_args.depth=1", "--run.loggers=[]"]
+    training.main([*fit, *vocoder, "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"])
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_texts_and_language(tmp_path):
@@ -172,6 +199,22 @@ def test_whether_speakers_are_shared(tmp_path):
     assert not disjoint.shares_speakers
 
 
+def test_a_test_set_may_have_sentences_of_its_own(tmp_path):
+    """All of them: then nobody classifies sentences. One alone is a mistake."""
+    listed = [row | {"content": "other"} if row["split"] == "test" else row for row in rows()]
+    data = ManifestDataModule(corpus(tmp_path / "a", listed))
+    data.setup("fit")
+    assert not data.shares_contents and data.shares_speakers
+    assert "content 'other' occurs in the test set" in error_of(
+        corpus(tmp_path / "b", changed(rows(), 2, content="other"))
+    )
+    disjoint = ManifestDataModule(corpus(tmp_path / "c", rows(8)), split="sentence-and-speaker-disjoint", n_folds=4)
+    heard = {u.content for subset in SUBSETS[:2] for u in disjoint.split_utterances(subset)}
+    assert len(heard) == 1 and not heard & {u.content for u in disjoint.split_utterances("test")}
+    unknown = corpus(tmp_path / "d", without("content", rows()))
+    assert "needs 2 sentences" in error_of(unknown, split="sentence-and-speaker-disjoint", n_folds=4)
+
+
 @pytest.mark.parametrize("speakers", ["all", "protector", "attacker"])
 def test_folds_of_speakers(tmp_path, speakers):
     manifest = corpus(tmp_path, without("split", rows(20, ("x",))))
@@ -201,9 +244,9 @@ def test_arguments_of_folds(tmp_path):
 @pytest.mark.parametrize(
     ("listed", "line", "message"),
     [
-        (without("emotion", rows()), None, "has no column emotion (but path, speaker,"),
+        (without("speaker", rows()), None, "has no column speaker (but path, emotion,"),
         (without("split", rows()), None, "has no column split; add it, or use split 'speaker-disjoint'"),
-        (changed(rows(), 2, emotion=" "), 4, "emotion is empty; fill it in, or remove the row"),
+        (changed(rows(), 2, emotion=" "), 4, "emotion is empty; fill it in, or remove the row or the whole column emotion"),
         (changed(rows(), 2, gender=""), 4, "gender is empty; fill it in, or remove the row or the whole column gender"),
         (changed(rows(), 5, id="wav/s0_calm_a_train"), 7, "id 'wav/s0_calm_a_train' is there already, in line 2"),
         (changed(rows(), 5, id="../x"), 7, "id '../x' is no plain path below a folder"),

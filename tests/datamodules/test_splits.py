@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import CorpusDataModule, EmoDBDataModule, RAVDESSDataModule, SyntheticDataModule
+from datamodules import (
+    CorpusDataModule,
+    EmoDBDataModule,
+    NEMODataModule,
+    RAVDESSDataModule,
+    SyntheticDataModule,
+    read_manifest,
+)
 from datamodules.base import FolderDataModule
-from datamodules.splits import balanced_folds, interleaved, spread
+from datamodules.splits import balanced_folds, fold_sentences, interleaved, spread
 from psegan.common.errors import PseganError
 
 SUBSETS = ("train", "validation", "test")
@@ -28,7 +35,11 @@ def emodb_ids() -> list[str]:
     return EmoDBDataModule.complete_ids()
 
 
-IDS = {RAVDESSDataModule: ravdess_ids, EmoDBDataModule: emodb_ids}
+IDS = {
+    RAVDESSDataModule: ravdess_ids,
+    EmoDBDataModule: emodb_ids,
+    NEMODataModule: NEMODataModule.complete_ids,
+}
 
 
 def make(root: Path, module: type[FolderDataModule], ids: list[str] | None = None, **kwargs) -> FolderDataModule:
@@ -149,6 +160,112 @@ def test_protector_attacker_and_test_have_speakers_of_their_own(tmp_path, module
         tested = {module.speakers[u.speaker] for u in everybody.split_utterances("test")}
         assert sorted([*learnt, *tested]) == sorted(module.speakers)
         assert set(everybody.training_speakers) == set(learnt)
+
+
+@pytest.mark.parametrize("module", [RAVDESSDataModule, EmoDBDataModule, NEMODataModule])
+def test_nobody_hears_the_speakers_or_the_sentences_of_the_test(tmp_path, module):
+    make(tmp_path, module)
+    arguments = {"root": str(tmp_path), "split": "sentence-and-speaker-disjoint"}
+    n_folds = module(**arguments).n_folds
+    tested: list[str] = []
+    sentences: set[int] = set()
+    for fold in range(n_folds):
+        learnt: dict[str, set[int]] = {}
+        test = module(fold=fold, **arguments).split_utterances("test")
+        for role in ("all", *ROLES):
+            data = module(fold=fold, speakers=role, **arguments)
+            data.setup("fit")  # refuses an emotion that training lacks
+            assert not data.shares_speakers and not data.shares_contents
+            assert data.split_utterances("test") == test
+            heard = [u for subset in SUBSETS[:2] for u in data.split_utterances(subset)]
+            for attribute in data.apart:
+                assert not {u.label(attribute) for u in heard} & {u.label(attribute) for u in test}
+            train, validation = ({u.speaker for u in data.split_utterances(subset)} for subset in SUBSETS[:2])
+            assert not train & validation
+            learnt[role] = train | validation
+        assert not learnt["protector"] & learnt["attacker"]
+        assert learnt["protector"] | learnt["attacker"] == learnt["all"]
+        # all that these speakers say of these sentences
+        both = {u.speaker for u in test}, {u.content for u in test}
+        assert [u for u in data.utterances() if u.speaker in both[0] and u.content in both[1]] == test
+        tested += [module.speakers[speaker] for speaker in both[0]]
+        sentences |= both[1]
+    assert sorted(tested) == list(module.speakers)
+    assert sentences == set(range(len(module.contents)))
+    again = module(fold=fold, speakers="attacker", **arguments)
+    assert parts(again) == parts(data) != parts(module(fold=fold, speakers="attacker", split_seed=1, **arguments))
+
+
+@pytest.mark.parametrize(("n_sentences", "sizes"), [(90, {22, 23}), (10, {2, 3}), (3, {1})])
+def test_groups_of_sentences_are_even_and_taken_in_turn(n_sentences, sizes):
+    names = [f"s{number:02}" for number in range(n_sentences)]
+    groups = [fold_sentences(names, fold, 0) for fold in range(min(4, n_sentences))]
+    assert sorted(name for group in groups for name in group) == names
+    assert set(map(len, groups)) <= sizes
+    assert fold_sentences(reversed(names), len(groups), 0) == groups[0]
+    assert groups != [fold_sentences(names, fold, 1) for fold in range(len(groups))]
+
+
+def test_a_split_by_sentence_needs_two_of_them():
+    data = SyntheticDataModule(split="sentence-and-speaker-disjoint", n_contents=1)
+    with pytest.raises(PseganError, match="needs 2 sentences, and no other than 'kitu' is known"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_nemo_paper_split(tmp_path, seed):
+    module = make(tmp_path, NEMODataModule, split_seed=seed)
+    split = parts(module)
+    assert [len(split[subset]) for subset in SUBSETS] == [3581, 450, 450]
+    assert_partition(module)
+    for subset in ("validation", "test"):
+        assert set(Counter(u.speaker for u in split[subset]).values()) == {50}
+        assert set(Counter(u.emotion for u in split[subset]).values()) == {75}
+        assert max(Counter(u.content for u in split[subset]).values()) <= 6
+
+
+def test_nemo_has_four_folds_of_two_or_three_speakers(tmp_path):
+    module = make(tmp_path, NEMODataModule, split="speaker-disjoint")
+    folds = [
+        Counter(name in ("EB0", "IC0", "KD0", "MK0") for name in map(module.speakers.__getitem__, fold))
+        for fold in module.folds()
+    ]
+    assert sorted(tuple(sorted(fold.items())) for fold in folds) == [((False, 1), (True, 1))] * 3 + [
+        ((False, 2), (True, 1))
+    ]
+    for fold in range(4):
+        for role in ROLES:
+            data = NEMODataModule(root=str(tmp_path), split="speaker-disjoint", fold=fold, speakers=role)
+            assert len({u.speaker for u in data.split_utterances("train")}) >= 2
+
+
+def test_both_layouts_of_nemo_are_one_corpus(tmp_path):
+    ids = NEMODataModule.complete_ids()
+    published = tmp_path / "nEMO" / "samples"
+    published.mkdir(parents=True)
+    for id in ids:
+        (published / f"{id.partition('/')[2]}.wav").touch()
+    copy = make(tmp_path / "copy", NEMODataModule)
+    of_copy = [(u.id, u.label("content"), u.text, u.gender) for u in copy.utterances()]
+    for root in (tmp_path, published.parent, published):
+        assert [(u.id, u.label("content"), u.text, u.gender) for u in NEMODataModule(str(root)).utterances()] == of_copy
+    assert len(ids) == 4481 and {u.text for u in copy.utterances() if u.content == 26} == {"Lubię czytać przed snem."}
+    (published / "EB0_anger_91.wav").touch()
+    with pytest.raises(PseganError, match=r"EB0_anger_91\.wav: not an nEMO name"):
+        NEMODataModule(str(published)).setup()
+    with pytest.raises(PseganError, match="no such folder; get it with `git clone"):
+        NEMODataModule(str(tmp_path / "nowhere")).setup()
+
+
+def test_names_of_nemo_say_what_a_copys_manifest_says(corpora_root):
+    data = NEMODataModule(str(corpora_root / "nemo"))
+    utterances = {u.id: u for u in data.utterances()}
+    assert list(utterances) == NEMODataModule.complete_ids()
+    for row in read_manifest(corpora_root / "nemo" / "manifest.csv"):
+        utterance = utterances[row["id"]]
+        assert {name: data.classes[name][utterance.label(name)] for name in data.classes} | {
+            "text": utterance.text
+        } == {name: row[name] for name in (*data.classes, "text")}
 
 
 def test_shares_of_speakers_are_the_same_on_every_machine(tmp_path):

@@ -128,11 +128,11 @@ def test_presets_of_trained_discriminators(system, presets, run, tiny, trained):
     assert all(network.smooth for network in networks)
 
 
-@pytest.mark.parametrize("corpus", ["ravdess", "emodb"])
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb", "nemo"])
 def test_corpora(corpus, run, corpora_root):
     root = [f"--config=experiments/corpora/{corpus}.yaml", f"--data.init_args.root={corpora_root / corpus}"]
     cli = run(["classifier.yaml"], root)
-    assert cli.model.n_classes["emotion"] == {"ravdess": 8, "emodb": 7}[corpus]
+    assert cli.model.n_classes["emotion"] == {"ravdess": 8, "emodb": 7, "nemo": 6}[corpus]
 
 
 def test_both_corpora_as_one(run, corpora_root):
@@ -192,7 +192,7 @@ def test_no_file_is_forgotten():
           ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target")),
         "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py
         "presets/trained_discriminator.yaml", "presets/trained_discriminators.yaml",
-        "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/synthetic.yaml",
+        "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/nemo.yaml", "corpora/synthetic.yaml",
         "corpora/ravdess_emodb.yaml", "corpora/manifest.yaml",  # by tests/datamodules/test_manifest.py
         *(file for file in FILES if file.startswith(("reproduce/", "evaluate/"))),
     }  # fmt: skip

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 SILENT = 1e-3
 """Peak amplitude below which a recording is silent (-60 dB of full scale); the quietest published one has 0.0045."""
-RATES = {"ravdess": (48_000, 16_000), "emodb": (16_000,)}
-"""Sampling rates in Hz, as published and of the FLAC copies."""
-FORMATS = ("WAV", "WAVEX", "FLAC")
+RATES = {"ravdess": (48_000, 16_000), "emodb": (16_000,), "nemo": (24_000, 16_000)}
+"""Sampling rates in Hz, as published and of copies."""
+FORMATS = {("WAV", "PCM_16"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16")}
+LOSSY = ("OGG", "OPUS")
+"""Of copies that are nearly the published recordings."""
 KINDS = (
     "missing", "unexpected", "unparsable", "unreadable", "silent", "duplicated", "odd format",
 )  # fmt: skip
@@ -32,12 +34,13 @@ SHOWN = 20
 
 @dataclass
 class Findings:
-    """What a check found: kind of problem → files, notes on what is no problem, and the formats."""
+    """What a check found: kind of problem → files, notes on what is no problem, the formats, and how many are lossy copies."""
 
     seconds: float = 0.0
     problems: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     notes: list[str] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
+    lossy: int = 0
 
 
 def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
@@ -63,6 +66,8 @@ def check_corpus(module: "type[FolderDataModule]", root: Path) -> int:
             findings.notes.append(f"{' and '.join(ids)} are identical, as published; splits keep them on one side")
         elif len(ids) > 1:
             findings.problems["duplicated"].append(" = ".join(ids))
+    if findings.lossy:
+        findings.notes.append(f"{findings.lossy} are Opus: copies, nearly the published recordings, not exactly")
     _print_findings(module, root, utterances, findings)
     return int(any(findings.problems.values()))
 
@@ -79,14 +84,15 @@ def _check_file(utterance: "Utterance", rates: Sequence[int], findings: Findings
         return None
     findings.seconds += reader.read / reader.rate
     findings.formats[f"{reader.format} {reader.rate} Hz {reader.subtype}"] += 1
+    findings.lossy += (reader.format, reader.subtype) == LOSSY
     if waveform.abs().max() < SILENT:
         problems["silent"].append(str(path))
         return None
     odd = []
     if reader.rate not in rates:
         odd.append(f"{reader.rate} Hz instead of {' or '.join(map(str, rates))}")
-    if reader.format not in FORMATS or reader.subtype != "PCM_16":
-        odd.append(f"{reader.format} {reader.subtype} instead of 16-bit WAV or FLAC")
+    if (reader.format, reader.subtype) not in {*FORMATS, LOSSY}:
+        odd.append(f"{reader.format} {reader.subtype} instead of 16-bit WAV or FLAC, or Opus")
     if (channels := reader.comparison) is not None:
         if reader.channels == 2 and channels.equal:
             findings.notes.append(f"{utterance.id} is stereo with equal channels; they are averaged when read")

@@ -15,15 +15,16 @@ _SUBSETS = ("train", "validation", "test")
 """A copy of ``datamodules.splits.SUBSETS``, so that the parser needn't import it."""
 
 
-ARCHIVES: dict[str, tuple[str, str | None]] = {
+ARCHIVES: dict[str, tuple[str | None, str | None]] = {
     # the MD5 is the one that public download notes state
     "ravdess": (
         "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
         "md5:bc696df654c87fed845eb13823edef8a",
     ),
     "emodb": ("http://emodb.bilderbar.info/download/download.zip", None),
+    "nemo": (None, None),
 }
-"""Corpus → where it is published as a zip file, and the file's checksum where the publisher states one."""
+"""Corpus → where it is published as a zip file, if it is, and the file's checksum where the publisher states one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,14 @@ def main(args: argparse.Namespace) -> int:
     if args.data_command == "download":
         url, checksum = ARCHIVES[args.corpus]
         checksum = args.checksum or checksum
-        download_corpus(args.corpus, Path(args.root), args.url or url, None if checksum == "none" else checksum)
+        if (url := args.url or url) is None:
+            from datamodules.joint import PUBLISHED
+
+            module = PUBLISHED[args.corpus]
+            raise PseganError(
+                f"{module.title} is published as no zip file; {module.remedy(Path(args.root))}, or give --url"
+            )
+        download_corpus(args.corpus, Path(args.root), url, None if checksum == "none" else checksum)
         return 0
     if args.data_command == "protect":
         from psegan.common.machine import cores

@@ -1,6 +1,6 @@
 """Whether a measurement may be believed at all: nobody is tested on what anybody learnt from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ Corpora = Mapping[int, CorpusDataModule]
 def check_systems(
     systems: Mapping[str, Any], corpora: Corpora, vocoder: dict[str, Any] | str | None = None
 ) -> dict[str, str]:
-    """Make sure that no trained system learnt from the test set nor, where speakers are disjoint, from others' speakers.
+    """Make sure that no trained system learnt from the test set nor, where those are disjoint, from its sentences or from
+    others' speakers.
 
     What a system and the networks that its training read were trained on is known from :func:`psegan.lineage.lineage`. A
     vocoder knows no labels, and copy-synthesis controls for it: what its training set has in common with the test set is
@@ -124,12 +125,16 @@ def _check_utterances(
         raise PseganError(
             f"{name} was trained on {len(both)} utterances of the test set of fold {fold} ({both[0]} first); {remedy}"
         )
-    if corpus.shares_speakers:
+    for attribute, what, shares in (
+        ("speaker", "speaker", corpus.shares_speakers),
+        ("content", "sentence", corpus.shares_contents),
+    ):
+        known = _names(theirs, learnt, attribute)
+        if not shares and (both := sorted(known & _names(corpus, tested, attribute))):
+            raise PseganError(f"{name} was trained on {what} {both[0]} of the test set of fold {fold}; {remedy}")
+    if corpus.shares_speakers or not attackers:
         return
-    known = _speakers(theirs, learnt)
-    if strangers := sorted(known & _speakers(corpus, tested)):
-        raise PseganError(f"{name} was trained on speaker {strangers[0]} of the test set of fold {fold}; {remedy}")
-    if attackers and (shared := sorted(known & _speakers(corpus, _learnt(corpus)))):
+    if shared := sorted(_names(theirs, learnt, "speaker") & _names(corpus, _learnt(corpus), "speaker")):
         raise PseganError(
             f"{name} was trained on speaker {shared[0]}, whom the attackers of fold {fold} learn "
             "from too; train it with --data.init_args.speakers protector, and evaluate with data: {speakers: attacker}"
@@ -140,19 +145,21 @@ def _learnt(corpus: CorpusDataModule) -> list[Utterance]:
     return [u for subset in ("train", "validation") for u in corpus.split_utterances(subset)]
 
 
-def _speakers(corpus: CorpusDataModule, utterances: Iterable[Utterance]) -> set[str]:
-    return {corpus.speakers[utterance.speaker] for utterance in utterances}
+def _names(corpus: CorpusDataModule, utterances: Iterable[Utterance], attribute: str) -> set[str]:
+    """Names of the attribute's classes that occur in the utterances."""
+    return {corpus.classes[attribute][utterance.label(attribute)] for utterance in utterances}
 
 
-def check_manifest(manifest: Path, disjoint: bool) -> None:
-    """Make sure that a fold's test set has no recording, where ``disjoint`` no speaker either, that attackers learn from.
+def check_manifest(manifest: Path, apart: Collection[str] = ()) -> None:
+    """Make sure that attackers learn from no recording of a fold's test set, and from no speaker or sentence of it where
+    those are ``apart`` (``speaker``, ``content``).
 
     Raises:
         PseganError: the manifest of the fold's original speech has one; the message names it.
     """
     rows = read_manifest(manifest)
     tested = [row for row in rows if row["split"] == "test"]
-    speakers = {row["speaker"] for row in tested}
+    known = {attribute: {row[attribute] for row in tested} for attribute in apart}
     contents = {file_hash(manifest.parent / row["path"]): row["id"] for row in tested}
     for row in (row for row in rows if row["split"] != "test"):
         where = f"{manifest}: {row['id']} ({row['split']})"
@@ -161,5 +168,6 @@ def check_manifest(manifest: Path, disjoint: bool) -> None:
                 f"{where} is the same recording as {same} of the test set, and an attacker must not learn from what it is "
                 "tested on; correct the split"
             )
-        if disjoint and row["speaker"] in speakers:
-            raise PseganError(f"{where} is of speaker {row['speaker']}, who is in the test set; correct the split")
+        for attribute, names in known.items():
+            if row[attribute] in names:
+                raise PseganError(f"{where} is of {attribute} {row[attribute]}, as the test set is; correct the split")

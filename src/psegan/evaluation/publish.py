@@ -78,7 +78,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
         | {name: version(name) for name in ("psegan", "torch", "lightning", "torchaudio", "scikit-learn")},
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
-    if data.split == "speaker-disjoint":
+    if data.apart:
         found["folds"] = {data.corpus: data.n_folds}
     if max_epochs is not None:
         found["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"

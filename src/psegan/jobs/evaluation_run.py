@@ -24,6 +24,7 @@ from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
 from datamodules.splits import SUBSETS
 from psegan import __version__
+from psegan.common.errors import PseganError
 from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import instantiate
 from psegan.common.machine import cores
@@ -92,10 +93,14 @@ class EvaluationRun:
         """Do everything that is not done yet, and print the tables.
 
         Raises:
-            PseganError: the folder holds another evaluation, a system was trained on what it is tested on, or whatever a
-                job raises.
+            PseganError: the corpus has no emotions, the folder holds another evaluation, a system was trained on what it is
+                tested on, or whatever a job raises.
         """
         evaluation = self.evaluation
+        if self.data.n_classes["emotion"] < 2:
+            raise PseganError(
+                f"{self.data.where}: has a single emotion, or doesn't know it; attackers need a corpus with two or more"
+            )
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
@@ -111,7 +116,7 @@ class EvaluationRun:
         self.protect()
         for fold, corpus in self.corpora.items():
             self.write_manifests(fold)
-            leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.split == "speaker-disjoint")
+            leakage.check_manifest(self.manifest(fold, ORIGINAL), corpus.apart)
         run_jobs(jobs, self.options.trainings, "training attackers and classifiers")
         for fold in self.corpora:
             for system in evaluation.systems:
@@ -195,13 +200,17 @@ class EvaluationRun:
 
     def utterances(self, system: str, fold: int | None, number: int) -> list[tuple[str, Utterance]]:
         """What of the corpus a system has to protect, each with its subset in the first fold that has it."""
-        subsets = ("train",) if number else SUBSETS if self.calibrated_on(system) else ("test",)
+        subsets = self.subsets_of(system, number)
         wanted: dict[str, tuple[str, Utterance]] = {}
         for k in self.evaluation.folds if fold is None else [fold]:
             for subset in subsets:
                 for utterance in self.corpora[k].split_utterances(subset):
                     wanted.setdefault(utterance.id, (subset, utterance))
         return [wanted[name] for name in sorted(wanted)]
+
+    def subsets_of(self, system: str, number: int) -> tuple[str, ...]:
+        """The subsets of which a system's speech is made, in a pass: all of them where somebody learns from it."""
+        return ("train",) if number else SUBSETS if self.calibrated_on(system) else ("test",)
 
     def manifest(self, fold: int, name: str) -> Path:
         """Which recordings of a system, or under which permutation of labels, belong to which subset in a fold."""
@@ -216,7 +225,8 @@ class EvaluationRun:
             for (own_fold, number), folder in self.corpus_folders(system).items():
                 for row in read_manifest(folder / "manifest.csv") if own_fold in (None, fold) else []:
                     subset = subset_of.get(row["id"])
-                    if subset is not None and (subset == "train" or not number):
+                    # what only another fold tests is no training set of this one
+                    if subset in self.subsets_of(system, number):
                         name = row["id"] + (f"#{number}" if number else "")
                         recording = os.path.relpath(folder / row["path"], path.parent)
                         place = {"path": recording, "split": subset, "corpus": folder.name, "source": row["id"]}
@@ -256,8 +266,9 @@ class EvaluationRun:
             jobs[name] = self._job(fold, name, how, attacker.corpora, "emotion", seed, start)
         corpus = self.corpora[fold]
         for attribute, trained in evaluation.classifiers.items():
-            # a speaker is classified only where training has that speaker's speech
-            if corpus.n_classes[attribute] > 1 and (attribute != "speaker" or corpus.shares_speakers):
+            # a speaker is classified only where training has that speaker's speech, and so is a sentence
+            shared = {"speaker": corpus.shares_speakers, "content": corpus.shares_contents}.get(attribute, True)
+            if corpus.n_classes[attribute] > 1 and shared:
                 name = f"classifiers/{attribute}"
                 jobs[name] = self._job(fold, name, trained, [ORIGINAL], attribute, SEEDS["classifiers"])
         if evaluation.verifier and evaluation.verifier.backend is None:

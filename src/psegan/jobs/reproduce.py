@@ -153,7 +153,7 @@ class Reproduction:
                 )
         chosen = {split: own for split, own in self.splits.items() if splits is None or split in splits}
         if folds:
-            _check_folds("--folds", "speaker-disjoint", folds)
+            _check_different("--folds", folds)
             if not any(chosen.values()):
                 raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
             chosen = {split: list(folds) if own else own for split, own in chosen.items()}
@@ -233,10 +233,16 @@ class Reproduction:
 
 
 def _check_folds(where: str, split: str, folds: Sequence[int]) -> None:
+    from datamodules.splits import APART
+
+    _check_different(where, folds)
+    if (split in APART) != bool(folds):
+        raise PseganError(f"{where} holds {folds}: {' and '.join(APART)} need folds, and no other split has any")
+
+
+def _check_different(where: str, folds: Sequence[int]) -> None:
     if len({fold for fold in folds if fold >= 0}) < len(folds):
         raise PseganError(f"{where} holds {folds}, but must hold different whole numbers from 0 on")
-    if (split == "speaker-disjoint") != bool(folds):
-        raise PseganError(f"{where} holds {folds}: split speaker-disjoint needs folds, and no other split has any")
 
 
 def _of_data(values: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +257,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     parser.add_argument("--splits", nargs="+", metavar="NAME", help="of those that the experiment names, only these")
     parser.add_argument(
-        "--folds", nargs="+", type=int, metavar="K", help="of split speaker-disjoint (instead of the experiment's)"
+        "--folds",
+        nargs="+",
+        type=int,
+        metavar="K",
+        help="of the splits with disjoint speakers (instead of the experiment's)",
     )
     parser.add_argument(
         "--systems", nargs="+", metavar="NAME", help="of the experiment's, only these, and the trainings that they need"

@@ -41,6 +41,10 @@ SHUFFLED = "shuffled-labels"
 """The attacker whose training labels mean nothing: above chance it shows a leak in the evaluation itself."""
 
 SPLITS = {
+    "sentence-and-speaker-disjoint": (
+        "no speaker is in more than one of protector training, attacker training and test, and no sentence of the test is in "
+        "any training"
+    ),
     "speaker-disjoint": "no speaker is in more than one of protector training, attacker training and test",
     "paper": "speakers shared: training and test share speakers and sentences, as in the article",
 }

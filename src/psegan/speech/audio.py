@@ -35,7 +35,7 @@ FILTER_WIDTH = 64
 """Zero crossings of the resampling filter on each side."""
 ROLLOFF = 0.9475937167399596
 """Cutoff of the resampling filter, as a fraction of the Nyquist frequency."""
-AUDIO_SUFFIXES = (".wav", ".flac")
+AUDIO_SUFFIXES = (".wav", ".flac", ".opus", ".ogg")
 """Endings of the corpora's recordings."""
 UNKNOWN_LENGTH = 1 << 60
 """A header with at least this many samples doesn't know the length, as that of a FLAC file written to a pipe."""

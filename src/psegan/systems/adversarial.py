@@ -60,7 +60,8 @@ class AdversarialSystem(GANSystem):
         n_classes, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
-        PseganError: the warm-up is not a share, or both a warm-up and a checkpoint are given, or a weight is negative.
+        PseganError: there is a single emotion, the warm-up is not a share, both a warm-up and a checkpoint are given, or a
+            weight is negative.
     """
 
     discriminator: nn.Module
@@ -77,6 +78,8 @@ class AdversarialSystem(GANSystem):
     ) -> None:
         super().__init__(n_classes, gradient_clip, seed)
         self.n_emotions, self.emotions = n_classes["emotion"], tuple(emotions)
+        if self.n_emotions < 2:
+            raise PseganError("the corpus has a single emotion, or doesn't know it; to hide emotion takes two or more")
         check_argument(0 <= discriminator_warmup < 1, "discriminator_warmup", discriminator_warmup, "must be in [0, 1)")
         check_argument(fake_weight >= 0, "fake_weight", fake_weight, "must be 0 or above")
         if discriminator_warmup and discriminator_checkpoint is not None:

@@ -58,7 +58,9 @@ class Classifier(System):
         if attribute not in n_classes:
             raise PseganError(f"model.init_args.attribute is {attribute!r}: one of {', '.join(n_classes)}")
         if n_classes[attribute] < 2:
-            raise PseganError(f"the corpus has a single class of {attribute}; a classifier needs two or more")
+            raise PseganError(
+                f"the corpus has a single class of {attribute}, or doesn't know it; a classifier needs two or more"
+            )
         self.attribute = attribute
         self.encoder = encoder()
         self.reads_spectrograms = not hasattr(self.encoder, "front_end")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from datamodules import EmoDBDataModule, read_manifest
+from datamodules import EmoDBDataModule, NEMODataModule, read_manifest
 from psegan.common.errors import PseganError
 from psegan.data.command import add_arguments, main
 
@@ -326,12 +326,33 @@ def test_check_knows_the_oddities_of_ravdess(tmp_path, capsys):
     assert "note: Actor_07/03-01-01-01-01-01-07 is stereo with equal channels" in out
 
 
+def test_check_of_copies_in_opus(tmp_path, capsys):
+    for seed, name in enumerate(("anger_1", "fear_2")):
+        content = audio(0.1, seed, rate=(24_000, 16_000)[seed], format="OGG", subtype="OPUS")
+        path = tmp_path / "EB0" / f"EB0_{name}.opus"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "manifest.csv").write_text("no recording")
+    assert run("check", "nemo", "--root", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "nEMO in" in out and "missing:    4479" in out and "odd format: none" in out and "unreadable: none" in out
+    assert "1 × OGG 16000 Hz OPUS" in out and "1 × OGG 24000 Hz OPUS" in out
+    assert "note: 2 are Opus: copies, nearly the published recordings, not exactly" in out
+    data = NEMODataModule(str(tmp_path))
+    assert [len(data.loader()(utterance)) for utterance in data.utterances()] == [1_600, 1_600]
+
+
+def test_what_is_no_zip_file_is_got_otherwise(tmp_path):
+    with pytest.raises(PseganError, match=r"nEMO is published as no zip file; get it with `git clone https://.*/nEMO "):
+        run("download", "nemo", "--root", tmp_path / "nemo")
+
+
 def test_check_of_a_missing_folder(tmp_path):
     with pytest.raises(PseganError, match="no such folder; download"):
         run("check", "emodb", "--root", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("corpus", ["ravdess", "emodb"])
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb"])  # nEMO takes a minute
 def test_real_corpora_are_whole(corpora_root, corpus, capsys):
     assert run("check", corpus, "--root", corpora_root / corpus) == 0
     assert "All is well." in capsys.readouterr().out

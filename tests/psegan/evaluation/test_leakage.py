@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datamodules import SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
-from psegan.evaluation.leakage import check_systems
+from psegan.evaluation.leakage import check_manifest, check_systems
 from psegan.evaluation.specification import Evaluation
 from psegan.jobs.evaluation_run import EvaluationRun
 from psegan.jobs.options import Options
@@ -59,3 +60,43 @@ def test_a_start_that_all_trainings_share_is_checked_too(run, tmp_path):
     file.write_text(yaml.safe_dump({**content, "set": start}))
     with pytest.raises(PseganError, match="was trained on .* utterances of the test set"):
         EvaluationRun(Evaluation.read(str(file)), Options()).check_leakage()
+
+
+def test_a_system_that_heard_a_tested_sentence_is_refused(run):
+    """Of other speakers: where nobody may know the test's sentences, that is enough."""
+    apart = {"split": "sentence-and-speaker-disjoint", "fold": 1}
+    attackers = {1: SyntheticDataModule(**apart, speakers="attacker")}
+    system = run("system")
+    config = Path(system).parents[1] / "config.yaml"
+    spec = {"class_path": "psegan.protection.protector.Protector", "init_args": {"checkpoint": system}}
+
+    def check(**init_args: object) -> dict[str, str]:
+        data = {**SPEAKERS, "init_args": {**init_args, "speakers": "protector"}}
+        config.write_text(yaml.safe_dump({"data": data, "model": {}}))
+        return check_systems({"psegan": spec}, attackers)
+
+    assert check(**apart) == {"psegan": "psegan: synthetic, split sentence-and-speaker-disjoint"}
+    with pytest.raises(
+        PseganError, match="was trained on sentence .* of the test set of fold 1; train it with the same"
+    ):
+        check(split="speaker-disjoint", fold=1)
+    with pytest.raises(PseganError, match=r"utterances of the test set of fold 1 .* first\); train it with the same"):
+        check(**{**apart, "fold": 2})
+
+
+@pytest.mark.parametrize("attribute", ["speaker", "content"])
+def test_a_manifest_that_mixes_what_is_kept_apart_is_refused(tmp_path, attribute):
+    rows = [
+        {"path": f"{name}.flac", "emotion": "calm", "speaker": name, "content": name, "split": subset}
+        for name, subset in (("a", "train"), ("b", "test"))
+    ]
+    for row in rows:
+        (tmp_path / row["path"]).write_text(row["path"])
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, rows)
+    check_manifest(path, ("speaker", "content"))
+    rows[0][attribute] = "b"
+    write_manifest(path, rows)
+    check_manifest(path)
+    with pytest.raises(PseganError, match=rf"a \(train\) is of {attribute} b, as the test set is; correct the split"):
+        check_manifest(path, ("speaker", "content"))

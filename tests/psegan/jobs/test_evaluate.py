@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datamodules import read_manifest
 from psegan import cli
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, file_hash
@@ -52,6 +53,10 @@ def content(repository) -> dict:
     content["systems"] = {**content["systems"], "identity": {"class_path": "psegan.protection.controls.Identity"}}
     content["n_clips"], content["resamples"], content["permutations"] = 2, 200, 1
     content["permutation_architecture"] = "svm"
+    # who knows English is not asked about speech of no language; DNSMOS would be, and takes half a second each time
+    content["judges"] = {
+        "moonshine": {"class_path": "psegan.evaluation.recognisers.Moonshine"}, "resemblyzer": {"class_path": "Resemblyzer"}
+    }  # fmt: skip
     return content
 
 
@@ -93,15 +98,26 @@ def test_every_system_meets_every_attacker(results):
             ("speaker", "min_dcf_protected"), ("gender", "accuracy"), ("content", "accuracy"),
         } <= kept  # fmt: skip
         assert ({("speech", "mcd"), ("speech", "stoi")} <= kept) == (system != "original")
+        judged = {(row.judge, row.attribute, row.metric) for row in results.select(system=system) if row.judge}
+        single = {one for one in judged if "minus" not in one[2]}
+        assert single == {
+            *(("resemblyzer", "speaker", metric) for metric in ("eer", "eer_protected", "eer_neutral")),
+            *(("level", "speech", metric) for metric in ("loudest_median", "loudest_p95", "mean_level", "clipped")),
+        }
+        differences = {
+            ("resemblyzer", "speaker", "eer-minus-copy-synthesis"),
+            ("level", "speech", "loudest_p95-minus-original"),
+        }
+        assert (differences <= judged) == (system not in ("original", "copy-synthesis"))
     assert {row.system for row in results.select(attacker=SHUFFLED)} == {"original"}
 
 
 def test_the_identity_scores_what_the_original_does(results):
     def scores(system: str) -> dict:
         return {
-            (row.attacker, row.attribute, row.metric, row.seed): (row.value, row.low, row.high)
+            (row.attacker, row.judge, row.attribute, row.metric, row.seed): (row.value, row.low, row.high)
             for row in results.select(system=system)
-            if row.attribute != "speech" and row.attacker != SHUFFLED and "minus" not in row.metric
+            if (row.attribute != "speech" or row.judge) and row.attacker != SHUFFLED and "minus" not in row.metric
         }
 
     assert len(scores("original")) > 20
@@ -222,6 +238,26 @@ def test_a_system_that_heard_the_test_set_is_refused(content, system, tmp_path, 
         cli.run([*words[:-1], "psegan=nowhere.ckpt", "--out", str(tmp_path / "nowhere")])
 
 
+def test_nobody_has_heard_what_is_tested(content, tmp_path, repository):
+    """Neither speakers nor sentences of the test: who is who and what is said is then no classifier's business."""
+    apart = {"split": "sentence-and-speaker-disjoint", "speakers": "attacker"}
+    content = {**content, "data": {**TINY, "n_speakers": 8, **apart}, "folds": [0, 1], "systems": {}}
+    content |= {"attackers": ["ignorant"], "architectures": {"svm": content["architectures"]["svm"]}}
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    out = tmp_path / "out"
+    assert cli.run(["evaluate", "--config", str(file), "--max-epochs", "1", "--workers", "1", "--out", str(out)]) == 0
+    assert {path.name for path in out.glob("fold-*/classifiers/*")} == {"gender", "verifier"}
+    rows = read_manifest(out / "fold-1" / "manifests" / "original" / "manifest.csv")
+    tested, learnt = ([r for r in rows if (r["split"] == "test") == test] for test in (True, False))
+    for attribute in ("speaker", "content"):
+        assert not {row[attribute] for row in tested} & {row[attribute] for row in learnt}
+    results = Results.from_json(out / "results.json")
+    assert {row.attribute for row in results.rows if row.metric == "accuracy"} == {"emotion", "gender"}
+    assert results.header["folds"] == {"synthetic": 4}
+    assert "no sentence of the test is in any training" in (out / "report.html").read_text()
+
+
 def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_path, repository, capsys):
     """Exported, a system is judged like its checkpoint, and refused where that would be; its vocoder is only spoken of."""
     shipped = tmp_path / "shipped"
@@ -339,11 +375,11 @@ def test_who_learns_from_shuffled_labels_can_be_said(content, architecture, trai
 
 
 def test_classical_attackers_alone(content, tmp_path, repository):
-    """No network is trained, nothing verified: attackers on original speech in a minute."""
+    """No network is trained, nothing verified or judged: attackers on original speech in a minute."""
     svm = {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}
     small = {key: value for key, value in content.items() if key not in ("classifiers", "verifier", "systems")}
     file, out = tmp_path / "evaluation.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump({**small, "architectures": svm}))
+    file.write_text(yaml.safe_dump({**small, "architectures": svm, "judges": {}}))
     assert cli.run(["evaluate", "--config", str(file), "--out", str(out), "--workers", "1"]) == 0
     results = Results.from_json(out / "results.json")
     assert {row.attribute for row in results.rows} == {"emotion", "speech"}

@@ -241,7 +241,10 @@ def test_a_record_knows_other_settings(tmp_path):
         (lambda c: c.update(splits={"paper": ["a"]}), r'key "splits": Expected a int. Got value: a'),
         (lambda c: c.update(splits={"paper": [-1]}), r"splits\.paper holds \[-1\], but must hold different whole"),
         (lambda c: c.update(splits={"paper": [0]}), "no other split has any"),
-        (lambda c: c.update(splits={"speaker-disjoint": []}), "split speaker-disjoint needs folds"),
+        (
+            lambda c: c.update(splits={"speaker-disjoint": []}),
+            "speaker-disjoint and sentence-and-speaker-disjoint need folds",
+        ),
         (
             lambda c: c.update(splits={"paper": []}, epochs={"paper": "two"}),
             'key "epochs": Expected a float. Got value: two',

@@ -42,7 +42,8 @@ def protect(model, tmp_path):
 def write(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1, **kwargs) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     waveform = speech(seconds, rate=rate).numpy()
-    soundfile.write(path, np.stack([waveform] * channels, 1), rate, **kwargs)
+    format = {"format": "OGG"} if path.suffix == ".opus" else {}  # which soundfile has no name for
+    soundfile.write(path, np.stack([waveform] * channels, 1), rate, **format, **kwargs)
     return path
 
 
@@ -145,7 +146,8 @@ def test_several_folders_keep_their_names(protect, tmp_path, capsys):
     [
         ("a.wav", 8_000, 1, "PCM_16"), ("b.wav", 48_000, 2, "PCM_24"), ("c.wav", 192_000, 1, "FLOAT"),
         ("d.flac", 44_100, 7, "PCM_16"), ("e.ogg", 22_050, 1, "VORBIS"), ("f.aiff", 11_025, 1, "PCM_16"),
-        ("g.mp3", 32_000, 2, "MPEG_LAYER_III"), ("h.wav", 8_000, 1, "ULAW"),
+        ("g.mp3", 32_000, 2, "MPEG_LAYER_III"), ("h.wav", 8_000, 1, "ULAW"), ("i.opus", 24_000, 1, "OPUS"),
+        ("j.ogg", 48_000, 2, "OPUS"),
     ],
 )  # fmt: skip
 def test_formats_rates_and_channels(protect, tmp_path, name, rate, channels, subtype):
