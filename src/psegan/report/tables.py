@@ -278,7 +278,8 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
     rows = scores.assign(seed=scores.seed.fillna(-1), run_seed=scores.run_seed.fillna(-1))
     rows[["metric", "_", "other"]] = rows.metric.str.partition("-minus-")
     rows["judged"] = rows.judge.notna()
-    rows = rows[pd.MultiIndex.from_frame(rows[["attribute", "metric", "judged"]]).isin(MEASURES)]
+    known = pd.MultiIndex.from_frame(rows[["attribute", "metric", "judged"]]).isin(MEASURES)
+    rows = rows[known | rows.judged]
     emotion, stand_in = rows.attribute == "emotion", rows.attacker == "ignorant"
     rows["member"] = rows.seed.where(emotion & rows.attacker.str.contains("/", na=False), -1)
     rows["block"] = rows.attacker.where(emotion, rows.judge.where(rows.judged, rows.attribute))
@@ -311,7 +312,7 @@ class _Split:
         of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
         self.tested = of_folds.fold.agg(frozenset)
         cells = pooled(self.rows)
-        cells["measure"] = [MEASURES[key] for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
+        cells["measure"] = [_measure(*key) for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
         cells["collapsed"] = _collapsed(cells, merged)
@@ -359,6 +360,8 @@ class _Split:
         judges = [name for name in dict.fromkeys(judged) if name != "level"] + ["level"]
         own = [_column(measure, measure.attribute) for measure in layout.kept if not measure.judged]
         asked = [measure for measure in layout.kept if measure.judged]
+        if set(JUDGED) <= set(asked):
+            asked += dict.fromkeys(one for one in self.scores.measure if one.judged and one not in JUDGED)
         return emotion + [_column(measure, judge) for judge in judges for measure in asked] + own
 
     def _with_best(self, cells: pd.DataFrame) -> pd.DataFrame:
@@ -439,6 +442,11 @@ class _Split:
             return Setting(f"{text}, at chance as it must be.")
         warning = "look for a leak before you believe any score here (one honest run in twenty says so as well: raise"
         return Setting(f"{text}, NOT at chance: {warning} the number of permutations).", leak=True)
+
+
+def _measure(attribute: str, metric: str, judged: bool) -> Measure:
+    """A metric as tables show it; one that only a judge of the user's own knows is shown under its name."""
+    return MEASURES.get((attribute, metric, judged)) or Measure(attribute, metric, metric, "", 1, 3, judged=judged)
 
 
 def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str]:

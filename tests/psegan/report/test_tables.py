@@ -293,6 +293,14 @@ def test_ablations_are_those_that_the_header_names() -> None:
     assert shown.title == "ablations of mine" and labels(shown) == ["original", "mine", "mine-without"]
 
 
+def test_what_a_judge_of_the_user_s_own_says_is_shown_under_its_name() -> None:
+    rows = [row("original"), row(attacker=None, judge="mine", attribute="speech", metric="tempo", value=4.25)]
+    shown = table(made(*rows), "Overview")
+    assert heads(shown) == [("strongest", "UAR ↓"), ("mine", "tempo")]
+    assert cell(shown, "psegan", 1).text == "4.250"
+    assert [name for table in made(*rows).tables for _, name in heads(table)].count("tempo") == 1
+
+
 def test_units() -> None:
     rows = [
         row(attacker=None, attribute="speaker", metric="min_dcf", value=0.4321),
