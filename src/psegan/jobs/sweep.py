@@ -171,7 +171,7 @@ def check_metric(metric: str, job: Job) -> bool:
     if metric in names or not (job.complete or (validated and of_validation)):
         return metric in names
     logged = ", ".join(name for name in names if name not in ("epoch", "step")) or "nothing"
-    of_privacy = metric.startswith(("val/emotion_", "val/speaker_"))
+    of_privacy = metric.startswith(("val/emotion_", "val/speaker_", "val/trade_off"))
     other = ", or give privacy.emotion_classifier and privacy.speaker_classifier" if of_privacy else ""
     raise MissingMetricError(
         f"the sweep's metric is {metric}, but trial {job.name} logs {logged}; correct metric.name in the sweep file{other}"

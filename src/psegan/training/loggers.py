@@ -29,7 +29,7 @@ from psegan.training.wandb_mode import resolve_mode
 
 SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
-    "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
+    "trade_off": "max", "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
 }  # fmt: skip
 """Scores in W&B's summary, and whether the least or the greatest is best: emotion shall be hidden, the speaker kept."""
 
