@@ -34,7 +34,7 @@ class Job:
         configs: overlays, in order.
         values: dotted key → value, laid over them; ``{name}`` in a value stands for what is needed under that name.
         needs: name → a job whose checkpoint the training reads, or a file; other contents make it another training.
-        group: of W&B.
+        group, variant: of W&B, see :class:`psegan.training.loggers.RunSettings`.
         minutes: that it takes one core of the reference machine (:data:`psegan.jobs.estimate.REFERENCE`), if known.
 
     Raises:
@@ -47,6 +47,7 @@ class Job:
     values: dict[str, Any]
     needs: dict[str, "Job | Path"] = field(default_factory=dict)
     group: str | None = None
+    variant: str | None = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -108,6 +109,8 @@ class Job:
         words.append(f"--run.dir={self.folder}")
         if self.group is not None:
             words.append(f"--run.group={self.group}")
+        if self.variant is not None:
+            words.append(f"--run.variant={self.variant}")
         return [*words, "--ckpt_path=auto"]
 
     def run(self, environment: Mapping[str, str]) -> BaseProcess:

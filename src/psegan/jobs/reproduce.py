@@ -184,6 +184,7 @@ class Reproduction:
     def jobs(self, options: Options) -> dict[tuple[SplitFold, str], Job]:
         """Every training in every split and fold, each after those that it needs."""
         jobs: dict[tuple[SplitFold, str], Job] = {}
+        variants = {name: system for system, name in self.systems.items()}
         for place in self.split_folds():
             factor = self.minutes.get(place.split, 1.0)
             for name, training in self.trainings.items():
@@ -203,6 +204,7 @@ class Reproduction:
                     values=values | planned_epochs(training.config, values, epochs, options.max_epochs),
                     needs={one: jobs[place, one] for one in training.references},
                     group=self.name,
+                    variant=variants.get(name, name),
                     minutes=training.minutes and factor * training.minutes,
                 )
         return jobs

@@ -117,7 +117,7 @@ def trial_jobs(
         own = {} if options.data_root is None else {"data.init_args.root": options.data_root}
         values = trial.values | own | planned_epochs(trial.configs, trial.values, most=options.max_epochs)
         run = folder / "trials" / trial.name
-        jobs[trial.name] = Job(trial.name, run, trial.configs, values, needs, sweep.name)
+        jobs[trial.name] = Job(trial.name, run, trial.configs, values, needs, sweep.name, trial.system)
     return jobs
 
 
