@@ -8,6 +8,7 @@ Everything it makes lies in one folder, and what is complete is not made again:
     fold-K/classifiers/      a job each: speaker, gender and content, and the verifier
     fold-K/predictions/      what all of them predict of each system's speech
     results.json, ...        see :mod:`psegan.evaluation.publish`
+    wandb/                   see :mod:`psegan.jobs.dashboard`
 """
 
 import os
@@ -33,8 +34,9 @@ from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.predictions import SystemPredictions, predict
 from psegan.evaluation.scoring import COPY_SYNTHESIS, COUNTING, ORIGINAL, Scoring
-from psegan.evaluation.specification import Evaluation, Trained
+from psegan.evaluation.specification import Evaluation, Trained, of_fold
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
+from psegan.jobs import dashboard
 from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options
 from psegan.protection.controls import checkpoint_of, is_trained
@@ -70,10 +72,16 @@ class Attacker:
 
 
 class EvaluationRun:
-    """One evaluation in its folder, with the options of the command line."""
+    """One evaluation in its folder, with the options of the command line.
 
-    def __init__(self, evaluation: Evaluation, options: Options) -> None:
+    Args:
+        evaluation, options: what to do, and how.
+        group: of W&B; by default the evaluation's name.
+    """
+
+    def __init__(self, evaluation: Evaluation, options: Options, group: str | None = None) -> None:
         self.evaluation, self.options = evaluation, options
+        self.group = group or evaluation.name
         self.folder, self.workers = Path(evaluation.out), options.workers or cores()
         self.aware = AWARE in evaluation.attackers
         self.strongest = "strongest" in evaluation.attackers
@@ -327,15 +335,32 @@ class EvaluationRun:
         spec = {"class_path": how.backend, "init_args": how.init_args}
         return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
 
-    def publish(self) -> None:
-        """Score, and write everything that a reader sees, unless it is there already."""
+    @property
+    def prediction_paths(self) -> dict[tuple[str, str, int], Path]:
+        """(subset, system, fold) → file."""
         evaluation = self.evaluation
-        paths = {
+        return {
             (subset, system, fold): self.predictions_path(fold, system, subset)
             for subset in self.subsets for system in evaluation.systems for fold in evaluation.folds
         }  # fmt: skip
+
+    @cached_property
+    def tables(self) -> list[Scoring]:
+        """The scoring of all folds together and then, where there are several, of each; everything must be predicted."""
+        found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
+        for (subset, system, fold), path in self.prediction_paths.items():
+            found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
+        scoring = partial(Scoring, self.evaluation, self.data, found["test"], found["validation"])
+        folds = self.evaluation.folds
+        if len(folds) > 1:
+            return [scoring(folds), *(scoring([fold], fold) for fold in folds)]
+        return [scoring(folds, None if self.data.shares_speakers else folds[0])]
+
+    def publish(self) -> None:
+        """Score, write everything that a reader sees and log it to W&B, unless it is there already."""
+        evaluation = self.evaluation
         settings = {
-            "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
+            "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in self.prediction_paths.items()},
             "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
             "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
             "roles": evaluation.roles,
@@ -343,20 +368,13 @@ class EvaluationRun:
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
             record.begin()
-            found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
-            for (subset, system, fold), path in paths.items():
-                found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
-            scoring = partial(Scoring, evaluation, self.data, found["test"], found["validation"])
-            folds = evaluation.folds
-            if len(folds) > 1:
-                tables = [scoring(folds), *(scoring([fold], fold) for fold in folds)]
-            else:
-                tables = [scoring(folds, None if self.data.shares_speakers else folds[0])]
-            rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
+            rows = [row for table in tqdm(self.tables, desc="scoring", unit="table") for row in table.rows()]
             clips = {system: self.clips(system) for system in evaluation.systems}
-            publish.publish(self.folder, Results(self.header(tables[0]), rows), tables[0], clips)
+            results = Results(self.header(self.tables[0]), rows)
+            publish.publish(self.folder, results, self.tables[0], clips)
             record.finish()
         publish.announce(self.folder)
+        dashboard.log_evaluation(self)
 
     def header(self, table: Scoring) -> dict[str, Any]:
         """What the results say of how they came about."""
@@ -382,13 +400,6 @@ class EvaluationRun:
         shown = publish.various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
         found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
         return {name: path for name in shown if (path := found[name]) is not None}
-
-
-def of_fold(spec: Any, fold: int | None) -> Any:
-    """A protector's specification with ``{fold}`` filled in."""
-    if isinstance(spec, dict):
-        return {key: of_fold(value, fold) for key, value in spec.items()}
-    return spec.replace("{fold}", str(fold)) if isinstance(spec, str) else spec
 
 
 def _start_of(how: Trained) -> str | None:

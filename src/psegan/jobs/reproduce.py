@@ -203,8 +203,7 @@ class Reproduction:
                     configs=(*training.config, self.corpus),
                     values=values | planned_epochs(training.config, values, epochs, options.max_epochs),
                     needs={one: jobs[place, one] for one in training.references},
-                    group=self.name,
-                    variant=variants.get(name, name),
+                    run={"group": self.name, "variant": variants.get(name, name), **options.logged},
                     minutes=training.minutes and factor * training.minutes,
                 )
         return jobs
@@ -263,6 +262,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     options = Options.of(arguments)
+    options.check_wandb()
     whole = Reproduction.read(arguments.config)
     experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems)
     experiment = replace(experiment, out=arguments.out or experiment.out)

@@ -30,9 +30,15 @@ from psegan.training.wandb_mode import resolve_mode
 
 SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
-    "trade_off": "max", "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
+    "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
 }  # fmt: skip
-"""Scores in W&B's summary, and whether the least or the greatest is best: emotion shall be hidden, the speaker kept."""
+"""Scores of which W&B's summary has the last and the best value, and whether the least or the greatest is best: emotion shall
+be hidden, the speaker kept. Of ``trade_off`` it has the last alone, as a plain number, which a sweep can read and which is of
+the checkpoint that a training keeps."""
+
+
+PROJECT = "psegan"
+"""Of W&B, where no other is named."""
 
 
 @dataclass
@@ -58,7 +64,7 @@ class RunSettings:
 
     dir: str = "runs/default"
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard", "wandb")
-    project: str = "psegan"
+    project: str = PROJECT
     group: str | None = None
     tags: tuple[str, ...] = ()
     name: str | None = None
@@ -122,8 +128,13 @@ class RunSettings:
         """The W&B id in the folder; it is drawn on first use."""
         path = Path(self.dir) / "wandb" / "run-id"
         if not path.is_file():
-            write_text(path, secrets.token_hex(4) + "\n")
+            write_text(path, new_id() + "\n")
         return path.read_text().strip()
+
+
+def new_id() -> str:
+    """An id for a run of W&B."""
+    return secrets.token_hex(4)
 
 
 def run_id(folder: str | os.PathLike[str]) -> str | None:
@@ -304,17 +315,20 @@ def log_roc_table(
     """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            logger.experiment.log({f"{name}_curve": roc_chart(name, curves)})
 
-            rows = []
-            for label, (fpr, tpr, _) in curves.items():
-                kept = np.unique(np.linspace(0, len(fpr) - 1, 200, dtype=int))
-                rows += [[label, float(fpr[i]), float(tpr[i])] for i in kept]
-            table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
-            chart = wandb.plot_table(
-                "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
-            )
-            logger.experiment.log({f"{name}_curve": chart})
+
+def roc_chart(title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]) -> Any:
+    """W&B's own plot of ROC curves and the table behind it, with 200 points a curve at most; see :func:`log_roc_table`."""
+    import wandb
+
+    rows = []
+    for label, (fpr, tpr, _) in curves.items():
+        kept = np.unique(np.linspace(0, len(fpr) - 1, 200, dtype=int))
+        rows += [[label, float(fpr[i]), float(tpr[i])] for i in kept]
+    table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
+    fields = {"x": "fpr", "y": "tpr", "class": "class"}
+    return wandb.plot_table("wandb/area-under-curve/v0", table, fields, {"title": title})
 
 
 @rank_zero_only
