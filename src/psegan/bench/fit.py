@@ -62,4 +62,4 @@ class Setting:
 
 def is_loss(name: str) -> bool:
     """Whether a logged value is a loss or distance: accuracies jump, and the gradients of a skipped step are infinite."""
-    return not name.endswith(("/accuracy", "/gradient_norm"))
+    return not name.endswith(("/accuracy", "/gradient_norm", "/learning_rate"))

@@ -95,13 +95,6 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
     def keep(title: str, name: str, figure: Figure) -> None:
         figures[title] = save_figure(figure, folder / f"{name}.png")
 
-    def one(scores: Any) -> Any:
-        """The mean over seeds."""
-        return scores.mean(0) if scores.ndim == 3 else scores
-
-    def curve(*trials: Any) -> tuple[Any, Any, float]:
-        return (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
-
     front_end, shown = LogMel(), next(iter(clips[original]))
     for system in others:
         waveforms = {one: read_audio(clips[one][shown]) for one in (original, system)}
@@ -117,25 +110,52 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
             figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
             keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
     for attacker in table.evaluation.attackers:
-        attacks = {system: one(table.posteriors(table.attacks[system][attacker])) for system in systems}
-        curves = {system: curve(*metrics.one_vs_rest_trials(found, wanted)) for system, found in attacks.items()}
+        curves = {system: emotion_curve(table, system, attacker) for system in systems}
         title = f"Emotion ROC of {data.title}, attacker {attacker}, trials of all classes pooled"
         keep(title, f"roc_emotion_{attacker}", roc_figure(curves, title))
     if table.evaluation.verifier:
         with suppress(metrics.UndefinedMetricError):  # a fold of one speaker has no impostors
-            enrolled, speaker = table.pooled(original, "embedding", "verifier"), table.target["speaker"]
-            curves = {}
-            for system in systems:
-                tested = table.pooled(system, "embedding", "verifier")
-                curves[system] = curve(*metrics.verification_trials(enrolled, tested, speaker, table.group))
+            curves = {system: speaker_curve(table, system) for system in systems}
             title = f"Speaker ROC of {data.title}, verification trials"
             keep(title, "roc_speaker", roc_figure(curves, title))
     strongest = table.evaluation.attackers[-1]
     for system in systems:
         title = f"Emotions that attacker {strongest} recognises in {system} speech"
-        matrix = metrics.confusion_matrix(one(table.attacks[system][strongest].decisions), wanted, len(names))
+        matrix = confusion(table, system, strongest)
         keep(title, f"confusion_{system}", confusion_figure(matrix, names, title))
     return figures
+
+
+def _one(scores: Any) -> Any:
+    """The mean over seeds."""
+    return scores.mean(0) if scores.ndim == 3 else scores
+
+
+def _curve(*trials: Any) -> tuple[Any, Any, float]:
+    return (*metrics.roc_points(*trials)[:2], metrics.auc(*trials))
+
+
+def emotion_curve(table: Scoring, system: str, attacker: str) -> tuple[Any, Any, float]:
+    """False and true positive rates of an attacker on a system, and the area, over the trials of all emotions."""
+    return _curve(
+        *metrics.one_vs_rest_trials(_one(table.posteriors(table.attacks[system][attacker])), table.target["emotion"])
+    )
+
+
+def speaker_curve(table: Scoring, system: str) -> tuple[Any, Any, float]:
+    """The same of speaker verification, enrolled with original speech.
+
+    Raises:
+        UndefinedMetricError: there is a single speaker, so that there are no impostors.
+    """
+    enrolled, tested = (table.pooled(one, "embedding", "verifier") for one in ("original", system))
+    return _curve(*metrics.verification_trials(enrolled, tested, table.target["speaker"], table.group))
+
+
+def confusion(table: Scoring, system: str, attacker: str) -> Any:
+    """Counts ``(K, K)`` of true emotions and of those that an attacker says."""
+    wanted, n_emotions = table.target["emotion"], len(table.data.classes["emotion"])
+    return metrics.confusion_matrix(_one(table.attacks[system][attacker].decisions), wanted, n_emotions)
 
 
 def _copy_clips(data: CorpusDataModule, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> list[AudioExample]:

@@ -188,6 +188,13 @@ class Evaluation:
             refuse("verifier needs either 'config' or 'backend', not both")
 
 
+def of_fold(spec: Any, fold: int | None) -> Any:
+    """A protector's specification with ``{fold}`` filled in."""
+    if isinstance(spec, dict):
+        return {key: of_fold(value, fold) for key, value in spec.items()}
+    return spec.replace("{fold}", str(fold)) if isinstance(spec, str) else spec
+
+
 def _with_controls(evaluation: Evaluation, more: Mapping[str, dict[str, Any] | str]) -> dict[str, dict[str, Any] | str]:
     through = {"vocoder": evaluation.vocoder}  # copy-synthesis is the control of trained systems: one vocoder for all
     systems: dict[str, dict[str, Any] | str] = {

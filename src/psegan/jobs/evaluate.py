@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan evaluate``."""
     options, systems = Options.of(arguments), {}
+    options.check_wandb()
     for text in arguments.system:
         name, equals, system = text.partition("=")
         if not (name and equals and system):

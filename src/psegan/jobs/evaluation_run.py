@@ -8,6 +8,7 @@ Everything it makes lies in one folder, and what is complete is not made again:
     fold-K/classifiers/      a job each: speaker, gender and content, and the verifier
     fold-K/predictions/      what all of them predict of each system's speech
     results.json, ...        see :mod:`psegan.evaluation.publish`
+    wandb/                   see :mod:`psegan.jobs.dashboard`
 """
 
 import os
@@ -17,7 +18,6 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from datamodules.base import CorpusDataModule, Utterance
@@ -33,13 +33,12 @@ from psegan.common.record import Record
 from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus
-from psegan.evaluation.judges import Judge, make_judges
-from psegan.evaluation.judging import Recording, independent, judge_recordings
+from psegan.evaluation.hearing import Hearing
 from psegan.evaluation.predictions import SystemPredictions, predict
 from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
-from psegan.evaluation.specification import Evaluation, Trained
-from psegan.evaluation.utility import Listening
+from psegan.evaluation.specification import Evaluation, Trained, of_fold
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
+from psegan.jobs import dashboard
 from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options
 from psegan.protection.controls import checkpoint_of, is_trained
@@ -74,10 +73,16 @@ class Attacker:
 
 
 class EvaluationRun:
-    """One evaluation in its folder, with the options of the command line."""
+    """One evaluation in its folder, with the options of the command line.
 
-    def __init__(self, evaluation: Evaluation, options: Options) -> None:
+    Args:
+        evaluation, options: what to do, and how.
+        group: of W&B; by default the evaluation's name.
+    """
+
+    def __init__(self, evaluation: Evaluation, options: Options, group: str | None = None) -> None:
         self.evaluation, self.options = evaluation, options
+        self.group = group or evaluation.name
         self.folder, self.workers = Path(evaluation.out), options.workers or cores()
         self.aware = AWARE in evaluation.attackers
         self.strongest = "strongest" in evaluation.attackers
@@ -87,7 +92,6 @@ class EvaluationRun:
         )
         self.verifier = cache(self._verifier)
         self.jobs = cache(self._jobs)
-        self.says = cache(self._says)
 
     def run(self) -> None:
         """Do everything that is not done yet, and print the tables.
@@ -104,7 +108,7 @@ class EvaluationRun:
         for corpus in self.corpora.values():
             for subset in SUBSETS:
                 corpus.split_utterances(subset)
-        _ = self.judges  # says what is not installed
+        _ = self.hearing.judges  # says what is not installed
         jobs = self.all_jobs  # settings that no training can have are refused before anything is done
         # systems, attackers and classifiers may be added to one's own folder
         settings = {
@@ -121,7 +125,7 @@ class EvaluationRun:
         for fold in self.corpora:
             for system in evaluation.systems:
                 self.predict(fold, system)
-                self.says(fold, system)
+                self.hearing.says(fold, system)
         self.publish()
 
     @cached_property
@@ -130,6 +134,11 @@ class EvaluationRun:
         corpus, data, folds = self.evaluation.corpus, self.evaluation.data, self.evaluation.folds
         own = [data if folds == [0] else {**data, "fold": fold} for fold in folds]
         return {fold: load_corpus(corpus, self.options.data_root, one) for fold, one in zip(folds, own, strict=True)}
+
+    @cached_property
+    def hearing(self) -> Hearing:
+        """The judges."""
+        return Hearing(self.evaluation.judges, self.corpora, self.manifest, self.folder / "corpora", self.workers)
 
     @property
     def data(self) -> CorpusDataModule:
@@ -353,71 +362,47 @@ class EvaluationRun:
         spec = {"class_path": how.backend, "init_args": how.init_args}
         return instantiate(Verifier, spec, "verifier", "psegan.evaluation.verifiers")  # type: ignore[type-abstract]
 
-    @cached_property
-    def judges(self) -> dict[str, Judge]:
-        """Name → judge of all that are installed."""
-        return make_judges(self.evaluation.judges)
-
-    def _says(self, fold: int, system: str) -> dict[str, list[Any]]:
-        """What each judge says of a system's test speech, utterance by utterance; one who is not to be asked is absent."""
-        manifest, language = self.manifest(fold, system), self.data.language
-        rows = sorted((row for row in read_manifest(manifest) if row["split"] == "test"), key=lambda row: row["id"])
-        corpus = self.folder / "corpora" / rows[0]["corpus"]
-        recordings = [Recording(row["id"], manifest.parent / row["path"], row["sha256"]) for row in rows]
-        judges = independent(self.judges, corpus, language)
-        return judge_recordings(corpus, recordings, judges, self.evaluation.judges, language, self.workers)
-
-    def listening(self, folds: Sequence[int]) -> Listening:
-        """What the judges say of all systems' test speech in some folds."""
-        heard = [u for fold in folds for u in self.corpora[fold].split_utterances("test")]
-        says = {}
-        for system in self.evaluation.systems:
-            parts = [self.says(fold, system) for fold in folds]
-            says[system] = {name: [one for part in parts for one in part[name]] for name in parts[0]}
-        emotions = list(self.data.emotions)
-        return Listening(
-            judges=self.judges,
-            says=says,
-            text=[utterance.text for utterance in heard],
-            content=np.array([u.content for u in heard]) if self.data.n_classes["content"] > 1 else None,
-            speaker=np.array([utterance.speaker for utterance in heard]),
-            neutral=np.array([u.emotion == emotions.index("neutral") for u in heard])
-            if "neutral" in emotions
-            else None,
-        )
-
-    def publish(self) -> None:
-        """Score, and write everything that a reader sees, unless it is there already."""
+    @property
+    def prediction_paths(self) -> dict[tuple[str, str, int], Path]:
+        """(subset, system, fold) → file."""
         evaluation = self.evaluation
-        paths = {
+        return {
             (subset, system, fold): self.predictions_path(fold, system, subset)
             for system in evaluation.systems for subset in self.subsets(system) for fold in evaluation.folds
         }  # fmt: skip
+
+    @cached_property
+    def tables(self) -> list[Scoring]:
+        """The scoring of all folds together and then, where there are several, of each; everything must be predicted."""
+        found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
+        for (subset, system, fold), path in self.prediction_paths.items():
+            found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
+        folds = self.evaluation.folds
+        pools: list[tuple[list[int], int | None]] = [(folds, None), *(([fold], fold) for fold in folds)]
+        if len(folds) == 1:
+            pools = [(folds, None if self.data.shares_speakers else folds[0])]
+        known = self.evaluation, self.data, found["test"], found["validation"]
+        return [Scoring(*known, *pool, self.hearing.listening(pool[0], self.evaluation.systems)) for pool in pools]
+
+    def publish(self) -> None:
+        """Score, write everything that a reader sees and log it to W&B, unless it is there already."""
+        evaluation = self.evaluation
         settings = {
-            "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in paths.items()},
+            "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in self.prediction_paths.items()},
             "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
             "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
-            "roles": evaluation.roles, "judges": {name: judge.describe() for name, judge in self.judges.items()},
+            "roles": evaluation.roles, "judges": self.hearing.describe(),
         }  # fmt: skip
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
             record.begin()
-            found: dict[str, dict[str, dict[int, SystemPredictions]]] = {"test": {}, "validation": {}}
-            for (subset, system, fold), path in paths.items():
-                found[subset].setdefault(system, {})[fold] = SystemPredictions.load(path)
-            folds = evaluation.folds
-            pools: list[tuple[list[int], int | None]] = [(folds, None), *(([fold], fold) for fold in folds)]
-            if len(folds) == 1:
-                pools = [(folds, None if self.data.shares_speakers else folds[0])]
-            tables = [
-                Scoring(evaluation, self.data, found["test"], found["validation"], *pool, self.listening(pool[0]))
-                for pool in pools
-            ]
-            rows = [row for table in tqdm(tables, desc="scoring", unit="table") for row in table.rows()]
+            rows = [row for table in tqdm(self.tables, desc="scoring", unit="table") for row in table.rows()]
             clips = {system: self.clips(system) for system in evaluation.systems}
-            publish.publish(self.folder, Results(self.header(tables[0]), rows), tables[0], clips)
+            results = Results(self.header(self.tables[0]), rows)
+            publish.publish(self.folder, results, self.tables[0], clips)
             record.finish()
         publish.announce(self.folder)
+        dashboard.log_evaluation(self)
 
     def header(self, table: Scoring) -> dict[str, Any]:
         """What the results say of how they came about."""
@@ -428,7 +413,7 @@ class EvaluationRun:
             "systems": {name: read_manifest(self.manifest(folds[0], name))[0]["protector"] for name in systems},
             "units": {self.data.corpus: table.bootstrap.drawn_from},
             "heard by the systems": self.check_leakage(),
-            "judges": {name: judge.describe() for name, judge in self.judges.items()},
+            "judges": self.hearing.describe(),
             "language": self.data.language,
             "betas": table.betas,
             "weights": {job.name: file_hash(job.checkpoint) for job in self.all_jobs},
@@ -445,13 +430,6 @@ class EvaluationRun:
         shown = publish.various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
         found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
         return {name: path for name in shown if (path := found[name]) is not None}
-
-
-def of_fold(spec: Any, fold: int | None) -> Any:
-    """A protector's specification with ``{fold}`` filled in."""
-    if isinstance(spec, dict):
-        return {key: of_fold(value, fold) for key, value in spec.items()}
-    return spec.replace("{fold}", str(fold)) if isinstance(spec, str) else spec
 
 
 def _start_of(how: Trained) -> str | None:

@@ -34,7 +34,8 @@ class Job:
         configs: overlays, in order.
         values: dotted key → value, laid over them; ``{name}`` in a value stands for what is needed under that name.
         needs: name → a job whose checkpoint the training reads, or a file; other contents make it another training.
-        group: of W&B.
+        run: settings of ``run`` that make no other training of it, such as W&B's group
+            (:class:`psegan.training.loggers.RunSettings`).
         minutes: that it takes one core of the reference machine (:data:`psegan.jobs.estimate.REFERENCE`), if known.
 
     Raises:
@@ -46,7 +47,7 @@ class Job:
     configs: tuple[str, ...]
     values: dict[str, Any]
     needs: dict[str, "Job | Path"] = field(default_factory=dict)
-    group: str | None = None
+    run: dict[str, str] = field(default_factory=dict)
     minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -106,11 +107,10 @@ class Job:
                 text = text.replace(f"{{{name}}}", str(path))
             words.append(f"--{key}={text}")
         words.append(f"--run.dir={self.folder}")
-        if self.group is not None:
-            words.append(f"--run.group={self.group}")
+        words += [f"--run.{key}={value}" for key, value in self.run.items()]
         return [*words, "--ckpt_path=auto"]
 
-    def run(self, environment: Mapping[str, str]) -> BaseProcess:
+    def start(self, environment: Mapping[str, str]) -> BaseProcess:
         """Begin, or go on, in a process of its own."""
         self.record.begin()
         return start_training(self.words(), self.folder / LOG, environment)
@@ -198,7 +198,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, label: str, watch: Callable[[Job
                     if job.complete:  # what it needs was made again, and came out as before
                         done.add(job)
                     else:
-                        running[job] = job.run(environment)
+                        running[job] = job.start(environment)
                         bar.set_postfix_str(", ".join(one.name for one in running))
                 except PseganError as error:  # its folder holds another training
                     failures[job] = str(error)

@@ -184,6 +184,7 @@ class Reproduction:
     def jobs(self, options: Options) -> dict[tuple[SplitFold, str], Job]:
         """Every training in every split and fold, each after those that it needs."""
         jobs: dict[tuple[SplitFold, str], Job] = {}
+        variants = {name: system for system, name in self.systems.items()}
         for place in self.split_folds():
             factor = self.minutes.get(place.split, 1.0)
             for name, training in self.trainings.items():
@@ -202,7 +203,7 @@ class Reproduction:
                     configs=(*training.config, self.corpus),
                     values=values | planned_epochs(training.config, values, epochs, options.max_epochs),
                     needs={one: jobs[place, one] for one in training.references},
-                    group=self.name,
+                    run={"group": self.name, "variant": variants.get(name, name), **options.logged},
                     minutes=training.minutes and factor * training.minutes,
                 )
         return jobs
@@ -271,6 +272,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan reproduce``."""
     options = Options.of(arguments)
+    options.check_wandb()
     whole = Reproduction.read(arguments.config)
     experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems)
     experiment = replace(experiment, out=arguments.out or experiment.out)

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``psegan sweep``."""
     options = Options.of(arguments)
+    options.check_wandb()
     sweep = Sweep.read(arguments.file)
     folder = Path(arguments.out or Path("runs") / "sweeps" / sweep.name)
     experiment = find_experiment(sweep, arguments.experiment)
@@ -70,7 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
         list_trials(sweep, trials, jobs, folder / "trials.csv")
         done = [trial for trial in trials if jobs[trial.name].complete]
         if experiment is not None and evaluated and done:
-            evaluate_trials(experiment, done, jobs, folder, options, f"psegan sweep: {arguments.file}")
+            evaluate_trials(sweep, experiment, done, jobs, folder, options, f"psegan sweep: {arguments.file}")
         if failure is not None:
             raise failure
     return 0
@@ -117,7 +118,8 @@ def trial_jobs(
         own = {} if options.data_root is None else {"data.init_args.root": options.data_root}
         values = trial.values | own | planned_epochs(trial.configs, trial.values, most=options.max_epochs)
         run = folder / "trials" / trial.name
-        jobs[trial.name] = Job(trial.name, run, trial.configs, values, needs, sweep.name)
+        logged = {"group": sweep.name, "variant": trial.system, **options.logged}
+        jobs[trial.name] = Job(trial.name, run, trial.configs, values, needs, logged)
     return jobs
 
 
@@ -171,7 +173,7 @@ def check_metric(metric: str, job: Job) -> bool:
     if metric in names or not (job.complete or (validated and of_validation)):
         return metric in names
     logged = ", ".join(name for name in names if name not in ("epoch", "step")) or "nothing"
-    of_privacy = metric.startswith(("val/emotion_", "val/speaker_"))
+    of_privacy = metric.startswith(("val/emotion_", "val/speaker_", "val/trade_off"))
     other = ", or give privacy.emotion_classifier and privacy.speaker_classifier" if of_privacy else ""
     raise MissingMetricError(
         f"the sweep's metric is {metric}, but trial {job.name} logs {logged}; correct metric.name in the sweep file{other}"
@@ -243,8 +245,9 @@ def list_trials(sweep: Sweep, trials: Sequence[Trial], jobs: dict[str, Job], pat
 
 
 def evaluate_trials(
-    experiment: Reproduction, trials: Sequence[Trial], jobs: dict[str, Job], folder: Path, options: Options, title: str
-) -> None:
+    sweep: Sweep, experiment: Reproduction, trials: Sequence[Trial], jobs: dict[str, Job], folder: Path, options: Options,
+    title: str,
+) -> None:  # fmt: skip
     """Evaluate complete trials, those of each seed beside one another, and write one page of all."""
     from psegan.jobs.evaluation_run import EvaluationRun
     from psegan.report.page import read_run, render_runs
@@ -254,7 +257,7 @@ def evaluate_trials(
         systems = {trial.system: str(jobs[trial.name].checkpoint) for trial in trials if trial.seed == seed}
         folders.append(folder / f"evaluation-seed-{seed}")
         evaluation = replace(experiment.evaluation_of(systems, options, folders[-1]), seed=seed)
-        EvaluationRun(evaluation, options).run()
+        EvaluationRun(evaluation, options, sweep.name).run()
     page = folder / "report.html"
     render_runs([read_run(one) for one in folders], page, title)
     print(page, flush=True)

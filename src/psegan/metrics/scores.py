@@ -109,6 +109,20 @@ def residual(uar: float, uar_original: float, chance: float) -> float:
     return (uar - chance) / (uar_original - chance)
 
 
+def trade_off(residual: float, utility: float) -> float:
+    """The lesser of privacy (1 - ``residual``) and ``utility``, each clipped to [0, 1]; more is better.
+
+    A system that hides nothing scores 0 however well it keeps the speaker, and so does one that loses the speaker, such as
+    silence, however well that hides the emotion.
+
+    Args:
+        residual: see :func:`residual`; below 0 is no better than 0.
+        utility: the share of the speaker that is left: accuracy over that on original speech or, where classifiers don't
+            know the speakers, (0.5 - EER) over that on original speech.
+    """
+    return min(max(1 - residual, 0.0), max(utility, 0.0), 1.0)
+
+
 def confusion_matrix(predicted: Array, targets: Array, n_classes: int) -> NDArray[np.int64]:
     """Counts ``(n_classes, n_classes)``, rows are true classes, columns predicted ones; else as :func:`as_predictions`."""
     chosen, wanted = as_predictions(predicted, targets)

@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from psegan.common.errors import PseganError
+
+if TYPE_CHECKING:  # heavy, and not needed for --help
+    from psegan.weights import PretrainedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +27,8 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         PseganError: the checkpoint is missing or holds nothing that ships, or the folder exists.
     """
-    from psegan.lineage import VOCODER, lineage
     from psegan.models.state import weights_hash
-    from psegan.protection.protector import Protector
-    from psegan.weights import DEFAULT_VOCODER, PretrainedModel, load_system
+    from psegan.weights import PretrainedModel
 
     card = None
     if args.card is not None:
@@ -37,18 +39,36 @@ def main(args: argparse.Namespace) -> int:
             raise PseganError(
                 f"{args.card}: cannot be read ({reason}); give a text file, or leave --card out"
             ) from None
-    system = load_system(args.checkpoint)
-    parts, about = system.parts(), system.about()
-    trained_on = lineage(args.checkpoint, "itself")
-    if "conversion" in parts:
-        vocoder = args.vocoder or DEFAULT_VOCODER
-        model: PretrainedModel = Protector.of(parts["conversion"], vocoder, about)
-        trained_on += lineage(vocoder, VOCODER)
-    else:
-        model = PretrainedModel.assemble(parts, about)
-    model.about["trained_on"] = [one.plain() for one in trained_on]
+    model = exported(args.checkpoint, args.vocoder)
     model.save_pretrained(args.out, card, args.half)
     written = PretrainedModel.from_pretrained(args.out)
     names = ", ".join(name for name, _ in written.named_children())
-    print(f"{args.out}: {names} of {about['system']}, {weights_hash(written)}")
+    print(f"{args.out}: {names} of {written.about['system']}, {weights_hash(written)}")
     return 0
+
+
+def exported(checkpoint: str, vocoder: str | dict[str, Any] | None = None) -> "PretrainedModel":
+    """What ships of a checkpoint's networks, with what they were trained on; a protecting system speaks through a vocoder.
+
+    Args:
+        checkpoint: that ``psegan fit`` wrote.
+        vocoder: see :func:`psegan.weights.load_vocoder`.
+
+    Raises:
+        PseganError: the checkpoint is missing, holds nothing that ships, or nothing is known of what it was trained on.
+    """
+    from psegan.lineage import VOCODER, lineage
+    from psegan.protection.protector import Protector
+    from psegan.weights import DEFAULT_VOCODER, PretrainedModel, load_system
+
+    system = load_system(checkpoint)
+    parts, about = system.parts(), system.about()
+    trained_on = lineage(checkpoint, "itself")
+    if "conversion" in parts:
+        vocoder = vocoder or DEFAULT_VOCODER
+        model: PretrainedModel = Protector.of(parts["conversion"], vocoder, about)
+        trained_on += lineage(vocoder, VOCODER) if isinstance(vocoder, str) else []  # a class has no weights
+    else:
+        model = PretrainedModel.assemble(parts, about)
+    model.about["trained_on"] = [one.plain() for one in trained_on]
+    return model

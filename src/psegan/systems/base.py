@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from psegan.common.errors import PseganError
 from psegan.speech.audio import LogMel, UnitScaler
@@ -80,6 +81,22 @@ class System(L.LightningModule):
 
     def check_ready(self) -> None:
         """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""
+
+    def pace(self, optimizer: Optimizer, name: str, norm: Tensor | None = None) -> dict[str, Tensor]:
+        """What to log of an optimiser before its step: its learning rate and its gradients' norm, below ``train/name``.
+
+        Args:
+            optimizer: of one group of parameters; its gradients are unscaled.
+            name: of what it trains; may be empty.
+            norm: of the gradients, where it is known.
+        """
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        prefix = f"train/{name}".rstrip("/")
+        return {
+            # on the CPU, since a copy to a GPU would wait for it
+            f"{prefix}/learning_rate": torch.tensor(optimizer.param_groups[0]["lr"], device="cpu"),
+            f"{prefix}/gradient_norm": nn.utils.get_total_norm(gradients) if norm is None else norm,
+        }
 
     def on_train_batch_end(self, outputs: Any, batch: SpeechBatch, batch_idx: int) -> None:
         self.batches_seen += 1

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from psegan.common.errors import PseganError
@@ -109,6 +110,9 @@ class Classifier(System):
             loss = F.cross_entropy(self(features, frames), labels, label_smoothing=self.label_smoothing)
         self.log("train/loss", loss, batch_size=len(batch))  # of this process: averaging would cost a wait a step
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.log_dict(self.pace(optimizer, ""))
 
     def setup(self, stage: str) -> None:
         path = self.encoder_checkpoint

@@ -60,7 +60,7 @@ class GANSystem(System):
         self.automatic_optimization = False
         self.gradient_clip = gradient_clip
         self._phase = ""  # that steps now
-        self._gradient_norms: dict[str, Tensor] = {}
+        self._paces: dict[str, Tensor] = {}
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
@@ -90,6 +90,7 @@ class GANSystem(System):
         assert isinstance(optimizers, list), "an adversarial system has at least two phases"
         active = self.active_phases()
         logged: dict[str, Tensor] = {}
+        self._paces = {}
         for phase, optimizer in zip(self.phases(), optimizers, strict=True):
             if phase.name in active:
                 self._phase = phase.name
@@ -100,11 +101,12 @@ class GANSystem(System):
                     optimizer.step()
                 logged |= {f"train/{phase.name}/{name}": value.detach() for name, value in losses.items()}
         # one call at the end: the optimiser's hooks run in between, and Lightning keeps what one hook has logged last
-        self.log_dict(logged | self._gradient_norms, batch_size=len(batch))
+        self.log_dict(logged | self._paces, batch_size=len(batch))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradients; Lightning calls this when they are unscaled."""
+        """Note the learning rate and the gradients' norm, and clip them; Lightning calls this when they are unscaled."""
+        norm = None
         if self.gradient_clip is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            self._gradient_norms[f"train/{self._phase}/gradient_norm"] = norm
+            norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)  # of before
+        self._paces |= self.pace(optimizer, self._phase, norm)

@@ -26,6 +26,7 @@ from psegan.common.record import difference
 from psegan.systems.base import System
 from psegan.training.callbacks import (
     BestCheckpoint,
+    CheckpointArtifact,
     EpochCheckpoint,
     ExactResume,
     Limits,
@@ -36,7 +37,8 @@ from psegan.training.callbacks import (
 )
 from psegan.training.callbacks.checkpoints import refuse_rivals
 from psegan.training.checkpointing import AtomicCheckpointIO, complete_epochs
-from psegan.training.loggers import RunSettings, finish_wandb, quiet_writers
+from psegan.training.identity import JOB_TYPES, Identity, variant_of
+from psegan.training.loggers import RunSettings, finish_wandb, quiet_writers, run_id
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Values of ``trainer.precision``. Waveforms, spectrograms and scores are always of 32 bits."""
@@ -70,7 +72,12 @@ class TrainingCLI(LightningCLI):
 
     Args:
         args: words of the command line, the subcommand first.
+
+    Attributes:
+        training: id of the W&B run whose checkpoint another command than ``fit`` judges, if it has one.
     """
+
+    training: str | None = None
 
     def __init__(self, args: ArgsType = None) -> None:
         if isinstance(args, list) and args and args[0] in self.subcommands():
@@ -134,6 +141,9 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the run's folder and the checkpoint, and set what follows from other settings."""
         config = self.config[self.subcommand]
+        if config.run.variant is None:
+            overlays = [str(path) for path in config.config or ()]
+            config.run.variant = variant_of(overlays, config.model.init_args.get("attribute"))
         checkpoints = Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
         _check_precision(config.trainer.precision)
@@ -181,10 +191,14 @@ class TrainingCLI(LightningCLI):
             left.unlink(missing_ok=True)
 
     def _prepare_evaluation(self, config: Namespace) -> None:
-        """Refuse to evaluate untrained weights, and write into a folder of the command's own within the run's."""
+        """Refuse to evaluate untrained weights, and write into a folder, and a W&B run, of the command's own."""
         if config.ckpt_path is None:
             raise PseganError(f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last")
-        config.run.wandb_id = config.run.wandb_id or RunSettings(config.run.dir).identify()
+        self.training = run_id(config.run.dir)
+        before = _saved(Path(config.run.dir)).get("run") or {}
+        for key in ("wandb_id", "name"):  # the training's own in its saved configuration
+            if config.run[key] == before.get(key):
+                config.run[key] = None
         config.run.dir = config.trainer.default_root_dir = str(Path(config.run.dir) / str(self.subcommand))
 
     def _check_same(self, run: Path) -> None:
@@ -223,11 +237,16 @@ class TrainingCLI(LightningCLI):
         config = self.config_init[self.subcommand]
         trainer = config.trainer
         if trainer.logger is None:
-            kwargs["logger"] = config.run.make_loggers()
+            identity = Identity.of(self.model, self.datamodule, config.run.variant)
+            kwargs["logger"] = config.run.make_loggers(identity, JOB_TYPES[str(self.subcommand)], self.training)
         limited = trainer.max_steps >= 0 or trainer.max_time is not None
         if limited and trainer.max_epochs is None:
             kwargs["max_epochs"] = -1  # as Lightning does
-        kwargs["callbacks"] = [*_listed(trainer.callbacks), Limits(trainer.max_steps, trainer.max_time)]
+        kwargs["callbacks"] = [
+            *_listed(trainer.callbacks),
+            Limits(trainer.max_steps, trainer.max_time),
+            CheckpointArtifact(config.run.wandb_checkpoint),
+        ]
         kwargs |= {"max_steps": -1, "max_time": None}
         if trainer.enable_progress_bar is not False:
             # in a log file the bar is a line an epoch

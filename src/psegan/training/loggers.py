@@ -23,15 +23,22 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from psegan.common.errors import PseganError, readable
-from psegan.common.files import append, atomic_path, write_text
+from psegan.common.files import append, atomic_path, file_hash, read_yaml, write_text
 from psegan.plots import save_figure
+from psegan.training.identity import Identity
 from psegan.training.wandb_mode import resolve_mode
 
 SUMMARIES = {
     "emotion_uar": "min", "emotion_accuracy": "min", "emotion_eer": "max", "speaker_accuracy": "max", "speaker_eer": "min",
     "distortion": "min", "uar": "max", "accuracy": "max", "loss": "min",
 }  # fmt: skip
-"""Scores in W&B's summary, and whether the least or the greatest is best: emotion shall be hidden, the speaker kept."""
+"""Scores of which W&B's summary has the last and the best value, and whether the least or the greatest is best: emotion shall
+be hidden, the speaker kept. Of ``trade_off`` it has the last alone, as a plain number, which a sweep can read and which is of
+the checkpoint that a training keeps."""
+
+
+PROJECT = "psegan"
+"""Of W&B, where no other is named."""
 
 
 @dataclass
@@ -44,37 +51,60 @@ class RunSettings:
         project: W&B project.
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
+        name: of the W&B run; by default what it is of, as ``psegan · ravdess · paper · seed 0``.
+        variant: what tables call it, as ``psegan-no-sm``; by default after its overlays
+            (:func:`psegan.training.identity.variant_of`).
         wandb_id: of the W&B run. Without one an id is drawn and kept in the folder, so that a continued run is the same run.
         wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and W&B's server answers,
             and offline otherwise; nothing ever asks for a login.
+        wandb_checkpoint: how a training that has ended gives W&B the checkpoint that it keeps, as an artifact: ``upload``, or a
+            ``reference`` to the file, with its hash; ``auto`` uploads online and refers offline.
         continued_from: checkpoint of another run that this run continues; the command line fills it in.
     """
 
     dir: str = "runs/default"
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard", "wandb")
-    project: str = "psegan"
+    project: str = PROJECT
     group: str | None = None
     tags: tuple[str, ...] = ()
+    name: str | None = None
+    variant: str | None = None
     wandb_id: str | None = None
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    wandb_checkpoint: Literal["auto", "upload", "reference", "none"] = "auto"
     continued_from: str | None = None
 
-    def make_loggers(self) -> list[Logger]:
-        """Make the loggers, CSV first, because Lightning puts the run's other files into the folder of the first."""
+    def make_loggers(
+        self, identity: Identity | None = None, job_type: str = "training", training: str | None = None
+    ) -> list[Logger]:
+        """Make the loggers, CSV first, because Lightning puts the run's other files into the folder of the first.
+
+        Args:
+            identity: what the run is of; without it W&B's run is called after the folder.
+            job_type: of W&B's run.
+            training: id of the training's run, where this is another that judges its checkpoint.
+        """
         loggers: list[Logger] = []
         if "csv" in self.loggers:
             loggers.append(ContinuedCSVLogger(self.dir, name="", version=""))
         if "tensorboard" in self.loggers:
             loggers.append(TensorBoardLogger(self.dir, name="tensorboard", version=""))
         if "wandb" in self.loggers and (mode := resolve_mode(self.wandb_mode, self.dir)) != "disabled":
-            loggers.append(self._make_wandb_logger(mode))
+            loggers.append(self._make_wandb_logger(mode, identity, job_type, training))
         return loggers
 
-    def _make_wandb_logger(self, mode: str) -> WandbLogger:
+    def _make_wandb_logger(
+        self, mode: str, identity: Identity | None, job_type: str, training: str | None
+    ) -> WandbLogger:
         import wandb
 
+        name = Path(self.dir).name if identity is None else identity.name
+        if job_type != "training":
+            name += f" · {job_type}"
         logger = OneLineWandbLogger(
-            name=Path(self.dir).name,
+            name=self.name or name,
+            job_type=job_type,
+            config=({} if identity is None else identity.config) | ({} if training is None else {"training": training}),
             save_dir=self.dir,
             id=self.wandb_id or self.identify(),
             project=self.project,
@@ -98,8 +128,25 @@ class RunSettings:
         """The W&B id in the folder; it is drawn on first use."""
         path = Path(self.dir) / "wandb" / "run-id"
         if not path.is_file():
-            write_text(path, secrets.token_hex(4) + "\n")
+            write_text(path, new_id() + "\n")
         return path.read_text().strip()
+
+
+def new_id() -> str:
+    """An id for a run of W&B."""
+    return secrets.token_hex(4)
+
+
+def run_id(folder: str | os.PathLike[str]) -> str | None:
+    """The id of the W&B run of the training in a folder; None if it has logged to none."""
+    config, drawn = Path(folder) / "config.yaml", Path(folder) / "wandb" / "run-id"
+    own = (read_yaml(config).get("run") or {}).get("wandb_id") if config.is_file() else None
+    return own or (drawn.read_text(encoding="utf-8").strip() if drawn.is_file() else None)
+
+
+def artifact_name(run: str) -> str:
+    """Of the checkpoint that a training keeps, by the id of its run in W&B."""
+    return f"model-{run}"
 
 
 def define_metrics(logger: WandbLogger) -> None:
@@ -154,6 +201,31 @@ class OneLineWandbLogger(WandbLogger):
         except wandb.Error as error:
             remedy = "mend that, add --run.wandb_mode offline, or leave W&B out: --run.loggers '[csv,tensorboard]'"
             raise PseganError(f"W&B cannot begin the run ({readable(str(error))}); {remedy}") from None
+
+    @rank_zero_only
+    def log_checkpoint(self, path: Path, how: str) -> None:
+        """Give W&B a checkpoint as an artifact; that it cannot be had costs the training nothing but a line.
+
+        Args:
+            path: of the file.
+            how: see ``wandb_checkpoint`` of :class:`RunSettings`.
+        """
+        import wandb
+
+        run = self.experiment
+        if how == "auto":
+            how = "reference" if run.settings.mode == "offline" else "upload"
+        artifact = wandb.Artifact(artifact_name(run.id), "model", run.name, {"hash": file_hash(path)})
+        try:
+            if how == "upload":
+                artifact.add_file(str(path), policy="immutable")  # no second copy of it on this disk
+            else:
+                artifact.add_reference(path.absolute().as_uri(), name=path.name)
+            run.log_artifact(artifact)
+        except Exception as error:
+            print(
+                f"psegan: warning: W&B has no artifact of {path} ({readable(str(error))})", file=sys.stderr, flush=True
+            )
 
 
 class ContinuedCSVLogger(CSVLogger):
@@ -243,17 +315,20 @@ def log_roc_table(
     """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            logger.experiment.log({f"{name}_curve": roc_chart(name, curves)})
 
-            rows = []
-            for label, (fpr, tpr, _) in curves.items():
-                kept = np.unique(np.linspace(0, len(fpr) - 1, 200, dtype=int))
-                rows += [[label, float(fpr[i]), float(tpr[i])] for i in kept]
-            table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
-            chart = wandb.plot_table(
-                "wandb/area-under-curve/v0", table, {"x": "fpr", "y": "tpr", "class": "class"}, {"title": name}
-            )
-            logger.experiment.log({f"{name}_curve": chart})
+
+def roc_chart(title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]]) -> Any:
+    """W&B's own plot of ROC curves and the table behind it, with 200 points a curve at most; see :func:`log_roc_table`."""
+    import wandb
+
+    rows = []
+    for label, (fpr, tpr, _) in curves.items():
+        kept = np.unique(np.linspace(0, len(fpr) - 1, 200, dtype=int))
+        rows += [[label, float(fpr[i]), float(tpr[i])] for i in kept]
+    table = wandb.Table(columns=["class", "fpr", "tpr"], data=rows)
+    fields = {"x": "fpr", "y": "tpr", "class": "class"}
+    return wandb.plot_table("wandb/area-under-curve/v0", table, fields, {"title": title})
 
 
 @rank_zero_only

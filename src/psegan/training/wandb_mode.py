@@ -16,6 +16,8 @@ PATIENCE = 8.0
 """Seconds in which the server must give its first answer."""
 _MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
 """Values of WANDB_MODE, with W&B's older names of two of them, and what they mean."""
+OPTION = "--wandb-mode"
+"""What jobs call the setting."""
 _KEY_LENGTH = 40
 """Characters that a key of W&B has at least."""
 
@@ -23,7 +25,7 @@ _GATEWAY = (502, 503, 504)
 """What proxies say of a server that they cannot reach."""
 
 
-def resolve_mode(wanted: str, folder: str) -> str:
+def resolve_mode(wanted: str, folder: str | None, option: str = "--run.wandb_mode") -> str:
     """``online``, ``offline`` or ``disabled``; never asks for a login.
 
     A run that is only online because an account is configured goes offline, with a warning, if the server does not answer
@@ -31,7 +33,8 @@ def resolve_mode(wanted: str, folder: str) -> str:
 
     Args:
         wanted: one of these, or ``auto``: what WANDB_MODE says, or else online if an account is configured.
-        folder: of the run, for the warning.
+        folder: of the run, for the warning; without it nobody is warned.
+        option: that overrides it, for messages.
 
     Raises:
         PseganError: WANDB_MODE, another setting of W&B or the key is invalid, or online is wanted where there is no account
@@ -64,12 +67,12 @@ def resolve_mode(wanted: str, folder: str) -> str:
     if len(key) < _KEY_LENGTH:
         raise PseganError(
             f"W&B's key has {len(key)} characters, but such keys have {_KEY_LENGTH} or more; correct WANDB_API_KEY, run "
-            "wandb login again, or add --run.wandb_mode offline"
+            f"wandb login again, or add {option} offline"
         )
     reason = why_silent(server)
     if reason and wanted == "online":
-        raise PseganError(f"W&B is to be online, but {server} does not answer ({reason}): add --run.wandb_mode offline")
-    if reason:
+        raise PseganError(f"W&B is to be online, but {server} does not answer ({reason}): add {option} offline")
+    if reason and folder is not None:
         print(
             f"psegan: warning: {server} does not answer ({reason}), so this run is offline; upload it later, with "
             f"wandb sync --append {folder}/wandb/offline-run-*",

@@ -388,3 +388,24 @@ def test_classical_attackers_alone(content, tmp_path, repository):
         SHUFFLED,
     }
     assert not (out / "fold-0" / "attackers").exists()
+
+
+def test_what_wandb_refuses_loses_no_evaluation(evaluated, capsys, monkeypatch):
+    """It is a line; the next start logs into the same runs; and a key that cannot be one is refused before any work."""
+    run, out = evaluated
+    path = out / "wandb" / "evaluation.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({system: {**one, "results": "of other results"} for system, one in before.items()}))
+    assert run("--wandb-project", "a/b") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert "W&B has not got the evaluation" in line and "Invalid project name 'a/b'" in line
+    assert run("--wandb-mode", "disabled") == 0
+    assert {one["results"] for one in json.loads(path.read_text()).values()} == {"of other results"}
+    assert run("--wandb-project", "mine") == 0
+    assert json.loads(path.read_text()) == before, "the same ids"
+    for one in before.values():
+        assert len(list((out / "wandb").glob(f"offline-run-*-{one['id']}"))) == 2
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(PseganError, match="add --wandb-mode offline"):
+        run()

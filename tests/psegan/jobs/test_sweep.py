@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import shlex
 import signal
@@ -15,17 +16,19 @@ import yaml
 
 from psegan import cli
 from psegan.common.errors import PseganError
+from psegan.common.files import file_hash
 from psegan.jobs.job import Job
 from psegan.jobs.options import Options
 from psegan.jobs.sweep import check_metric, find_experiment, trial_jobs
 from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
+from tests.support.offline import configuration, history, kinds, read_offline_run, summary
 
 QUICK = {
     "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
     "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2, "trainer.enable_progress_bar": False,
-    "trainer.enable_model_summary": False, "samples.n_utterances": 0,
+    "trainer.enable_model_summary": False, "trainer.log_every_n_steps": 1, "samples.n_utterances": 0,
 }  # fmt: skip
 
 
@@ -108,8 +111,11 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
     group = yaml.safe_load((out / "trials" / "gengan" / "config.yaml").read_text())["run"]["group"]
     assert group == "tiny"
     assert list((out / "trials" / "gengan" / "wandb").glob("offline-run-*")), "grouped in W&B, offline"
+    check_dashboard(out, systems)
+    logged = sorted(out.glob("*/wandb/offline-run-*"))
     capsys.readouterr()
     assert cli.run(words(files, out)) == 0
+    assert sorted(out.glob("*/wandb/offline-run-*")) == logged, "what W&B has is not logged again"
     assert "all 3 trials are complete, nothing to train" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == made
 
@@ -121,6 +127,66 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
     other.write_text(files["sweep"].read_text().replace("name: tiny", "name: other"))
     with pytest.raises(PseganError, match="holds another sweep .name was 'tiny', now 'other'"):
         cli.run([*words({**files, "sweep": other}, out)])
+
+
+def check_dashboard(out: Path, systems: set[str]) -> None:
+    """What the sweep and its evaluation have left in W&B, offline: a run a trial, and a run a system."""
+    trials = {}
+    for folder in (out / "trials").iterdir():
+        (path,) = (folder / "wandb").glob("offline-run-*")
+        records = read_offline_run(path)
+        (run,) = kinds(records, "run")
+        assert (run.job_type, run.run_group) == ("training", "tiny")
+        assert run.display_name == f"{folder.name} · synthetic · paper · seed 0"
+        assert configuration(records)["variant"] == folder.name
+        assert {"train/discriminator/learning_rate", "train/discriminator/gradient_norm"} <= history(records).keys()
+        (kept,) = (one for one in kinds(records, "artifact") if one.type == "model")
+        assert kept.manifest.contents[0].ref == (folder / "checkpoints" / "last.ckpt").as_uri()
+        trials[folder.name] = (run.run_id, f"psegan/{kept.name}")
+    evaluation = out / "evaluation-seed-0"
+    ids = json.loads((evaluation / "wandb" / "evaluation.json").read_text())
+    assert ids.keys() == systems
+    rows = Results.from_json(evaluation / "results.json").rows
+    for system in systems:
+        (path,) = (evaluation / "wandb").glob(f"offline-run-*-{ids[system]['id']}")
+        records = read_offline_run(path)
+        (run,) = kinds(records, "run")
+        assert (run.project, run.job_type, run.run_group) == ("psegan", "evaluation", "tiny")
+        assert run.display_name == f"{system} · synthetic · paper · seed 0 · evaluation"
+        assert set(run.tags) >= {"synthetic", "paper", "shortened"}
+        own = [row for row in rows if row.system == system]
+        scores = summary(records)
+        (uar,) = (row for row in own if (row.attribute, row.metric, row.attacker) == ("emotion", "uar", "ignorant"))
+        assert scores["emotion/ignorant/uar"] == uar.value
+        assert (scores["emotion/ignorant/uar/low"], scores["emotion/ignorant/uar/high"]) == (uar.low, uar.high)
+        assert {"speaker/eer", "speaker/accuracy", "content/accuracy"} <= scores.keys()
+        assert ("speech/stoi" in scores) == (system != "original")
+        assert not [name for name in scores if "-minus-" in name]
+        logged = history(records)
+        for chart in ("roc/emotion", "roc/speaker", "confusion/ignorant"):
+            assert logged[f"{chart}_table"][0]["_type"] == "table-file"
+        assert logged["scores"][0]["nrows"] == len(own)
+        assert logged["recordings"][0]["nrows"] == 1
+        contents = {one.name: one.manifest.contents for one in kinds(records, "artifact")}
+        heard = [e.path for e in contents[f"run-{run.run_id}-recordings"] if e.path.endswith(".wav")]
+        assert len(heard) == len({"original", "copy-synthesis", system})
+        staged = [Path(e.local_path) for entries in contents.values() for e in entries]
+        assert all(one.is_file() and one.is_relative_to(evaluation) for one in staged), (
+            "all that W&B will upload is here"
+        )
+        artifacts = {one.type: [e.path for e in one.manifest.contents] for one in kinds(records, "artifact")}
+        assert artifacts["results"] == ["results.csv", "results.json"]
+        assert artifacts["dataset"] == [f"{system}.csv"]
+        config = configuration(records)
+        assert (config["variant"], config["corpus"], config["seed"]) == (system, "synthetic", 0)
+        if system not in trials:
+            assert (config["role"], config["system"], config["trained networks"]) == ("control", system, [])
+            continue
+        assert logged["t-SNE"][0]["_type"] == logged["speech"][0]["_type"] == "image-file"
+        assert artifacts["model"] == ["README.md", "config.json", "model.safetensors"]
+        (network,) = config["trained networks"]
+        assert (config["training"], network["artifact"]) == trials[system]
+        assert network["hash"] == file_hash(out / "trials" / system / "checkpoints" / "last.ckpt")
 
 
 def test_trials_of_other_settings_are_not_taken_for_complete(files, tmp_path):
@@ -229,7 +295,7 @@ def test_a_metric_that_nobody_logs_ends_a_sweep_in_its_first_trial(from_reposito
     path, out = tmp_path / "sweep.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(content))
     message = (
-        "metric is val/emotion_uar, but trial tiny-seed-0 logs val/accuracy, val/loss, val/uar; correct metric.name in the "
+        "metric is val/emotion_uar, but trial tiny-seed-0 logs train/gradient_norm, train/learning_rate, train/loss, val/accuracy, val/loss, val/uar; correct metric.name in the "
         "sweep file, or give privacy.emotion_classifier"
     )
     with pytest.raises(PseganError, match=message):

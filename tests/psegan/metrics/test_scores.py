@@ -181,6 +181,14 @@ def test_residual_is_the_share_above_chance() -> None:
     assert metrics.residual(0.2, 0.75, 0.25) < 0
 
 
+@pytest.mark.parametrize(
+    ("residual", "utility", "expected"),
+    [(0.0, 1.0, 1), (1.0, 1.0, 0), (0.0, 0.0, 0), (-0.2, 1.1, 1), (1.3, 1.0, 0), (0.25, 0.9, 0.75), (0.1, 0.5, 0.5)],
+)
+def test_the_trade_off_is_the_lesser_of_privacy_and_utility(residual: float, utility: float, expected: float) -> None:
+    assert metrics.trade_off(residual, utility) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("original", [0.25, 0.2, float("nan")])
 def test_an_attacker_at_chance_on_original_speech_has_no_residual(original: float) -> None:
     with pytest.raises(UndefinedMetricError, match="at or below chance"):

@@ -234,7 +234,7 @@ def test_losses_of_the_first_batch_are_logged_whole(fitted, tmp_path):
         first = next(csv.DictReader(file))
     assert first["step"] == "0"
     for phase in ("discriminator", "generator"):
-        for name in ("total", "gradient_norm"):
+        for name in ("total", "gradient_norm", "learning_rate"):
             assert first[f"train/{phase}/{name}"], f"{phase}/{name}"
 
 

@@ -3,22 +3,22 @@
 import csv
 import json
 import threading
-from pathlib import Path
 
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.internal.datastore import DataStore
 
 from psegan.common.errors import PseganError
 from psegan.training import command as training
+from psegan.training.identity import variant_of
 from psegan.training.loggers import ContinuedCSVLogger, RunSettings, quiet_writers
+from tests.support.offline import configuration, history, kinds, read_offline_run
 
 SCALARS = {
     "val/emotion_accuracy", "val/emotion_uar", "val/emotion_eer", "val/emotion_auc", "val/speaker_accuracy",
     "val/speaker_eer", "val/emotion_accuracy_original", "val/speaker_eer_original", "val/distortion",
-    "train/generator/total", "train/discriminator/total",
+    "train/generator/total", "train/discriminator/total", "train/generator/gradient_norm",
+    "train/discriminator/gradient_norm", "train/generator/learning_rate", "train/discriminator/learning_rate",
 }  # fmt: skip
 FIGURES = {"val/roc_emotion", "val/roc_speaker", "val/tsne_emotion"}
 
@@ -53,43 +53,6 @@ def logged(psegan_arguments, trained, from_repository, wandb_environment, tmp_pa
         f"with wandb sync --append {tmp_path}/run/wandb/offline-run-*"
     ]
     return tmp_path / "run"
-
-
-def read_offline_run(folder: Path) -> list[Record]:
-    """All records of an offline run, by W&B's own reader."""
-    (path,) = folder.glob("run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    records = []
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        records.append(record)
-    return records
-
-
-def history(records: list[Record]) -> dict[str, list]:
-    found: dict[str, list] = {}
-    for record in records:
-        if record.WhichOneof("record_type") != "history":
-            continue
-        row: dict = {}
-        for item in record.history.item:
-            name, *field = item.nested_key or [item.key]
-            value = json.loads(item.value_json)
-            row[name] = {**row.get(name, {}), "/".join(field): value} if field else value
-        for name, value in row.items():
-            found.setdefault(name, []).append(value)
-    return found
-
-
-def configuration(records: list[Record]) -> dict:
-    found = {}
-    for record in records:
-        kind = record.WhichOneof("record_type")
-        for item in record.config.update if kind == "config" else record.run.config.update if kind == "run" else ():
-            found[item.key or item.nested_key[0]] = json.loads(item.value_json)
-    return found
 
 
 def test_every_logger_has_everything(logged):
@@ -147,8 +110,56 @@ def test_every_logger_has_everything(logged):
     assert first.project == "psegan"
     assert first.run_group == "tests"
     assert list(first.tags) == ["tiny"]
+    assert first.job_type == "training"
+    assert first.display_name == "psegan · synthetic · paper · seed 0"
+    for part in records:
+        expected = {
+            "system": "psegan",
+            "variant": "psegan",
+            "corpus": "synthetic",
+            "split": "paper",
+            "fold": None,
+            "seed": 0,
+        }
+        assert configuration(part).items() >= expected.items()
+        assert history(part)["train/generator/learning_rate"][-1] == pytest.approx(1e-4)
+        (artifact,) = (one for one in kinds(part, "artifact") if one.type == "model")
+        assert artifact.name == f"model-{first.run_id}"
+        (entry,) = artifact.manifest.contents
+        assert (entry.path, entry.ref) == ("last.ckpt", (logged / "checkpoints" / "last.ckpt").as_uri())
     first_steps, second_steps = (history(part)["trainer/global_step"] for part in records)
     assert max(first_steps) < max(second_steps)
+
+
+def test_judging_a_training_is_a_run_of_its_own(logged):
+    """It neither renames the training's run in W&B nor writes into it."""
+    before = sorted((logged / "wandb").iterdir())
+    training.main(["test", "--config", str(logged / "config.yaml"), "--ckpt_path=last"])
+    assert sorted((logged / "wandb").iterdir()) == before
+    (folder,) = (logged / "test" / "wandb").glob("offline-run-*")
+    records = read_offline_run(folder)
+    (run,) = kinds(records, "run")
+    trained = (logged / "wandb" / "run-id").read_text().strip()
+    assert run.run_id == (logged / "test" / "wandb" / "run-id").read_text().strip() != trained
+    assert (run.job_type, run.display_name) == ("test", "psegan · synthetic · paper · seed 0 · test")
+    config = configuration(records)
+    assert config["training"] == trained and config["variant"] == "psegan"
+    assert "test/emotion_uar" in history(records)
+
+
+@pytest.mark.parametrize(
+    ("overlays", "attribute", "expected"),
+    [
+        (["experiments/psegan.yaml", "experiments/corpora/ravdess.yaml"], None, "psegan"),
+        (["experiments/psegan.yaml", "a.yaml", "experiments/ablations/no_sm_no_grn.yaml"], None, "psegan-no-sm-no-grn"),
+        (["experiments/psegan.yaml", "experiments/neutral.yaml"], None, "neutral"),
+        (["experiments/classifier.yaml"], "emotion", "classifier-emotion"),
+        (["experiments/speaker_matcher.yaml"], "speaker", "speaker-matcher"),
+        (["mine.yaml"], None, None),
+    ],
+)
+def test_a_training_is_called_after_its_overlays(overlays, attribute, expected):
+    assert variant_of(overlays, attribute) == expected
 
 
 def test_the_wandb_id_is_drawn_once(tmp_path):

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: of its last complete epoch, and of its best validation."""
+"""The checkpoints of a run: of its last complete epoch, and of its best validation; and what W&B gets of them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from psegan.common.errors import PseganError
+from psegan.training.loggers import OneLineWandbLogger
 
 _WITHIN = ("every_n_train_steps", "train_time_interval", "save_on_exception")
 """Arguments of Lightning's that save within an epoch."""
@@ -94,6 +95,27 @@ class BestCheckpoint(_RunCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+
+
+class CheckpointArtifact(L.Callback):
+    """Gives W&B the checkpoint that a training keeps, when it has ended: the best one, where there is one, or else the last.
+
+    Args:
+        how: ``auto``, ``upload``, ``reference`` or ``none``; see :class:`psegan.training.loggers.RunSettings`.
+    """
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        kept = {type(one): one for one in trainer.checkpoint_callbacks if isinstance(one, _RunCheckpoint)}
+        best, last = kept.get(BestCheckpoint), kept.get(EpochCheckpoint)
+        if self.how == "none" or best is None or last is None:
+            return
+        path = Path(str(last.dirpath)) / ("last.ckpt" if best.monitor is None else "best.ckpt")
+        for logger in trainer.loggers:
+            if isinstance(logger, OneLineWandbLogger) and path.is_file():
+                logger.log_checkpoint(path, self.how)
 
 
 def refuse_rivals(trainer: L.Trainer) -> None:

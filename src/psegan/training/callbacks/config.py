@@ -30,6 +30,6 @@ class SaveConfig(SaveConfigCallback):
         text = self.parser.dump(config, skip_none=False, skip_validation=True)  # parsing has validated it
         write_text(Path(trainer.default_root_dir) / "config.yaml", text)
         for logger in trainer.loggers:
-            if stage == "fit" and isinstance(logger, WandbLogger):
+            if stage != "predict" and isinstance(logger, WandbLogger):  # of which there is nothing to compare
                 logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
                 define_metrics(logger)

@@ -1,5 +1,7 @@
 """How well emotion is hidden and the speaker kept, measured by classifiers that were trained on original speech."""
 
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from typing import Any
@@ -31,6 +33,9 @@ class PrivacyMetrics(L.Callback):
 
     The callback does nothing for classifiers and vocoders. Unless both classifiers are given it measures nothing, and a
     line says so.
+
+    ``trade_off`` is one number of both, by which a sweep may choose (:func:`psegan.metrics.scores.trade_off`). It is not logged
+    where it has no meaning, since the classifiers find neither emotion nor speaker in original speech.
 
     Args:
         emotion_classifier: checkpoint of an emotion :class:`~psegan.systems.Classifier`.
@@ -102,6 +107,9 @@ class PrivacyMetrics(L.Callback):
             with suppress(ValueError):
                 fpr, tpr, _ = curves["speaker"][speech] = speaker.roc(found["speaker", "original"])
                 scalars[f"{stage}/speaker_eer{suffix}"] = float(metrics.eer_from_roc(fpr, tpr))
+        with suppress(metrics.UndefinedMetricError):
+            own = {name.removeprefix(f"{stage}/"): value for name, value in scalars.items()}
+            scalars[f"{stage}/trade_off"] = trade_off(own, pl_module.n_emotions)
         pl_module.log_dict(scalars)
         if not figures_due(trainer, self.figures_every_n_validations):
             return
@@ -117,6 +125,22 @@ class PrivacyMetrics(L.Callback):
             log_figure(trainer, f"{stage}/tsne_emotion", figure)
 
     on_test_batch_end, on_test_epoch_end = on_validation_batch_end, on_validation_epoch_end
+
+
+def trade_off(scores: Mapping[str, float], n_emotions: int) -> float:
+    """The trade-off of a validation's scores, by the names under which they are logged, without the stage.
+
+    Raises:
+        UndefinedMetricError: the classifiers score no better than chance on original speech, or the speaker was not measured.
+    """
+    residual = metrics.residual(scores["emotion_uar"], scores["emotion_uar_original"], 1 / n_emotions)
+    if "speaker_accuracy" in scores:
+        kept, before = scores["speaker_accuracy"], scores["speaker_accuracy_original"]
+    else:
+        kept, before = (0.5 - scores.get(f"speaker_eer{suffix}", math.nan) for suffix in ("", "_original"))
+    if not before > 0 or math.isnan(kept):
+        raise metrics.UndefinedMetricError("no speaker is found in original speech: there is no utility")
+    return metrics.trade_off(residual, kept / before)
 
 
 def _of_all_processes(share: ClassPredictions) -> ClassPredictions:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
+from psegan.metrics.scores import UndefinedMetricError
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
 from psegan.training.callbacks import PrivacyMetrics
+from psegan.training.callbacks.privacy import trade_off
 
 
 @pytest.fixture
@@ -42,6 +44,25 @@ def test_metrics_are_scikit_learns(measured, trained):
     areas = [roc_auc_score(target == k, found["probability"][:, k]) for k in np.unique(target)]
     assert logged["val/emotion_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
     assert logged["val/speaker_eer"] == pytest.approx(direct_eer(found), abs=1e-6)
+    scores = {name.removeprefix("val/"): value for name, value in logged.items()}
+    if "val/trade_off" in logged:  # two batches may have taught the classifier nothing
+        assert logged["val/trade_off"] == pytest.approx(trade_off(scores, system.n_emotions), abs=1e-5)
+    else:
+        assert scores["emotion_uar_original"] <= 1 / system.n_emotions + 1e-6
+
+
+def test_the_trade_off_needs_classifiers_that_find_something():
+    emotion = {"emotion_uar": 0.5, "emotion_uar_original": 0.75}
+    unknown = {"speaker_eer": 0.4, "speaker_eer_original": 0.1}
+    speaker = unknown | {"speaker_accuracy": 0.6, "speaker_accuracy_original": 0.8}
+    assert trade_off(emotion | speaker, 4) == pytest.approx(0.5), "privacy is the lesser"
+    assert trade_off(emotion | unknown, 4) == pytest.approx(0.1 / 0.4), "the speaker, by the EER"
+    for lost in (
+        emotion, emotion | speaker | {"emotion_uar_original": 0.25}, emotion | speaker | {"speaker_accuracy_original": 0.0},
+        emotion | unknown | {"speaker_eer_original": 0.5}, emotion | {"speaker_eer_original": 0.1},
+    ):  # fmt: skip
+        with pytest.raises(UndefinedMetricError):
+            trade_off(lost, 4)
 
 
 def direct_eer(found) -> float:

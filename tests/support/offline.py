@@ -1,0 +1,62 @@
+"""Offline runs of W&B, read back with W&B's own reader."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.internal.datastore import DataStore
+
+
+def read_offline_run(folder: Path) -> list[Record]:
+    """All records of an offline run."""
+    (path,) = folder.glob("run-*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(path))
+    records = []
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        records.append(record)
+    return records
+
+
+def kinds(records: list[Record], kind: str) -> list[Any]:
+    """What the records of one kind hold."""
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
+
+
+def history(records: list[Record]) -> dict[str, list]:
+    """Logged values by name."""
+    found: dict[str, list] = {}
+    for record in kinds(records, "history"):
+        for name, value in _row(record.item).items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def summary(records: list[Record]) -> dict[str, Any]:
+    """What was written into the summary, beside the last values of the history."""
+    found: dict[str, Any] = {}
+    for record in kinds(records, "summary"):
+        found |= _row(record.update)
+    return found
+
+
+def _row(items: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for item in items:
+        name, *field = item.nested_key or [item.key]
+        value = json.loads(item.value_json)
+        row[name] = {**row.get(name, {}), "/".join(field): value} if field else value
+    return row
+
+
+def configuration(records: list[Record]) -> dict[str, Any]:
+    """The configuration of the run."""
+    found = {}
+    for record in records:
+        kind = record.WhichOneof("record_type")
+        for item in record.config.update if kind == "config" else record.run.config.update if kind == "run" else ():
+            found[item.key or item.nested_key[0]] = json.loads(item.value_json)
+    return found
