@@ -7,12 +7,12 @@ import re
 import pytest
 
 from psegan.training.loggers import SUMMARIES
+from tests.conftest import REPOSITORY
+from tests.support.wandb_server import serving
 
 
 @pytest.fixture(scope="module")
 def script():
-    from tests.conftest import REPOSITORY
-
     spec = importlib.util.spec_from_file_location("workspace", REPOSITORY / "experiments" / "workspace.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,3 +44,14 @@ def test_the_workspace_shows_what_runs_log(script, capsys):
     assert charts == ["wandb/area-under-curve/v0", "wandb/confusion_matrix/v1", "wandb/area-under-curve/v0"]
     (runset,) = spec["section"]["runSets"]
     assert [key["name"] for key in runset["grouping"]] == ["jobType", "variant.value"]
+
+
+def test_one_command_saves_it(script, monkeypatch):
+    """To a stand-in for W&B's server; what the dashboard draws of it only W&B itself shows."""
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "0")
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        script.main(["me", "mine"])
+    (saved,) = server.asked["UpsertView2"]
+    assert (saved["entityName"], saved["projectName"], saved["displayName"]) == ("me", "mine", "psegan")
+    assert "Evaluations: what counts" in saved["spec"]

@@ -24,6 +24,7 @@ from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
 from tests.support.offline import configuration, history, kinds, read_offline_run, summary
+from tests.support.wandb_server import serving
 
 QUICK = {
     "data.init_args.n_speakers": 4, "data.init_args.n_contents": 2, "data.init_args.n_takes": 2,
@@ -112,6 +113,7 @@ def test_a_killed_sweep_completes_and_redoes_nothing(files, tmp_path, capsys):
     assert group == "tiny"
     assert list((out / "trials" / "gengan" / "wandb").glob("offline-run-*")), "grouped in W&B, offline"
     check_dashboard(out, systems)
+    check_upload(out)
     logged = sorted(out.glob("*/wandb/offline-run-*"))
     capsys.readouterr()
     assert cli.run(words(files, out)) == 0
@@ -187,6 +189,26 @@ def check_dashboard(out: Path, systems: set[str]) -> None:
         (network,) = config["trained networks"]
         assert (config["training"], network["artifact"]) == trials[system]
         assert network["hash"] == file_hash(out / "trials" / system / "checkpoints" / "last.ckpt")
+
+
+def check_upload(out: Path) -> None:
+    """That ``wandb sync`` takes a trial's run and an evaluated system's, to a stand-in for W&B's server."""
+    evaluation = out / "evaluation-seed-0" / "wandb"
+    id = json.loads((evaluation / "evaluation.json").read_text())["gengan"]["id"]
+    folders = [*(out / "trials" / "gengan" / "wandb").glob("offline-run-*"), *evaluation.glob(f"offline-run-*-{id}")]
+    with serving() as server:
+        for folder in folders:
+            command = [sys.executable, "-m", "wandb", "sync", "--append", str(folder)]
+            done = subprocess.run(command, env=server.environment, capture_output=True, text=True)
+            assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
+    assert {asked["jobType"] for asked in server.asked["UpsertBucket"]} >= {
+        "training",
+        "evaluation",
+    }  # updates name none
+    created = {name for asked in server.asked["CreateArtifact"] for name in asked["artifactCollectionNames"]}
+    assert created >= {f"{kind}-{id}" for kind in ("results", "manifest", "weights")}
+    assert any(name.startswith("model-") for name in created), "the trial's checkpoint"
+    assert len(server.asked["CommitArtifact"]) == len(server.asked["CreateArtifact"])
 
 
 def test_trials_of_other_settings_are_not_taken_for_complete(files, tmp_path):
