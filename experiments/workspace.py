@@ -13,7 +13,9 @@ HYPERPARAMETERS = ("distortion_weight", "adversarial_weight", "speaker_weight")
 """Arguments of PSEGAN's constructor that are swept."""
 JUDGED = {
     "Word error rate, by recogniser (lower is better)": ("words/moonshine/wer", "words/pocketsphinx/wer"),
-    "Speaker EER, by verifier (lower is better)": ("speaker/eer", "speaker/resemblyzer/eer"),
+    "Speaker EER, other sentences (lower is better)": ("speaker/resemblyzer/eer",),
+    "DNSMOS (higher is better)": ("speech/dnsmos/overall",),
+    "Loudest 20 ms against the original's, 95th percentile, dB (0 is best)": ("speech/level/loudest_p95",),
 }
 """Title → scores of an evaluation by whoever measured; ``psegan evaluate`` calls a judge as its file does."""
 
@@ -35,7 +37,8 @@ def workspace(entity: str, project: str) -> ws.Workspace:
             groupby=[expr.Metric("JobType"), expr.Config("variant")],
             pinned_columns=[
                 "run:displayName", "config:corpus.value", "config:split.value", "config:seed.value",
-                "summary:emotion/strongest/uar", "summary:speaker/eer", "summary:val/trade_off",
+                "summary:emotion/strongest/uar", "summary:words/moonshine/wer", "summary:speaker/resemblyzer/eer",
+                "summary:val/trade_off",
             ],
         ),
     )  # fmt: skip
@@ -45,14 +48,18 @@ def evaluations() -> list[Panel]:
     """Bars of the scores that count, their table, curves, maps and recordings."""
     bars = {
         "Emotion UAR, strongest attacker (lower is better)": ("emotion/strongest/uar",),
-        "Residual emotion, strongest attacker (lower is better)": ("emotion/strongest/residual",),
+        "Bits of emotion, strongest attacker (lower is better)": ("emotion/strongest/bits",),
         **JUDGED,
     }
     return [
         *(wr.BarPlot(title=title, metrics=list(names), groupby=wr.Config("variant")) for title, names in bars.items()),
         wr.ScatterPlot(
             title="Strongest attacker and speaker: down and left is better",
-            x=wr.SummaryMetric("emotion/strongest/uar"), y=wr.SummaryMetric("speaker/eer"),
+            x=wr.SummaryMetric("emotion/strongest/uar"), y=wr.SummaryMetric("speaker/resemblyzer/eer"),
+        ),
+        wr.ScatterPlot(
+            title="Strongest attacker and words: down and left is better",
+            x=wr.SummaryMetric("emotion/strongest/uar"), y=wr.SummaryMetric("words/moonshine/wer"),
         ),
         _roc("Emotion ROC, by attacker", "roc/emotion_table"),
         _confusion("Emotions that the strongest attacker recognises", "confusion/strongest_table"),

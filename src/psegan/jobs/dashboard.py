@@ -77,7 +77,7 @@ def _log_system(run: "EvaluationRun", system: str, id: str, mode: str) -> None:
     evaluation, table = run.evaluation, run.tables[0]
     found = Results.from_json(run.folder / "results.json")
     rows, networks = found.select(system=system), trained_networks(run, system)
-    fold = table.folds[0] if len(table.folds) == 1 and run.data.split == "speaker-disjoint" else None
+    fold = table.folds[0] if len(table.folds) == 1 and run.data.apart else None
     kind = networks[0]["system"] if networks else system
     identity = Identity(kind, system, run.data.corpus, run.data.split, fold, evaluation.seed)
     role = evaluation.roles[system]
@@ -121,7 +121,7 @@ def summary_of(rows: Iterable[Row]) -> dict[str, float]:
     pooled = [row for row in rows if row.fold is None] or rows
     found = {}
     for row in pooled:
-        who = row.attacker or getattr(row, "judge", None)
+        who = row.attacker or row.judge
         if "-minus-" in row.metric or "/" in (row.attacker or "") or not isfinite(row.value):
             continue
         key = "/".join(filter(None, (row.attribute, who, row.metric)))

@@ -35,7 +35,7 @@ class Identity:
     def of(cls, model: System, data: CorpusDataModule, variant: str | None) -> "Identity":
         """That of a training."""
         system = type(model).__name__.lower()
-        fold = data.fold if data.split == "speaker-disjoint" else None
+        fold = data.fold if data.apart else None
         return cls(system, variant or system, data.corpus, data.split, fold, model.seed)
 
     @property
