@@ -56,8 +56,8 @@ def protect_corpus(
         label: of the progress bar.
 
     Returns:
-        Path of the manifest: columns path, id, emotion, speaker, gender, content, split, target, protector, weights, seed
-        and sha256 of the recording (its first 16 digits), with names of classes.
+        Path of the manifest: columns path, id, emotion, speaker, gender, content, text where it is known, split, target,
+        protector, weights, seed and sha256 of the recording (its first 16 digits), with names of classes.
 
     Raises:
         PseganError: the folder holds something else or was made from something else, or a recording is broken.
@@ -249,6 +249,7 @@ def _row(
         "path": f"{utterance.id}.flac",
         "id": utterance.id,
         **{attribute: data.classes[attribute][utterance.label(attribute)] for attribute in ATTRIBUTES},
+        **({} if utterance.text is None else {"text": utterance.text}),
         "split": subset,
         "target": "" if target is None else data.emotions[target] if known else f"class {target}",
         "protector": str(protector),

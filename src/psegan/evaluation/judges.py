@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from psegan.common.errors import PseganError
+from psegan.common.errors import PseganError, printable
 from psegan.common.instantiate import instantiate
 
 
@@ -24,6 +24,9 @@ class NotInstalledError(PseganError):
 
 class Judge(ABC):
     """Hears one recording at a time. Its network is loaded when it is first needed."""
+
+    def load(self) -> None:  # noqa: B027  # nothing to do by default
+        """Load the network now, so that what is missing is known before hours of work."""
 
     @abstractmethod
     def judge(self, waveform: Tensor, language: str | None = None) -> Any:
@@ -54,24 +57,26 @@ DEFAULT_JUDGES: dict[str, dict[str, Any]] = {
 """Of every evaluation that names no others; their packages have the weights inside."""
 
 
-def require(package: str, module: str, extra: str = "judges") -> str:
+def require(package: str, module: str, wanted: str = "'psegan[judges]'", exactly: str = "") -> str:
     """The installed version of a judge's package, without importing it.
 
     Args:
         package: as pip calls it.
         module: that it is imported as.
-        extra: of psegan that installs it, or the package itself.
+        wanted: what pip installs it by.
+        exactly: the only version that will do.
 
     Raises:
-        NotInstalledError: it is missing; the message says how to install it.
+        NotInstalledError: it is missing, or of another version; the message says how to install it.
     """
     try:
         found = version(package)
     except PackageNotFoundError:
         found = ""
     if not found or importlib.util.find_spec(module) is None:
-        wanted = f"'psegan[{extra}]'" if extra == "judges" else extra
         raise NotInstalledError(f"{package} is not installed: pip install {wanted}")
+    if exactly and found != exactly:
+        raise NotInstalledError(f"{package} {found} lacks the weights that {exactly} has: pip install {wanted}")
     return found
 
 
@@ -93,7 +98,7 @@ def make_judge(name: str, spec: Mapping[str, Any]) -> Judge:
 
 
 def make_judges(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Judge]:
-    """Name → judge of all that are installed; a line on stderr names the others, whose columns stay empty.
+    """Name → judge of all that are installed and can be loaded; see :func:`tell` for the others, whose columns stay empty.
 
     Raises:
         PseganError: as :func:`make_judge`, but for packages that are missing.
@@ -102,10 +107,22 @@ def make_judges(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Judge]:
     missing: dict[str, str] = {}
     for name, spec in specs.items():
         try:
-            made[name] = make_judge(name, spec)
+            judge = make_judge(name, spec)
         except NotInstalledError as error:
             missing[name] = str(error)
-    if missing:
-        reasons = "; ".join(dict.fromkeys(missing.values()))
-        print(f"psegan: warning: no scores by {', '.join(missing)} ({reasons})", file=sys.stderr, flush=True)
+            continue
+        try:
+            judge.load()
+        except Exception as error:  # of anybody's package, or of what that needs
+            missing[name] = str(error) if isinstance(error, PseganError) else f"{type(error).__name__}: {error}"
+        else:
+            made[name] = judge
+    tell(missing)
     return made
+
+
+def tell(reasons: Mapping[str, str]) -> None:
+    """Say in a line on stderr who does not judge, and why: name → reason."""
+    if reasons:
+        why = "; ".join(dict.fromkeys(reasons.values()))
+        print(f"psegan: warning: no scores by {', '.join(reasons)} ({printable(why)})", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from psegan.common.errors import PseganError
 from psegan.common.files import append, write_text
+from psegan.common.instantiate import find_class
 from psegan.common.processes import unordered
 from psegan.evaluation.corpora import protector_of
 from psegan.evaluation.judges import Judge, make_judge
@@ -83,12 +84,9 @@ class Verdicts:
 
 def independent(judges: Mapping[str, Judge], corpus: Path, language: str | None) -> dict[str, Judge]:
     """Those who can be asked about a corpus's speech: they know the language, and its protector has not learnt from them."""
-    party = protector_of(corpus).get("learnt_from", ())
-    return {
-        name: judge
-        for name, judge in judges.items()
-        if judge.knows(language) and f"{type(judge).__module__}.{type(judge).__qualname__}" not in party
-    }
+    paths = protector_of(corpus).get("learnt_from", ())
+    party = tuple(find_class(Judge, path, f"learnt_from of the protector of {corpus}") for path in paths)  # type: ignore[type-abstract]
+    return {name: judge for name, judge in judges.items() if judge.knows(language) and not isinstance(judge, party)}
 
 
 def judge_recordings(
@@ -145,4 +143,11 @@ def _take(specs: Specs, language: str | None) -> None:
 def _judge(waiting: tuple[Recording, tuple[str, ...]]) -> tuple[Recording, dict[str, Any]]:
     recording, names = waiting
     waveform = read_audio(recording.path)
-    return recording, {name: _judges[name].judge(waveform, _language) for name in names}
+    says = {}
+    for name in names:
+        try:
+            says[name] = _judges[name].judge(waveform, _language)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RuntimeError(f"{recording.path}: cannot be judged by {name} ({reason})") from error
+    return recording, says

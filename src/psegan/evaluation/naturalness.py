@@ -47,6 +47,9 @@ class DNSMOS(QualityJudge):
             require(package, module)
         self.version = require("speechmos", "speechmos")
 
+    def load(self) -> None:
+        _ = self._network
+
     @cached_property
     def _network(self) -> Any:
         import onnxruntime

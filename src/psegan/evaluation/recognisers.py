@@ -19,9 +19,6 @@ from psegan.speech.audio import SAMPLE_RATE
 class Recogniser(Judge):
     """Writes down what it hears."""
 
-    languages: frozenset[str] | None = None
-    """ISO 639-1 codes of the languages that it was trained for; None where those are too many to name."""
-
     @abstractmethod
     def transcribe(self, waveform: NDArray[np.float32], language: str | None) -> str:
         """The words of a recording, samples ``(T,)`` at 16 kHz, or an empty text; ``language`` as for :meth:`judge`."""
@@ -30,9 +27,6 @@ class Recogniser(Judge):
         samples = waveform.numpy()
         # recognisers differ in what they make of digital silence, up to words that nobody said
         return self.transcribe(samples, language).strip() if samples.any() else ""
-
-    def knows(self, language: str | None) -> bool:
-        return self.languages is None or language in self.languages
 
 
 class Moonshine(Recogniser):
@@ -45,12 +39,17 @@ class Moonshine(Recogniser):
         NotInstalledError: the package is missing.
     """
 
-    languages = frozenset({"en"})
     LONGEST = 20 * SAMPLE_RATE
     """Samples of a part; the network was trained on half a minute at most."""
 
     def __init__(self) -> None:
-        self.version = require("moonshine-voice", "moonshine_voice")
+        self.version = require("moonshine-voice", "moonshine_voice", exactly="0.0.73")
+
+    def load(self) -> None:
+        _ = self._model
+
+    def knows(self, language: str | None) -> bool:
+        return language == "en"
 
     @cached_property
     def _model(self) -> Any:
@@ -77,10 +76,14 @@ class PocketSphinx(Recogniser):
         NotInstalledError: the package is missing.
     """
 
-    languages = frozenset({"en"})
-
     def __init__(self) -> None:
         self.version = require("pocketsphinx", "pocketsphinx")
+
+    def load(self) -> None:
+        _ = self._decoder
+
+    def knows(self, language: str | None) -> bool:
+        return language == "en"
 
     @cached_property
     def _decoder(self) -> Any:
@@ -118,7 +121,15 @@ class Whisper(Recogniser):
     def __init__(self, model: str = "base", compute_type: str = "float32", device: str = "cpu") -> None:
         self.version = require("faster-whisper", "faster_whisper", "faster-whisper")
         self.model, self.compute_type, self.device = model, compute_type, device
-        self.languages = frozenset({"en"}) if model.endswith(".en") else None
+
+    def load(self) -> None:
+        _ = self._network
+
+    def knows(self, language: str | None) -> bool:
+        """Whether the network was trained for a language; one of many languages finds out an unknown one by itself."""
+        if not self._network.model.is_multilingual:
+            return language == "en"
+        return language is None or language in self._network.supported_languages
 
     @cached_property
     def _network(self) -> Any:
@@ -140,13 +151,18 @@ class Whisper(Recogniser):
             warnings.simplefilter("ignore")  # of silent parts
             segments, _ = self._network.transcribe(
                 waveform,
-                language=language if self._network.model.is_multilingual else "en",
+                language=language,
                 temperature=0.0,  # it would draw otherwise, where it is unsure
                 condition_on_previous_text=False,
             )
             return " ".join(segment.text.strip() for segment in segments)
 
-    def describe(self) -> dict[str, str]:
+    @cached_property
+    def _weights(self) -> str:
+        """Hash of a local model's weights, which are gigabytes."""
         weights = Path(self.model) / "model.bin"
+        return file_hash(weights) if weights.is_file() else f"faster-whisper {self.version}"
+
+    def describe(self) -> dict[str, str]:
         found = {"kind": "recogniser", "network": f"Whisper ({self.compute_type})", "source": self.model}
-        return {**found, "weights": file_hash(weights) if weights.is_file() else f"faster-whisper {self.version}"}
+        return {**found, "weights": self._weights}

@@ -66,13 +66,15 @@ class Listening:
                     yield Utility("speech", name, rating, bootstrap.mean(values), int(np.isfinite(values).sum()))
 
     def _words(self, name: str, before: Sequence[str], after: Sequence[str], bootstrap: Bootstrap) -> Iterator[Utility]:
-        """Word error rate against the text where that is known, or else against the judge's transcript of the original."""
-        known = all(text is not None for text in self.text)
-        references = [text or "" for text in self.text] if known else before
+        """Word error rates where the text is known, and elsewhere against what the judge hears in the original."""
+        known = np.array([text is not None for text in self.text])
+        references = [heard if text is None else text for text, heard in zip(self.text, before, strict=True)]
         errors, words = np.array([word_errors(*pair) for pair in zip(references, after, strict=True)]).T
-        if words.any():  # nobody has said anything that the judge heard
-            metric = "wer" if known else "wer_to_original"
-            yield Utility("words", name, metric, bootstrap.ratio_of_sums(errors, words), int(np.count_nonzero(words)))
+        for metric, which in (("wer", known), ("wer_to_original", ~known)):
+            counted = np.where(which, words, 0)
+            if counted.any():  # the judge may have heard nothing in any original
+                rate = bootstrap.ratio_of_sums(np.where(which, errors, 0), counted)
+                yield Utility("words", name, metric, rate, int(np.count_nonzero(counted)))
 
     def _voices(
         self, name: str, before: NDArray[np.float64], after: NDArray[np.float64], bootstrap: Bootstrap

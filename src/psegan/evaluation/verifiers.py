@@ -79,6 +79,9 @@ class Resemblyzer(Verifier):
     def __init__(self) -> None:
         self.version = require("resemblyzer", "resemblyzer")
 
+    def load(self) -> None:
+        _ = self._network
+
     @cached_property
     def _package(self) -> Any:
         with warnings.catch_warnings():
@@ -119,14 +122,23 @@ class ECAPA(Verifier):
         device: device of the network.
 
     Raises:
-        PseganError: SpeechBrain is not installed, or the model cannot be loaded.
+        NotInstalledError: SpeechBrain is missing.
+        PseganError: when it is loaded: the model cannot be.
     """
 
     def __init__(
         self, source: str = "speechbrain/spkrec-ecapa-voxceleb", revision: str | None = None, device: str = "cpu"
     ) -> None:
-        self.source, self.device = source, device
-        self.model = load_speechbrain(source, revision, device)
+        require("speechbrain", "speechbrain", "speechbrain")
+        self.source, self.revision, self.device = source, revision, device
+
+    def load(self) -> None:
+        _ = self.model
+
+    @cached_property
+    def model(self) -> Any:
+        """SpeechBrain's own object."""
+        return load_speechbrain(self.source, self.revision, self.device)
 
     @torch.no_grad()
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:

@@ -112,7 +112,8 @@ class EvaluationRun:
         jobs = self.all_jobs  # settings that no training can have are refused before anything is done
         # systems, attackers and classifiers may be added to one's own folder
         settings = {
-            "layout": LAYOUT, "name": evaluation.name, "corpus": read_yaml(evaluation.corpus), "data": evaluation.data,
+            "layout": LAYOUT, "name": evaluation.name, "corpus": _without_language(read_yaml(evaluation.corpus)),
+            "data": _without_language(evaluation.data),
             "passes": evaluation.passes, "vocoder": evaluation.vocoder, "seed": evaluation.seed,
         }  # fmt: skip
         Record(self.folder / "evaluation.json", settings).claim("evaluation")
@@ -125,7 +126,8 @@ class EvaluationRun:
         for fold in self.corpora:
             for system in evaluation.systems:
                 self.predict(fold, system)
-                self.hearing.says(fold, system)
+        for system in evaluation.systems:
+            self.hearing.says(system)
         self.publish()
 
     @cached_property
@@ -391,7 +393,7 @@ class EvaluationRun:
             "predictions": {" ".join(map(str, key)): file_hash(path) for key, path in self.prediction_paths.items()},
             "resamples": evaluation.resamples, "clips": evaluation.n_clips, "version": __version__,
             "attackers": evaluation.attackers, "max_epochs": self.options.max_epochs, "counting": COUNTING,
-            "roles": evaluation.roles, "judges": self.hearing.describe(),
+            "roles": evaluation.roles, "heard": self.hearing.known,
         }  # fmt: skip
         record = Record(self.folder / "publication.json", settings)
         if not record.valid or not all((self.folder / name).exists() for name in publish.OUTPUTS):
@@ -430,6 +432,13 @@ class EvaluationRun:
         shown = publish.various(self.corpora[fold].split_utterances("test"), self.evaluation.n_clips)
         found = {u.id: u.path for u in self.opened(fold, system).split_utterances("test")}
         return {name: path for name in shown if (path := found[name]) is not None}
+
+
+def _without_language(settings: Any) -> Any:
+    """Settings without the language that is spoken: it may be stated later, since only judges ask for it."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _without_language(value) for key, value in settings.items() if key != "language"}
 
 
 def _start_of(how: Trained) -> str | None:

@@ -191,13 +191,18 @@ class Protector(PretrainedModel, Transform):
         """See the base class."""
         return getattr(self.conversion, "n_emotions", None)
 
+    @property
+    def learnt_from(self) -> tuple[str, ...]:  # type: ignore[override]
+        """See the base class; a trained system says it when it is exported or saved."""
+        return tuple(self.about.get("learnt_from", ()))
+
     def describe(self) -> dict[str, Any]:
         """See the base class; weights are known by their contents, wherever they lie."""
-        return {
+        return self._with_teachers({
             "class_path": f"{__name__}.{type(self).__name__}",
             "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
             "weights": self.weights,
-        }
+        })  # fmt: skip
 
 
 def _mix(waveform: Tensor, sample_rate: int) -> Tensor:

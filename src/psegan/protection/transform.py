@@ -63,8 +63,10 @@ class Transform(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Identity in plain values: class, settings and the hash of the weights. Equal ones give equal speech."""
-        taught = {"learnt_from": list(self.learnt_from)} if self.learnt_from else {}
-        return {**describe(self), "weights": self.weights, **taught}
+        return self._with_teachers({**describe(self), "weights": self.weights})
+
+    def _with_teachers(self, described: dict[str, Any]) -> dict[str, Any]:
+        return described | ({"learnt_from": list(self.learnt_from)} if self.learnt_from else {})
 
     def __str__(self) -> str:
         return _spell(self.describe())

@@ -167,7 +167,7 @@ SUMMARY = Layout("Summary", "emotion by attacker", [UAR], [*SPEAKER[:2], *REST],
 """For the terminal, where no judge has listened."""
 SUMMARIES = (
     Layout("Summary", "emotion by attacker", [UAR], headline=[BITS]),
-    Layout("Summary", "what is kept, by judge", kept=[*JUDGED[:2], VOICES[0], RATINGS[0], LEVELS[1]]),
+    Layout("Summary", "what is kept, by judge", kept=[*JUDGED[:2], VOICES[0], RATINGS[0], *LEVELS[:2]]),
 )
 
 

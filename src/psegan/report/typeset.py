@@ -92,13 +92,14 @@ def summary_table(results: Results) -> str:
         if "chance" in frame.index:
             text.insert(-1, rule)
         part = f" ({table.part})" if table.part else ""
+        n = f", n = {table.n}"
         for line, cells in table.frame.iterrows():
             notes = {block: note for (_, block, _), cell in cells.items() for note in cell.notes if "collapsed" in note}
             text += [f"{block} on {line} is {note}: read no privacy from its score." for block, note in notes.items()]
         purposes, shown = (set(table.frame.columns.get_level_values(level)) for level in (0, 1))
         if HIDDEN in purposes and not shown & set(ADAPTIVE):
             text.append("No attacker here heard protected speech: a low emotion score is not evidence of privacy.")
-        blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}, {table.title}", *text]))
+        blocks.append("\n".join([f"{table.corpus}, split {table.split}{part}{n}, {table.title}", *text]))
     return "\n\n".join(blocks) if len(blocks) > 1 else "no scores"
 
 

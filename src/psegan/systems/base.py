@@ -65,13 +65,18 @@ class System(L.LightningModule):
         """Names this training batch for :func:`psegan.common.random.seeded`: seed, stage, batch count and rank."""
         return self.seed, "train", self.batches_seen, self.global_rank
 
+    learnt_from: tuple[str, ...] = ()
+    """Class paths of judges (:mod:`psegan.evaluation.judges`) whose networks are a part of the system or taught it: they cannot
+    judge it."""
+
     def parts(self) -> dict[str, nn.Module]:
         """Name → network of what ships of a trained system: ``conversion``, ``vocoder`` or ``encoder``."""
         return {}
 
     def about(self) -> dict[str, Any]:
         """What whoever loads these networks has to know, in plain values."""
-        return {"system": type(self).__name__}
+        taught = {"learnt_from": list(self.learnt_from)} if self.learnt_from else {}
+        return {"system": type(self).__name__, **taught}
 
     def on_fit_start(self) -> None:
         """Refuse a training that lacks something; from here on :meth:`setup` leaves the weights as they are."""

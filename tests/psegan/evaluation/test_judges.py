@@ -77,6 +77,14 @@ def test_recognisers_say_which_languages_they_know(judges: dict[str, Judge]) -> 
     assert judges["resemblyzer"].knows(None)
 
 
+def test_silence_is_no_empty_recording(judges: dict[str, Judge]) -> None:
+    """Recognisers are not asked about digital silence, so what they make of noise is looked at here."""
+    for n in (1, 400, 16_000):
+        noise = 1e-4 * torch.randn(n, generator=torch.Generator().manual_seed(n))
+        for name in ("moonshine", "pocketsphinx"):
+            assert isinstance(judges[name].judge(noise, "en"), str)
+
+
 def test_a_judge_that_is_not_installed_costs_a_line_and_its_column(capsys: pytest.CaptureFixture[str]) -> None:
     specs = {"resemblyzer": DEFAULT_JUDGES["resemblyzer"], "ours": {"class_path": f"{__name__}.Missing"}}
     with pytest.MonkeyPatch.context() as patch:
@@ -89,6 +97,26 @@ def test_a_judge_that_is_not_installed_costs_a_line_and_its_column(capsys: pytes
     )
 
 
+def test_a_judge_that_cannot_be_loaded_costs_a_line_and_its_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("speechbrain")
+    empty = {"class_path": "ECAPA", "init_args": {"source": str(tmp_path)}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        assert make_judges({"ecapa": empty, "broken": {"class_path": "test_judges.Broken"}}) == {}
+    said = capsys.readouterr().err
+    assert said.startswith("psegan: warning: no scores by ecapa, broken (") and said.count("\n") == 1
+    assert "holds no hyperparams.yaml" in said and "ImportError: libnothing.so" in said
+
+
+def test_another_version_lacks_the_weights() -> None:
+    with pytest.raises(
+        NotInstalledError, match=r"numpy .* lacks the weights that 0.0.1 has: pip install 'psegan\[judges\]'"
+    ):
+        require("numpy", "numpy", exactly="0.0.1")
+
+
 class Missing(Judge):
     def __init__(self) -> None:
         require("nothing", "nothing")
@@ -98,6 +126,14 @@ class Missing(Judge):
 
     def describe(self) -> dict[str, str]:
         return {}
+
+
+class Broken(Missing):
+    def __init__(self) -> None:
+        pass
+
+    def load(self) -> None:
+        raise ImportError("libnothing.so")
 
 
 def test_a_judge_that_cannot_be_is_refused() -> None:
@@ -115,4 +151,4 @@ def test_whisper_says_how_it_is_installed() -> None:
             Whisper()
     else:
         with pytest.raises(PseganError, match="cannot be loaded as a Whisper model"):
-            Whisper("no/such/folder").judge(torch.ones(16_000), "en")
+            Whisper("no/such/folder").load()

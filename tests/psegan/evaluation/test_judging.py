@@ -1,6 +1,7 @@
 """Results of judges are kept: nothing is heard twice, and nothing is taken for another recording's or another judge's."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,12 @@ def test_a_line_that_was_torn_is_heard_again(corpus: Path, lost: int) -> None:
     assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+def test_a_recording_that_a_judge_cannot_bear_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counter, "judge", lambda *_: 1 // 0)
+    with pytest.raises(RuntimeError, match=r"0.flac: cannot be judged by counter \(ZeroDivisionError"):
+        judged(corpus)
+
+
 def test_a_damaged_file_is_named(corpus: Path) -> None:
     judged(corpus)
     path = corpus / "judged" / "counter.jsonl"
@@ -92,7 +99,9 @@ def test_a_damaged_file_is_named(corpus: Path) -> None:
         judged(corpus)
 
 
-def test_who_taught_a_system_or_knows_no_such_language_is_not_asked(corpus: Path) -> None:
+def test_who_taught_a_system_or_knows_no_such_language_is_not_asked(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judges = {"counter": Counter(), "german": Counter(language="de")}
 
     def asked(language: str | None, **described: object) -> set[str]:
@@ -102,4 +111,7 @@ def test_who_taught_a_system_or_knows_no_such_language_is_not_asked(corpus: Path
     assert asked("en") == {"counter"}
     assert asked("de") == {"counter", "german"}
     assert asked("de", learnt_from=["psegan.evaluation.recognisers.Moonshine"]) == {"counter", "german"}
-    assert asked("de", learnt_from=[f"{Counter.__module__}.Counter"]) == set()
+    monkeypatch.setitem(sys.modules, "counting", sys.modules[Counter.__module__])
+    assert asked("de", learnt_from=["counting.Counter"]) == set()
+    judges["louder"] = type("Louder", (Counter,), {})()
+    assert asked("de", learnt_from=["counting.Counter"]) == set()

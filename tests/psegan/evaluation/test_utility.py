@@ -44,10 +44,18 @@ def test_words_are_those_of_the_text_where_it_is_known() -> None:
 
 def test_without_a_text_words_are_those_that_the_judge_hears_in_the_original() -> None:
     before = ["dogs are sitting"] * 20 + [""] * 4  # nothing is known of what it did not hear
-    found = scores(Recogniser, before, ["dogs sitting"] * N, text=["Dogs are sitting"] * (N - 1) + [None])
+    found = scores(Recogniser, before, ["dogs sitting"] * N)
     assert found.keys() == {("words", "wer_to_original")}
     assert found["words", "wer_to_original"].n == 20
     assert found["words", "wer_to_original"].score.value == pytest.approx(1 / 3)
+
+
+def test_where_some_texts_are_known_both_rates_are_given_apart() -> None:
+    text = ["Dogs are sitting"] * 6 + [None] * (N - 6)
+    found = scores(Recogniser, ["dogs sitting down"] * N, ["dogs sitting"] * N, text=text)
+    assert {metric: (one.n, one.score.value) for (_, metric), one in found.items()} == {
+        "wer": (6, pytest.approx(1 / 3)), "wer_to_original": (N - 6, pytest.approx(1 / 3)),
+    }  # fmt: skip
 
 
 def test_a_recogniser_that_hears_nothing_in_any_original_has_no_score() -> None:

@@ -129,13 +129,13 @@ def test_ecapa_of_other_weights_has_another_hash(ecapa_folder: Path):
 def test_damaged_and_incomplete_folders_of_ecapa_are_refused(ecapa_folder: Path, tmp_path: Path):
     (ecapa_folder / "embedding_model.ckpt").write_bytes(b"noise")
     with pytest.raises(PseganError, match=r"cannot be loaded as an ECAPA model .*intact$"):
-        ECAPA(str(ecapa_folder))
+        ECAPA(str(ecapa_folder)).load()
     (ecapa_folder / "embedding_model.ckpt").unlink()
     with pytest.raises(PseganError, match=r"cannot be loaded as an ECAPA model .*intact$"):
-        ECAPA(str(ecapa_folder))
+        ECAPA(str(ecapa_folder)).load()
     (ecapa_folder / "hyperparams.yaml").unlink()
     with pytest.raises(PseganError, match="holds no hyperparams.yaml"):
-        ECAPA(str(ecapa_folder))
+        ECAPA(str(ecapa_folder)).load()
 
 
 def test_ecapa_without_network_and_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -147,7 +147,7 @@ def test_ecapa_without_network_and_cache_says_what_to_do(tmp_path: Path, monkeyp
     with pytest.raises(
         PseganError, match=r"^speechbrain/spkrec-ecapa-voxceleb: cannot be loaded .*HF_HOME.*local folder"
     ):
-        ECAPA()
+        ECAPA().load()
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
@@ -155,7 +155,7 @@ FIRST_IMPORT = """
 import sys, torch
 from psegan.evaluation.verifiers import ECAPA
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-ECAPA(sys.argv[1])
+ECAPA(sys.argv[1]).load()
 assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
 [hasattr(module, "__file__") for module in list(sys.modules.values())]
 """
@@ -169,4 +169,4 @@ def test_speechbrain_leaves_precision_and_other_libraries_alone(ecapa_folder: Pa
 def test_ecapa_without_speechbrain_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "speechbrain.inference.classifiers", None)  # as if it were not there
     with pytest.raises(PseganError, match=r"needs SpeechBrain .*pip install speechbrain"):
-        ECAPA()
+        ECAPA().load()

@@ -1,14 +1,18 @@
 """``psegan evaluate`` from end to end on the tiny synthetic corpus: four attackers, controls, a trained system."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from datamodules import read_manifest
+from datamodules.manifest import write_manifest
+from datamodules.splits import SUBSETS
 from psegan import cli
 from psegan.common.errors import PseganError
 from psegan.common.files import commit, file_hash
@@ -20,6 +24,7 @@ from psegan.jobs.options import Options
 from psegan.report.page import read_page
 from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
+from psegan.speech.audio import read_audio, write_audio
 from psegan.training import command as training
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
@@ -409,3 +414,60 @@ def test_what_wandb_refuses_loses_no_evaluation(evaluated, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(PseganError, match="add --wandb-mode offline"):
         run()
+
+
+def test_judges_hear_spoken_words(tmp_path, repository, capsys):
+    """A reading in English, cut into utterances of two invented speakers and moods, evaluated as anybody's corpus would be."""
+    package = pytest.importorskip("moonshine_voice")
+    reading = read_audio(Path(package.get_assets_path()) / "two_cities.wav")
+    text = {"times": "It was the best of times, it was the worst of times", "age": "It was the age of wisdom"}
+    spans = {"times": (0, 64_000), "age": (64_000, 96_000)}
+    rows = []
+    for number, (speaker, mood, content, split) in enumerate(
+        itertools.product(("a", "b"), ("neutral", "sad"), text, SUBSETS)
+    ):
+        first, last = spans[content]
+        gain = 0.2 + 0.013 * number  # no two are the same recording
+        write_audio(tmp_path / f"{number}.wav", gain * reading[first:last])
+        said = text[content] if content == "times" else ""
+        rows.append({
+            "path": f"{number}.wav", "emotion": mood, "speaker": speaker, "content": content, "split": split, "text": said
+        })  # fmt: skip
+    write_manifest(tmp_path / "manifest.csv", rows)
+    corpus = {"manifest": str(tmp_path / "manifest.csv"), "language": "en"}
+    (tmp_path / "corpus.yaml").write_text(yaml.safe_dump(
+        {"data": {"class_path": "datamodules.ManifestDataModule", "init_args": corpus}}
+    ))  # fmt: skip
+    content = {
+        "name": "spoken", "out": str(tmp_path / "out"), "corpus": str(tmp_path / "corpus.yaml"), "permutations": 1,
+        "architectures": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}, "resamples": 100,
+        "attackers": ["ignorant"],
+    }  # fmt: skip
+    (tmp_path / "spoken.yaml").write_text(yaml.safe_dump(content))
+    words = ["evaluate", "--config", str(tmp_path / "spoken.yaml"), "--workers", "1", "--wandb-mode", "disabled"]
+    assert cli.run(words) == 0
+    results = Results.from_json(tmp_path / "out" / "results.json")
+    for system in ("original", "copy-synthesis"):
+        found = {(row.judge, row.metric): row for row in results.select(system=system) if row.judge}
+        single = {key: row for key, row in found.items() if "minus" not in row.metric}
+        assert single.keys() == {
+            *((judge, metric) for judge in ("moonshine", "pocketsphinx") for metric in ("wer", "wer_to_original")),
+            *(("resemblyzer", metric) for metric in ("eer", "eer_protected", "eer_neutral")),
+            *(("dnsmos", metric) for metric in ("overall", "signal", "background", "p808")),
+            *(("level", metric) for metric in ("loudest_median", "loudest_p95", "mean_level", "clipped")),
+        }
+        assert not [row for row in single.values() if pd.isna([row.value, row.low, row.high]).any()]
+        assert {row.n for (judge, _), row in single.items() if judge == "moonshine"} == {4}
+    original = {(row.judge, row.metric): row.value for row in results.select(system="original") if row.judge}
+    assert original["moonshine", "wer"] < 0.3
+    assert original["moonshine", "wer_to_original"] == original["level", "loudest_p95"] == 0
+    printed = capsys.readouterr().out
+    assert "what is kept, by judge" in printed and "moonshine" in printed
+    # a text that is corrected changes scores of words alone, and nothing is heard again
+    heard = (tmp_path / "out" / "corpora" / "original" / "judged" / "moonshine.jsonl").read_bytes()
+    write_manifest(tmp_path / "manifest.csv", [{**row, "text": text[row["content"]]} for row in rows])
+    assert cli.run(words) == 0
+    again = Results.from_json(tmp_path / "out" / "results.json")
+    assert not again.select(system="original", metric="wer_to_original")
+    assert again.select(system="original", judge="moonshine", metric="wer")[0].n == 8
+    assert (tmp_path / "out" / "corpora" / "original" / "judged" / "moonshine.jsonl").read_bytes() == heard

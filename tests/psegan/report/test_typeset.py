@@ -64,7 +64,7 @@ def test_every_table_says_which_part_of_the_folds_it_is(done: list[int], mark: b
     assert len(re.findall(rf"^\| emodb, {part} +\|", markdown(found), re.MULTILINE)) == mark * len(names)
     assert latex(found).count(f"emodb, split speaker-disjoint ({part}, n = 12). ") == mark * len(names)
     assert html(found[0].tables[0], "t").count(f'<caption>emodb <span class="soft">{part}, n = 12</span>') == mark
-    assert (f"emodb, split speaker-disjoint ({part}), emotion by attacker" in summary_table(results)) is mark
+    assert (f"emodb, split speaker-disjoint ({part}), n = 12, emotion by attacker" in summary_table(results)) is mark
 
 
 def test_it_is_said_what_intervals_are_over() -> None:
