@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 FLOOR = 2.0**-23
 """Least posterior: what float32 resolves next to 1. Most posteriors are softmaxes in that precision, so less means nothing."""
 LEAST_BETA = 1e-3
-"""Not 0: nearly all that an attacker says is taken back then, worth less than 0.01 bits, but not which class it names."""
+"""Not 0: nearly all that an attacker says is taken back then, worth up to about 0.02 bits, but not which class it names."""
 MOST_BETA = 1e3
 
 
