@@ -22,7 +22,7 @@ from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
-COUNTING = 5
+COUNTING = 6
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
