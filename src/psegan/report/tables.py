@@ -315,7 +315,7 @@ class _Split:
         cells["measure"] = [_measure(*key) for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
-        cells["collapsed"] = _collapsed(cells, merged)
+        cells["collapsed"] = _collapsed(cells, split, merged)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
         self.several_seeds, self.judged = bool((cells.seeds > 1).any()), bool(cells.judged.any())
         self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
@@ -455,18 +455,20 @@ def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str
     return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}".rstrip()
 
 
-def _collapsed(cells: pd.DataFrame, merged: MergedResults) -> list[float]:
+def _collapsed(cells: pd.DataFrame, split: str, merged: MergedResults) -> list[float]:
     """For each accuracy and UAR of an attacker, how often it names one class, if that is nearly all that it says; else NaN.
 
-    Nearly all: at least every second time, and more than twice as often as a guess would.
+    Nearly all: more than half of the way from the share of the most frequent class, which who is always right names as often,
+    to 1. Where a run doesn't state that share, classes count as even.
     """
     keys = ["corpus", "system", "other", "block"]
     named = cells[cells.metric == "most_predicted"].set_index(keys).value.to_dict()
     found = []
     for row in cells.itertuples():
         share = named.get((row.corpus, row.system, row.other, row.block), np.nan)
-        chance = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
-        told = row.metric in ("accuracy", "uar") and share >= 0.5 and share > 2 * chance
+        even = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
+        largest = merged.largest_share.get((split, row.corpus), even)
+        told = row.metric in ("accuracy", "uar") and share > (1 + largest) / 2
         found.append(share if told else np.nan)
     return found
 

@@ -221,15 +221,20 @@ def test_members_stand_apart_from_the_headline() -> None:
 
 
 def test_an_attacker_who_names_one_class_is_said_to_have_collapsed() -> None:
-    def told(share: float, chance: float = 0.125) -> tuple[str, ...]:
+    def told(share: float, chance: float = 0.125, **header: Any) -> tuple[str, ...]:
         rows = [row(value=0.14), row(metric="most_predicted", value=share), row("original", value=0.9)]
-        section = made(*rows, chance={"ravdess": {"emotion": chance}})
+        section = made(*rows, chance={"ravdess": {"emotion": chance}}, **header)
         assert cell(table(section), "original").notes == () and cell(table(section, "Table 6")).notes == ()
         assert marked(made(*rows, row("b", metric="most_predicted", value=0.2)), "Table 6") == []  # neither is better
         return cell(table(section)).notes
 
     assert told(0.93) == ("collapsed: one class in 93 %",)
-    assert told(0.49) == () and told(0.75, chance=0.4) == ()
+    assert told(0.56) == () and told(0.57) == ("collapsed: one class in 57 %",)
+    assert told(0.74, chance=0.5) == () and told(1.0, chance=0.5) == ("collapsed: one class in 100 %",)
+    mostly_neutral: dict[str, Any] = {"chance": 0.2, "largest_share": {"ravdess": 0.6}}
+    assert told(0.6, **mostly_neutral) == told(0.79, **mostly_neutral) == ()
+    assert told(0.81, **mostly_neutral) == ("collapsed: one class in 81 %",)
+    assert told(1.0, largest_share={"ravdess": 1.0}) == ()  # of one class alone, nothing can be said
 
 
 def test_sets_of_utterances_have_the_chance_of_one() -> None:
