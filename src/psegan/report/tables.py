@@ -214,7 +214,7 @@ class Table:
 
 
 class Setting(NamedTuple):
-    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance."""
+    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance by UAR or bits."""
 
     text: str
     leak: bool = False
@@ -431,17 +431,23 @@ class _Split:
             found = {name: original.get((name, "accuracy")) for name in self.attackers}
             valid = ", ".join(f"{name} {_cell(row) if row else 'not measured'}" for name, row in found.items())
             text += f" Emotion accuracy of the attackers on original speech: {valid}."
-        row = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
-        if row is None:
+        right = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
+        checked = [row for row in (right, original.get((SHUFFLED, "bits"))) if row is not None]
+        if not checked:
             return Setting(text)
-        text += f" Chance check, {SHUFFLED}: {row.measure.name} {_cell(row)}"
-        if pd.isna([row.low, row.chance]).any():
-            return Setting(f"{text}.")
+        text += f" Chance check, {SHUFFLED}: {' and '.join(f'{row.measure.name} {_cell(row)}' for row in checked)}"
         # rounding alone must not raise the alarm where all permutations score alike
-        if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
-            return Setting(f"{text}, at chance as it must be.")
-        warning = "look for a leak before you believe any score here (one honest run in twenty says so as well: raise"
-        return Setting(f"{text}, NOT at chance: {warning} the number of permutations).", leak=True)
+        away = [row for row in checked if row.chance < row.low - 1e-9 or row.chance > row.high + 1e-9]
+        if away:
+            names = "" if len(away) == len(checked) else f"{away[0].measure.name} "
+            honest = "twenty" if len(checked) == 1 else "ten"
+            warning = (
+                f"look for a leak before you believe any score here (up to one honest run in {honest} says so as well"
+            )
+            return Setting(f"{text}, {names}NOT at chance: {warning}: raise the number of permutations).", leak=True)
+        if any(pd.isna([row.low, row.chance]).any() for row in checked):
+            return Setting(f"{text}.")
+        return Setting(f"{text}, at chance as {'it' if len(checked) == 1 else 'they'} must be.")
 
 
 def _measure(attribute: str, metric: str, judged: bool) -> Measure:

@@ -260,8 +260,8 @@ def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
 
 
 def test_setting_holds_validity_and_the_chance_check() -> None:
-    def shuffled(low: float, high: float) -> Row:
-        return row("original", "shuffled-labels", value=(low + high) / 2, low=low, high=high)
+    def shuffled(low: float, high: float, metric: str = "uar") -> Row:
+        return row("original", "shuffled-labels", metric, value=(low + high) / 2, low=low, high=high)
 
     valid = row("original", "informed", "accuracy", value=0.92)
     section = made(valid, row(), shuffled(0.1, 0.15))
@@ -276,6 +276,15 @@ def test_setting_holds_validity_and_the_chance_check() -> None:
     assert made(valid, shuffled(a_constant_answer, a_constant_answer)).settings["ravdess"].leak is False
     leaking = made(valid, shuffled(0.2, 0.3))
     assert leaking.settings["ravdess"].leak and "25.0 (20.0–30.0), NOT at chance" in leaking.settings["ravdess"].text
+    at_chance, hidden = shuffled(0.1, 0.15), shuffled(0.1, 0.3, "bits")
+    both = made(valid, at_chance, shuffled(-0.01, 0.03, "bits")).settings["ravdess"]
+    assert both.text.endswith("UAR 12.5 (10.0–15.0) and bits 0.01 (−0.01–0.03), at chance as they must be.")
+    of_bits = made(valid, at_chance, hidden).settings["ravdess"]
+    assert not both.leak and of_bits.leak and "bits 0.20 (0.10–0.30), bits NOT at chance" in of_bits.text
+    assert "one honest run in ten" in of_bits.text and "in twenty" in leaking.settings["ravdess"].text
+    of_uar = made(valid, shuffled(0.2, 0.3), shuffled(-0.01, 0.03, "bits")).settings["ravdess"]
+    assert of_uar.leak and "(−0.01–0.03), UAR NOT at chance" in of_uar.text
+    assert "(0.10–0.30), NOT at chance" in made(valid, shuffled(0.2, 0.3), hidden).settings["ravdess"].text
     assert not made(valid).settings["ravdess"].leak and "Chance check" not in made(valid).settings["ravdess"].text
 
 
