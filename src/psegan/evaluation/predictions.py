@@ -1,9 +1,9 @@
-"""What all classifiers and the verifier predict for one system's speech, and the measures of its signal.
+"""What all classifiers and the verifier predict for one system's speech, and the measures and level of its signal.
 
 Predictions are kept on disk, so that scores can be computed again without the networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from psegan.speech.batch import ATTRIBUTES
 from psegan.systems.classifier import Classifier
 from psegan.systems.collector import PredictionCollector
 
+GROUPS = ("target", "probability", "embedding", "measure", "level")
+"""The fields of :class:`SystemPredictions` that are arrays by name; predictions of other groups are out of date."""
+
 
 @dataclass
 class SystemPredictions:
@@ -36,6 +39,7 @@ class SystemPredictions:
         probability: name of a classifier → posteriors ``(N, K)``.
         embedding: name of a classifier or verifier → embeddings ``(N, E)``.
         measure: name of a measure of the signal → values ``(N,)``, NaN where it is not defined.
+        level: name of a level (:func:`psegan.metrics.level.levels`) → values ``(N,)``.
     """
 
     id: NDArray[np.str_]
@@ -43,11 +47,12 @@ class SystemPredictions:
     probability: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     embedding: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     measure: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    level: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write everything atomically as NumPy's ``.npz``, without pickles."""
         arrays: dict[str, NDArray[Any]] = {"id": self.id}
-        for group in ("target", "probability", "embedding", "measure"):
+        for group in GROUPS:
             arrays |= {f"{group}:{name}": array for name, array in getattr(self, group).items()}
         write_arrays(path, arrays)
 
@@ -82,7 +87,7 @@ def predict(
         original: the corpus of original speech, which may be ``corpus``; if given, :func:`psegan.metrics.level.levels` compares
             both and, of another corpus, :func:`psegan.metrics.quality.measures` as well.
         label: of the progress bar.
-        workers: processes that compute measures.
+        workers: processes that compute measures and levels.
 
     Raises:
         PseganError: a recording is missing or unreadable.
@@ -106,24 +111,30 @@ def predict(
     if verifier is not None:
         found.embedding["verifier"] = np.concatenate(voices)
     if original is not None:
-        found.measure = _measures(corpus, original, subset, label, workers)
+        found.measure, found.level = _signal(corpus, original, subset, label, workers)
     return found
 
 
-def _measures(
+def _signal(
     corpus: ManifestDataModule, original: ManifestDataModule, subset: str, label: str, workers: int
-) -> dict[str, NDArray[np.float64]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Measures, of which an original has none, and levels: by name, ``(N,)``."""
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
     pairs = [(before[utterance.id], utterance) for utterance in corpus.split_utterances(subset)]
-    found = unordered(_level if corpus is original else _measure, pairs, workers)
+    found = unordered(_level if corpus is original else _measure_and_level, pairs, workers)
     of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
-    return {name: np.array([of[after.id][name] for _, after in pairs]) for name in of[pairs[0][1].id]}
+    measure, level = zip(*(of[after.id] for _, after in pairs), strict=True)
+    return _by_name(measure), _by_name(level)
 
 
-def _measure(pair: tuple[Utterance, Utterance]) -> tuple[str, dict[str, float]]:
+def _by_name(values: Sequence[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array([of_utterance[name] for of_utterance in values]) for name in values[0]}
+
+
+def _measure_and_level(pair: tuple[Utterance, Utterance]) -> tuple[str, tuple[dict[str, float], dict[str, float]]]:
     waveforms = tuple(map(read_utterance, pair))
-    return pair[1].id, measures(*waveforms) | levels(*waveforms)
+    return pair[1].id, (measures(*waveforms), levels(*waveforms))
 
 
-def _level(pair: tuple[Utterance, Utterance]) -> tuple[str, dict[str, float]]:
-    return pair[1].id, levels(*map(read_utterance, pair))
+def _level(pair: tuple[Utterance, Utterance]) -> tuple[str, tuple[dict[str, float], dict[str, float]]]:
+    return pair[1].id, ({}, levels(*map(read_utterance, pair)))

@@ -1,6 +1,7 @@
 """From scores to what a reader sees: results.json and .csv, figures, recordings, and the page."""
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -69,6 +70,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
         "seed": evaluation.seed,
         "roles": evaluation.roles,
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
+        "largest_share": {data.corpus: largest_share(list(corpora.values()))},
         "utterances": {
             f"fold {fold}": {subset: len(corpus.split_utterances(subset)) for subset in SUBSETS}
             for fold, corpus in corpora.items()
@@ -83,6 +85,15 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
     if max_epochs is not None:
         found["shortened"] = f"no training was longer than {max_epochs} epoch(s): a check of the path, not a result"
     return found
+
+
+def largest_share(corpora: Sequence[CorpusDataModule]) -> float:
+    """Share of the test utterances, one corpus a fold, that have the most frequent emotion of their fold.
+
+    The ``most_predicted`` of an attacker who is always right (:func:`psegan.metrics.leakage.most_predicted`).
+    """
+    counts = [Counter(utterance.emotion for utterance in corpus.split_utterances("test")) for corpus in corpora]
+    return sum(max(count.values()) for count in counts) / sum(count.total() for count in counts)
 
 
 def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
-COUNTING = 5
+COUNTING = 6
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
@@ -32,8 +32,6 @@ SETS = (2, 4, 8)
 """How many utterances the attackers of ``uar_of_2`` and so on hear of one speaker and emotion."""
 STRICT = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
 """Metric → the false positive rate that its true positive rate is at."""
-LEVELS = ("loudest", "mean_level", "clipped")
-"""The measures of :func:`psegan.metrics.level.levels`."""
 COMPARED = (
     "uar", "accuracy", "bits", "eer", "eer_protected", "eer_neutral", "wer", "wer_to_original", "overall", "loudest_p95",
 )  # fmt: skip
@@ -139,8 +137,6 @@ class Scoring:
                 scored.setdefault((system, (one.attribute, one.judge)), {})[one.metric] = one.score
                 yield self.row(system, one.attribute, one.metric, one.score, judge=one.judge, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
-                if metric in LEVELS:
-                    continue
                 values = self.pooled(system, "measure", metric)
                 n = int(np.isfinite(values).sum())
                 yield self.row(system, "speech", metric, self.bootstrap.mean(values), n=n)
@@ -272,8 +268,8 @@ class Scoring:
     def survived(self, system: str) -> Iterator[Utility]:
         """What independent judges say of a system's speech, and its level."""
         yield from self.listening.scores(system, ORIGINAL, self.bootstrap)
-        if all(set(LEVELS) <= self.test[system][fold].measure.keys() for fold in self.folds):
-            yield from level_scores({name: self.pooled(system, "measure", name) for name in LEVELS}, self.bootstrap)
+        names = self.test[system][self.folds[0]].level
+        yield from level_scores({name: self.pooled(system, "level", name) for name in names}, self.bootstrap)
 
     def differences(self, scored: Mapping[tuple[str, str | tuple[str, str]], Mapping[str, Resampled]]) -> Iterator[Row]:
         """Paired differences of every system to the reference systems, and of trained systems to all others."""

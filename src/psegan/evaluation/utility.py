@@ -13,6 +13,7 @@ from psegan.evaluation.naturalness import QualityJudge
 from psegan.evaluation.recognisers import Recogniser
 from psegan.evaluation.verifiers import Verifier
 from psegan.metrics.bootstrap import Bootstrap, Resampled
+from psegan.metrics.level import LOUDEST
 from psegan.metrics.scores import UndefinedMetricError
 from psegan.metrics.words import word_errors
 
@@ -92,10 +93,12 @@ class Listening:
                 yield Utility("speaker", name, metric, found["eer"], len(after))
 
 
-def level_scores(measure: Mapping[str, NDArray[np.float64]], bootstrap: Bootstrap) -> Iterator[Utility]:
+def level_scores(level: Mapping[str, NDArray[np.float64]], bootstrap: Bootstrap) -> Iterator[Utility]:
     """Scores of the level out of :func:`psegan.metrics.level.levels` of all utterances, by name ``(N,)``."""
-    loudest, n = measure["loudest"], len(bootstrap)
-    yield Utility("speech", LEVEL, "loudest_median", bootstrap.quantile(loudest, 0.5), n)
-    yield Utility("speech", LEVEL, "loudest_p95", bootstrap.quantile(loudest, 0.95), n)
-    yield Utility("speech", LEVEL, "mean_level", bootstrap.mean(measure["mean_level"]), n)
-    yield Utility("speech", LEVEL, "clipped", bootstrap.mean(measure["clipped"]), n)
+    for name, values in level.items():
+        if name == LOUDEST:
+            found = {f"{name}_{of}": bootstrap.quantile(values, q) for of, q in (("median", 0.5), ("p95", 0.95))}
+        else:
+            found = {name: bootstrap.mean(values)}
+        for metric, score in found.items():
+            yield Utility("speech", LEVEL, metric, score, len(bootstrap))

@@ -34,7 +34,7 @@ from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus
 from psegan.evaluation.hearing import Hearing
-from psegan.evaluation.predictions import SystemPredictions, predict
+from psegan.evaluation.predictions import GROUPS, SystemPredictions, predict
 from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
 from psegan.evaluation.specification import Evaluation, Trained, of_fold
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
@@ -328,7 +328,7 @@ class EvaluationRun:
         settings = {
             "inputs": inputs, "verifier": verifier and verifier.describe(), "version": __version__,
             "attackers": {attacker.name: self.estimator(attacker) for attacker in attackers},
-            "calibrated": [attacker.name for attacker in predicting["validation"]],
+            "calibrated": [attacker.name for attacker in predicting["validation"]], "groups": list(GROUPS),
         }  # fmt: skip
         record = Record(self.predictions_path(fold, system).with_suffix(".json"), settings)
         if record.valid and all(

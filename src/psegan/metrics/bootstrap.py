@@ -23,6 +23,7 @@ Every resample gets exactly the value that :mod:`psegan.metrics.scores` would gi
 defined, because a class is missing for example, are left out. SciPy's ``bootstrap`` has no clusters.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from scipy import sparse
 
 from psegan.common.random import seeded
 from psegan.metrics import scores as metrics
-from psegan.metrics.calibration import gain_of_each
+from psegan.metrics.calibration import base_rates, gains_if_renamed
 from psegan.metrics.scores import Array, to_numpy
 from psegan.metrics.weighted_trials import WeightedTrials
 
@@ -177,7 +178,7 @@ class Bootstrap:
         group: Array | None = None,
         evidence: Array | None = None,
     ) -> dict[str, Resampled]:
-        """Accuracy and UAR of attackers that were trained on permuted labels, with intervals over namings of the classes.
+        """Accuracy, UAR and bits of attackers trained on permuted labels, with intervals over namings of the classes.
 
         Which class such an attacker calls "sad" was decided by the permutation of its training labels, so its answers
         would have been as likely with any other naming of the classes. A resample renames the answers of every attacker
@@ -189,35 +190,35 @@ class Bootstrap:
             targets: true classes ``(N,)``.
             n_classes: K.
             group: fold of each utterance ``(N,)``; every fold has its own attackers.
-            evidence: of the shape of ``predicted``; adds :func:`psegan.metrics.leakage.bits`.
+            evidence: of the shape of ``predicted``; adds :func:`psegan.metrics.leakage.bits`. The evidence is renamed as the
+                answers are, and the base rates are not (:func:`psegan.metrics.calibration.gains_if_renamed`).
         """
         runs, wanted = to_numpy(predicted), to_numpy(targets)
         runs = runs[None] if runs.ndim == 2 else runs
         folds = metrics.group_indices(len(wanted), group)
-        # one matrix per attacker and fold; rows are true classes
-        confusion = np.stack(
-            [metrics.confusion_matrix(run[own], wanted[own], n_classes) for run in runs for own in folds]
-        ).astype(np.float64)
-        of_class = np.bincount(wanted, minlength=n_classes)[:, None] * len(runs)
-        namings = np.random.default_rng(self.seed).random((self.n_resamples, len(confusion), n_classes)).argsort(2)
+        of_class = np.bincount(wanted, minlength=n_classes)[:, None]
         weights = {"accuracy": of_class.sum(), "uar": of_class * (of_class > 0).sum()}
-        shares = {
-            metric: np.nan_to_num(ratio(confusion, np.broadcast_to(weight, confusion.shape)))
-            for metric, weight in weights.items()
-        }
+        renamed = {metric: np.zeros(self.n_resamples + 1) for metric in weights}
         if evidence is not None:
-            heard = to_numpy(evidence)
-            is_class = np.equal.outer(np.arange(n_classes), wanted).astype(np.float64)
-            gains = [gain_of_each(run, wanted) for run in (heard[None] if heard.ndim == 2 else heard)]
-            shares["bits"] = np.stack([is_class[:, own] @ run[own] for run in gains for own in folds]) / of_class.sum()
-        found = {}
-        for metric, share in shares.items():
-            renamed = np.zeros(self.n_resamples)
-            for one, naming in zip(share, namings.transpose(1, 0, 2), strict=True):
-                renamed += one[np.arange(n_classes), naming].sum(1)
-            value = float(np.trace(share, axis1=1, axis2=2).sum())
-            found[metric] = Resampled(value, value - (renamed - renamed.mean()), self)
-        return found
+            heard, base = to_numpy(evidence), base_rates(wanted, n_classes)
+            heard = heard[None] if heard.ndim == 2 else heard
+            renamed["bits"] = np.zeros(self.n_resamples + 1)
+        generator, in_order = np.random.default_rng(self.seed), np.arange(n_classes)
+        for number, own in itertools.product(range(len(runs)), folds):
+            # drawn here, since the namings of all attackers together may be a gigabyte
+            drawn = generator.random((self.n_resamples, n_classes)).argsort(1)
+            namings = np.concatenate([in_order[None], drawn])  # the first leaves the names as they are
+            confusion = metrics.confusion_matrix(runs[number][own], wanted[own], n_classes)  # rows are true classes
+            for metric, weight in weights.items():
+                share = np.nan_to_num(ratio(confusion.astype(np.float64), np.broadcast_to(weight, confusion.shape)))
+                renamed[metric] += share[in_order, namings].sum(1) / len(runs)
+            if evidence is not None:
+                gained = gains_if_renamed(heard[number][own], wanted[own], base, namings)
+                renamed["bits"] += gained / len(wanted) / len(runs)
+        return {
+            metric: Resampled(float(scores[0]), scores[0] - (scores[1:] - scores[1:].mean()), self)
+            for metric, scores in renamed.items()
+        }
 
     def residual(self, predicted: Array, original: Array, targets: Array, chance: float) -> Resampled:
         """:func:`psegan.metrics.scores.residual` of the UAR on protected and on original speech.

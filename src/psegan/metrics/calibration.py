@@ -20,8 +20,10 @@ Floats = NDArray[np.float64]
 FLOOR = 2.0**-23
 """Least posterior: what float32 resolves next to 1. Most posteriors are softmaxes in that precision, so less means nothing."""
 LEAST_BETA = 1e-3
-"""Not 0: nearly all that an attacker says is taken back then, worth less than 0.01 bits, but not which class it names."""
+"""Not 0: nearly all that an attacker says is taken back then, worth up to about 0.02 bits, but not which class it names."""
 MOST_BETA = 1e3
+_LEAST_EXPONENT = -700.0  # exp is above 0
+_CHUNK = 1_000_000  # elements of the largest temporary arrays
 
 
 class Calibration(NamedTuple):
@@ -90,13 +92,32 @@ def gains(evidence: Array, targets: Array) -> Floats:
     of the posteriors.
     """
     values, wanted = metrics.as_scores(evidence, 2, "evidence"), metrics.as_targets(targets)
-    return gain_of_each(values, wanted)[np.arange(len(wanted)), wanted]
+    known = logsumexp(values, axis=-1, b=base_rates(wanted, values.shape[-1]))
+    return np.asarray((values[np.arange(len(wanted)), wanted] - known) / np.log(2))
 
 
-def gain_of_each(evidence: Floats, targets: NDArray[np.int64]) -> Floats:
-    """:func:`gains` if the true class were another one, ``(N, K)``."""
-    base = base_rates(targets, evidence.shape[-1])
-    return np.asarray((evidence - logsumexp(evidence, axis=-1, b=base, keepdims=True)) / np.log(2))
+def gains_if_renamed(evidence: Floats, targets: NDArray[np.int64], base: Floats, namings: NDArray[np.intp]) -> Floats:
+    """Sum of :func:`gains` for every naming of the classes, ``(R,)``.
+
+    An attacker who calls class c what it called ``namings[r, c]`` has the evidence ``evidence[:, namings[r]]``. Base rates stay
+    with their classes, so where these are uneven, what the evidence is weighed against changes as well.
+
+    Args:
+        evidence: ``(N, K)``.
+        targets: classes ``(N,)``.
+        base: share of each class, ``(K,)``, which need not be that in ``targets``.
+        namings: permutations of the classes, ``(R, K)``.
+    """
+    n_classes = len(base)
+    # exp is neither infinite nor 0, of which the logarithm would be, where the greatest is of a class that has no share
+    values = np.maximum(evidence - evidence.max(-1, keepdims=True), _LEAST_EXPONENT)
+    of_class = np.equal.outer(np.arange(n_classes), targets).astype(np.float64) @ values
+    found = of_class[np.arange(n_classes), namings].sum(1)
+    weights = base[namings.argsort(1)].T  # of what the attacker called k, the base rate of the class that it now means
+    rows = max(1, _CHUNK // len(namings))
+    for part in (values[i : i + rows] for i in range(0, len(values), rows)):
+        found -= np.log(np.exp(part) @ weights).sum(0)
+    return np.asarray(found / np.log(2))
 
 
 def base_rates(targets: Array, n_classes: int) -> Floats:

@@ -13,6 +13,8 @@ WINDOW = SAMPLE_RATE // 50
 """Samples of the loudest stretch, 20 ms, of which every tenth of a window begins one."""
 FULL_SCALE = 32767 / 32768
 """Magnitude of a clipped sample: the greatest of both signs that 16 bits can hold."""
+LOUDEST = "loudest"
+"""The level of which quantiles are given, and not the mean."""
 _FLOOR = 1e-5  # -100 dB of full scale, the noise of 16 bits: silence has a level too
 
 
@@ -24,7 +26,7 @@ def levels(original: Array, processed: Array) -> dict[str, float]:
     """
     before, after = as_scores(original, 1, "original"), as_scores(processed, 1, "processed")
     return {
-        "loudest": _db(_loudest(after)) - _db(_loudest(before)),
+        LOUDEST: _db(_loudest(after)) - _db(_loudest(before)),
         "mean_level": _db(_rms(after)) - _db(_rms(before)),
         "clipped": float((np.abs(after) >= FULL_SCALE).mean()),
     }

@@ -162,6 +162,7 @@ class _ReadHeader:
     seed: int | None = None
     shortened: str = ""
     chance: dict[str, dict[str, float]] = field(default_factory=dict)
+    largest_share: dict[str, float] = field(default_factory=dict)
     folds: dict[str, int] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -186,6 +187,7 @@ class MergedResults:
         scores: the columns of :class:`Row`, and ``run_seed``, the seed of the run's header. Rows that differ in it
             alone repeat an experiment.
         chance: corpus → attribute → chance level of an accuracy.
+        largest_share: (split, corpus) → share of the most frequent emotion, by fold of the test set, where a run says so.
         folds: (split, corpus) → how many folds the split has, where a run says so.
         units: (split, corpus) → what intervals are over, where a run says so.
         roles: system → ``control``, ``system`` or ``ablation of NAME``, as far as the runs say so.
@@ -193,6 +195,7 @@ class MergedResults:
 
     scores: pd.DataFrame
     chance: dict[str, dict[str, float]] = field(default_factory=dict)
+    largest_share: dict[tuple[str, str], float] = field(default_factory=dict)
     folds: dict[tuple[str, str], int] = field(default_factory=dict)
     units: dict[tuple[str, str], str] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -223,7 +226,9 @@ def merge(runs: Mapping[str, Results]) -> MergedResults:
                     )
                 merged.chance.setdefault(corpus, {})[attribute] = known
         tested = {(row.split, row.corpus) for row in results.rows}
-        for key, of_all in (("folds", merged.folds), ("units", merged.units)):
+        by_split: dict[str, dict[tuple[str, str], Any]]
+        by_split = {"folds": merged.folds, "units": merged.units, "largest_share": merged.largest_share}
+        for key, of_all in by_split.items():
             of_all |= {of: header[key][of[1]] for of in tested if of[1] in header.get(key, {})}
         merged.roles |= header.get("roles", {})
     merged.scores = _joined(pd.concat(frames, ignore_index=True))

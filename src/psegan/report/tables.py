@@ -214,7 +214,7 @@ class Table:
 
 
 class Setting(NamedTuple):
-    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance."""
+    """What the tables of a corpus rest on, in a line, and whether shuffled labels score away from chance by UAR or bits."""
 
     text: str
     leak: bool = False
@@ -315,7 +315,7 @@ class _Split:
         cells["measure"] = [_measure(*key) for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
-        cells["collapsed"] = _collapsed(cells, merged)
+        cells["collapsed"] = _collapsed(cells, split, merged)
         cells["chance"] = [self._chance(*key) for key in zip(cells.corpus, cells.measure, strict=True)]
         self.several_seeds, self.judged = bool((cells.seeds > 1).any()), bool(cells.judged.any())
         self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
@@ -431,17 +431,23 @@ class _Split:
             found = {name: original.get((name, "accuracy")) for name in self.attackers}
             valid = ", ".join(f"{name} {_cell(row) if row else 'not measured'}" for name, row in found.items())
             text += f" Emotion accuracy of the attackers on original speech: {valid}."
-        row = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
-        if row is None:
+        right = original.get((SHUFFLED, "uar")) or original.get((SHUFFLED, "accuracy"))
+        checked = [row for row in (right, original.get((SHUFFLED, "bits"))) if row is not None]
+        if not checked:
             return Setting(text)
-        text += f" Chance check, {SHUFFLED}: {row.measure.name} {_cell(row)}"
-        if pd.isna([row.low, row.chance]).any():
-            return Setting(f"{text}.")
+        text += f" Chance check, {SHUFFLED}: {' and '.join(f'{row.measure.name} {_cell(row)}' for row in checked)}"
         # rounding alone must not raise the alarm where all permutations score alike
-        if row.low - 1e-9 <= row.chance <= row.high + 1e-9:
-            return Setting(f"{text}, at chance as it must be.")
-        warning = "look for a leak before you believe any score here (one honest run in twenty says so as well: raise"
-        return Setting(f"{text}, NOT at chance: {warning} the number of permutations).", leak=True)
+        away = [row for row in checked if row.chance < row.low - 1e-9 or row.chance > row.high + 1e-9]
+        if away:
+            names = "" if len(away) == len(checked) else f"{away[0].measure.name} "
+            honest = "twenty" if len(checked) == 1 else "ten"
+            warning = (
+                f"look for a leak before you believe any score here (up to one honest run in {honest} says so as well"
+            )
+            return Setting(f"{text}, {names}NOT at chance: {warning}: raise the number of permutations).", leak=True)
+        if any(pd.isna([row.low, row.chance]).any() for row in checked):
+            return Setting(f"{text}.")
+        return Setting(f"{text}, at chance as {'it' if len(checked) == 1 else 'they'} must be.")
 
 
 def _measure(attribute: str, metric: str, judged: bool) -> Measure:
@@ -455,18 +461,20 @@ def _column(measure: Measure, block: str, seed: int = -1) -> tuple[str, str, str
     return purpose, block.removesuffix(f"-{seed}"), f"{measure.name}{of_seed} {measure.better}".rstrip()
 
 
-def _collapsed(cells: pd.DataFrame, merged: MergedResults) -> list[float]:
+def _collapsed(cells: pd.DataFrame, split: str, merged: MergedResults) -> list[float]:
     """For each accuracy and UAR of an attacker, how often it names one class, if that is nearly all that it says; else NaN.
 
-    Nearly all: at least every second time, and more than twice as often as a guess would.
+    Nearly all: more than half of the way from the share of the most frequent class, which who is always right names as often,
+    to 1. Where a run doesn't state that share, classes count as even.
     """
     keys = ["corpus", "system", "other", "block"]
     named = cells[cells.metric == "most_predicted"].set_index(keys).value.to_dict()
     found = []
     for row in cells.itertuples():
         share = named.get((row.corpus, row.system, row.other, row.block), np.nan)
-        chance = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
-        told = row.metric in ("accuracy", "uar") and share >= 0.5 and share > 2 * chance
+        even = merged.chance.get(row.corpus, {}).get("emotion", np.nan)
+        largest = merged.largest_share.get((split, row.corpus), even)
+        told = row.metric in ("accuracy", "uar") and share > (1 + largest) / 2
         found.append(share if told else np.nan)
     return found
 

@@ -101,8 +101,8 @@ def test_ratings_are_averaged() -> None:
 
 def test_levels() -> None:
     loudest = np.arange(N) - 2.0
-    measure = {"loudest": loudest, "mean_level": loudest / 2, "clipped": np.full(N, 0.01)}
-    found = {one.metric: one for one in level_scores(measure, Bootstrap(SPEAKER, 50))}
+    level = {"loudest": loudest, "mean_level": loudest / 2, "clipped": np.full(N, 0.01)}
+    found = {one.metric: one for one in level_scores(level, Bootstrap(SPEAKER, 50))}
     assert {one.judge for one in found.values()} == {"level"}
     assert found["loudest_median"].score.value == 9
     assert found["loudest_p95"].score.value == 20

@@ -182,6 +182,7 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert "shortened" in results.header
     assert results.header["commits of trainings"] == {"systems": [], "attackers and judges": [commit() or "unknown"]}
     assert results.header["units"] == {"synthetic": "4 speakers"}
+    assert results.header["largest_share"] == {"synthetic": 0.2}
     matcher = "the speaker matcher of psegan: synthetic, split paper"
     assert results.header["heard by the systems"] == {
         "psegan": f"psegan: synthetic, split paper; {matcher}",

@@ -1,5 +1,7 @@
 """Calibration against scikit-learn's cross-entropy and a search over temperatures."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,15 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics as sk
 
-from psegan.metrics.calibration import FLOOR, LEAST_BETA, base_rates, calibrate, gains, posteriors_of
+from psegan.metrics.calibration import (
+    FLOOR,
+    LEAST_BETA,
+    base_rates,
+    calibrate,
+    gains,
+    gains_if_renamed,
+    posteriors_of,
+)
 
 
 def said(
@@ -104,3 +114,19 @@ def test_gains_are_entropy_less_cross_entropy(case: tuple[list[list[float]], lis
     if len(np.unique(targets)) > 1:
         assert cross == pytest.approx(surprise(posteriors, targets) / np.log(2), abs=1e-6)
     np.testing.assert_allclose(gains(0 * evidence, targets), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shares", [[7, 2, 1], [4, 4, 4], [8, 4, 0]])
+def test_gains_if_renamed_equal_those_of_every_naming(shares: list[int]) -> None:
+    """Where classes are uneven, another naming changes the base rate of what an attacker names as well."""
+    targets = np.repeat(np.arange(3), shares)
+    evidence = np.random.default_rng(0).normal(size=(len(targets), 3)) + 2 * np.eye(3)[targets]
+    namings = np.array(list(itertools.permutations(range(3))))
+    found = gains_if_renamed(evidence, targets, base_rates(targets, 3), namings)
+    assert found == pytest.approx([gains(evidence[:, naming], targets).sum() for naming in namings])
+
+
+def test_gains_if_renamed_are_finite_for_who_is_sure_of_a_class_that_does_not_occur() -> None:
+    targets, evidence = np.array([0, 1, 0]), np.tile([0.0, 0.0, 2000.0], (3, 1))
+    found = gains_if_renamed(evidence, targets, base_rates(targets, 3), np.array([[0, 1, 2]]))
+    assert found == pytest.approx(0)

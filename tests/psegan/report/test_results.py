@@ -126,6 +126,7 @@ def _content() -> dict[str, Any]:
         (lambda c: c["header"].update(seed="x"), 'header: Parser key "seed": Expected a int'),
         (lambda c: c["header"].update(chance={"c": {"emotion": "y"}}), 'header: Parser key "chance"'),
         (lambda c: c["header"].update(units=None), "header: units is empty"),
+        (lambda c: c["header"].update(largest_share={"c": "y"}), 'header: Parser key "largest_share"'),
     ],
 )
 def test_malformed_files_are_named(tmp_path: Path, change: Any, message: str) -> None:
@@ -166,6 +167,12 @@ def test_runs_of_one_seed_complement_each_other() -> None:
     merged = merge({"a": run(a, roles=roles["a"], folds={"ravdess": 6}), "b": run(a, b, roles=roles["b"])})
     assert list(merged.scores.system) == ["psegan", "gengan"] and values(merged) == [(0, 0.25), (0, 0.25)]
     assert merged.roles == roles["b"] and merged.folds == {("paper", "ravdess"): 6} and merged.units == {}
+
+
+def test_the_largest_share_is_that_of_a_split() -> None:
+    shares = {"paper": 0.5, "speaker-disjoint": 0.6}
+    runs = {split: run(row(split=split), largest_share={"ravdess": share}) for split, share in shares.items()}
+    assert merge(runs).largest_share == {(split, "ravdess"): share for split, share in shares.items()}
 
 
 def test_runs_of_other_seeds_are_kept_apart() -> None:

@@ -221,15 +221,20 @@ def test_members_stand_apart_from_the_headline() -> None:
 
 
 def test_an_attacker_who_names_one_class_is_said_to_have_collapsed() -> None:
-    def told(share: float, chance: float = 0.125) -> tuple[str, ...]:
+    def told(share: float, chance: float = 0.125, **header: Any) -> tuple[str, ...]:
         rows = [row(value=0.14), row(metric="most_predicted", value=share), row("original", value=0.9)]
-        section = made(*rows, chance={"ravdess": {"emotion": chance}})
+        section = made(*rows, chance={"ravdess": {"emotion": chance}}, **header)
         assert cell(table(section), "original").notes == () and cell(table(section, "Table 6")).notes == ()
         assert marked(made(*rows, row("b", metric="most_predicted", value=0.2)), "Table 6") == []  # neither is better
         return cell(table(section)).notes
 
     assert told(0.93) == ("collapsed: one class in 93 %",)
-    assert told(0.49) == () and told(0.75, chance=0.4) == ()
+    assert told(0.56) == () and told(0.57) == ("collapsed: one class in 57 %",)
+    assert told(0.74, chance=0.5) == () and told(1.0, chance=0.5) == ("collapsed: one class in 100 %",)
+    mostly_neutral: dict[str, Any] = {"chance": 0.2, "largest_share": {"ravdess": 0.6}}
+    assert told(0.6, **mostly_neutral) == told(0.79, **mostly_neutral) == ()
+    assert told(0.81, **mostly_neutral) == ("collapsed: one class in 81 %",)
+    assert told(1.0, largest_share={"ravdess": 1.0}) == ()  # of one class alone, nothing can be said
 
 
 def test_sets_of_utterances_have_the_chance_of_one() -> None:
@@ -255,8 +260,8 @@ def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
 
 
 def test_setting_holds_validity_and_the_chance_check() -> None:
-    def shuffled(low: float, high: float) -> Row:
-        return row("original", "shuffled-labels", value=(low + high) / 2, low=low, high=high)
+    def shuffled(low: float, high: float, metric: str = "uar") -> Row:
+        return row("original", "shuffled-labels", metric, value=(low + high) / 2, low=low, high=high)
 
     valid = row("original", "informed", "accuracy", value=0.92)
     section = made(valid, row(), shuffled(0.1, 0.15))
@@ -271,6 +276,15 @@ def test_setting_holds_validity_and_the_chance_check() -> None:
     assert made(valid, shuffled(a_constant_answer, a_constant_answer)).settings["ravdess"].leak is False
     leaking = made(valid, shuffled(0.2, 0.3))
     assert leaking.settings["ravdess"].leak and "25.0 (20.0–30.0), NOT at chance" in leaking.settings["ravdess"].text
+    at_chance, hidden = shuffled(0.1, 0.15), shuffled(0.1, 0.3, "bits")
+    both = made(valid, at_chance, shuffled(-0.01, 0.03, "bits")).settings["ravdess"]
+    assert both.text.endswith("UAR 12.5 (10.0–15.0) and bits 0.01 (−0.01–0.03), at chance as they must be.")
+    of_bits = made(valid, at_chance, hidden).settings["ravdess"]
+    assert not both.leak and of_bits.leak and "bits 0.20 (0.10–0.30), bits NOT at chance" in of_bits.text
+    assert "one honest run in ten" in of_bits.text and "in twenty" in leaking.settings["ravdess"].text
+    of_uar = made(valid, shuffled(0.2, 0.3), shuffled(-0.01, 0.03, "bits")).settings["ravdess"]
+    assert of_uar.leak and "(−0.01–0.03), UAR NOT at chance" in of_uar.text
+    assert "(0.10–0.30), NOT at chance" in made(valid, shuffled(0.2, 0.3), hidden).settings["ravdess"].text
     assert not made(valid).settings["ravdess"].leak and "Chance check" not in made(valid).settings["ravdess"].text
 
 
