@@ -304,6 +304,18 @@ def test_a_metric_is_missed_as_soon_as_it_is_certain(tmp_path, metric, logged, c
         check_metric(metric, job)
 
 
+def test_where_a_trade_off_has_no_meaning_the_line_says_so(tmp_path):
+    """The classifiers are given, so that nobody is told to give some."""
+    names = "epoch,step,val/emotion_uar,val/emotion_uar_original,val/speaker_accuracy,val/speaker_accuracy_original"
+    (tmp_path / "metrics.csv").write_text(f"{names}\n0,1,,,,\n0,2,0.125,0.12,0.5,0.75\n")
+    message = (
+        r"metric is val/trade_off, which has no meaning in trial a: .* find no emotion or no speaker in original speech "
+        r"\(val/emotion_uar_original 0.12, val/speaker_accuracy_original 0.75\); give .* trained for longer"
+    )
+    with pytest.raises(PseganError, match=message):
+        check_metric("val/trade_off", Job("a", tmp_path, (), {}))
+
+
 def test_a_metric_that_nobody_logs_ends_a_sweep_in_its_first_trial(from_repository, tiny, tmp_path):
     command = [
         "psegan", "fit", "--config=experiments/classifier.yaml", f"--config={tiny[1]}", "${args}",
