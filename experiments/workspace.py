@@ -33,8 +33,10 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         ],
         settings=ws.WorkspaceSettings(max_runs=50),
         runset_settings=ws.RunsetSettings(
-            # a class is one for PSEGAN and all its ablations, whose scores a group by class would average
-            groupby=[expr.Metric("JobType"), expr.Config("variant")],
+            # a class is one for PSEGAN and all its ablations, whose scores a group by class would average; a variant has
+            # runs of several corpora and splits
+            groupby=[expr.Metric("JobType"), *(expr.Config(key) for key in ("corpus", "split", "variant"))],
+            filters=expr.And(expr.Tags().notin(["shortened"])),
             pinned_columns=[
                 "run:displayName", "config:corpus.value", "config:split.value", "config:seed.value",
                 "summary:emotion/strongest/uar", "summary:words/moonshine/wer", "summary:speaker/resemblyzer/eer",
@@ -52,7 +54,8 @@ def evaluations() -> list[Panel]:
         **JUDGED,
     }
     return [
-        *(wr.BarPlot(title=title, metrics=list(names), groupby=wr.Config("variant")) for title, names in bars.items()),
+        # a bar a group of runs: a panel's own groups would be by a single key
+        *(wr.BarPlot(title=title, metrics=list(names)) for title, names in bars.items()),
         wr.ScatterPlot(
             title="Strongest attacker and speaker: down and left is better",
             x=wr.SummaryMetric("emotion/strongest/uar"), y=wr.SummaryMetric("speaker/resemblyzer/eer"),

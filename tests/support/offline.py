@@ -1,23 +1,41 @@
 """Offline runs of W&B, read back with W&B's own reader."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.internal.datastore import DataStore
 
 
-def read_offline_run(folder: Path) -> list[Record]:
-    """All records of an offline run."""
+def read_offline_run(folder: Path, patience: float = 20.0) -> list[Record]:
+    """All records of an offline run that has ended; W&B's service may write the last of them after ``finish`` returns.
+
+    Raises:
+        TimeoutError: there is no end after ``patience`` seconds.
+    """
+    until = time.monotonic() + patience
+    while not kinds(records := _records(folder), "exit"):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{folder} has {len(records)} records and no end")
+        time.sleep(0.05)
+    return records
+
+
+def _records(folder: Path) -> list[Record]:
     (path,) = folder.glob("run-*.wandb")
     store = DataStore()
-    store.open_for_scan(str(path))
-    records = []
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        records.append(record)
+    try:
+        store.open_for_scan(str(path))
+        records = []
+        while (data := store.scan_data()) is not None:
+            record = Record()
+            record.ParseFromString(data)
+            records.append(record)
+    except (AssertionError, DecodeError):  # it is being written
+        return []
     return records
 
 

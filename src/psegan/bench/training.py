@@ -10,8 +10,10 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lightning as L
 import numpy as np
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from datamodules.base import Utterance
 from datamodules.ravdess import RAVDESSDataModule
-from psegan.bench.fit import NOISE, Setting
+from psegan.bench.fit import NOISE, SYNTHETIC, Setting
 from psegan.bench.speech import Value, speech_out
 from psegan.common.files import write_json
 from psegan.common.random import seeded
@@ -29,6 +31,7 @@ from psegan.metrics.bootstrap import Bootstrap
 from psegan.metrics.quality import measures
 from psegan.models.vocoder import GriffinLim
 from psegan.protection.controls import AdditiveNoise, CopySynthesis, McAdams, PitchShift
+from psegan.systems.base import System
 from psegan.systems.classifier import Classifier
 from psegan.training import command as training
 
@@ -56,13 +59,18 @@ def noise(utterance: Utterance) -> Tensor:
 
 
 class Stopwatch(L.Callback):
-    """When each training batch ended, so that the time between two ends includes reading and logging."""
+    """When each training batch ended, so that the time between two ends includes reading and logging.
+
+    ``worked`` is the time that the process has computed for by then, of which other processes take none.
+    """
 
     def __init__(self) -> None:
         self.ends: list[float] = []
+        self.worked: list[float] = []
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.ends.append(time.perf_counter())
+        self.worked.append(time.process_time())
 
 
 def training_speeds() -> Iterator[tuple[str, Value]]:
@@ -74,6 +82,30 @@ def training_speeds() -> Iterator[tuple[str, Value]]:
             cli = training.main(setting.psegan("run", overlays, NOISE, f"--trainer.callbacks+={__name__}.Stopwatch"))
         (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
         yield f"train/{name}", (float(cli.datamodule.batch_size / np.median(np.diff(stopwatch.ends))), "utterances/s")
+
+
+def cost_of_pace(rounds: int = 4, steps: int = 30) -> None:
+    """Print how long a step of PSEGAN on synthetic speech computes with and without :meth:`~psegan.systems.System.pace`.
+
+    Trainings with and without it take turns, ``rounds`` of each, so that what else the machine does falls on both alike.
+    """
+    options = (
+        "--data.init_args.batch_size=8", f"--trainer.limit_train_batches={steps + 1}", "--trainer.limit_val_batches=0",
+        f"--trainer.callbacks+={__name__}.Stopwatch",
+    )  # fmt: skip
+    taken: dict[str, list[float]] = {"with": [], "without": []}
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting("cpu", Path(folder))
+        for number in range(rounds):
+            for kind, times in taken.items():
+                words = setting.psegan(f"{kind}-{number}", [SYNTHETIC], *options)
+                with patch.object(System, "pace", lambda *args: {}) if kind == "without" else nullcontext():
+                    cli = training.main(words)
+                (stopwatch,) = [one for one in cli.trainer.callbacks if isinstance(one, Stopwatch)]  # type: ignore[attr-defined]
+                times.extend(1000 * np.diff(stopwatch.worked))
+    for kind, times in taken.items():
+        low, middle, high = np.quantile(times, (0.25, 0.5, 0.75))
+        print(f"{kind}: {middle:.0f} ms a step, the middle half {low:.0f} to {high:.0f}, of {len(times)} steps")
 
 
 def seconds_per_1000(work: Callable[[Utterance], object], n: int) -> float:

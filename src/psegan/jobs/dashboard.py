@@ -7,6 +7,7 @@ which says under which id a system's run is and of which results: other results 
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,30 +34,77 @@ if TYPE_CHECKING:  # it imports this module
     from psegan.jobs.evaluation_run import EvaluationRun
 
 RECORD = "evaluation.json"
+TAG = 64
+"""Characters of a tag that W&B takes."""
 
 
 def log_evaluation(run: "EvaluationRun") -> None:
-    """Log every system of a published evaluation whose results W&B does not have yet."""
+    """Log every system of a published evaluation whose results W&B does not have yet; one that fails stops no other."""
     folder = run.folder / "wandb"
     path, results = folder / RECORD, file_hash(run.folder / "results.json")
-    logged: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    new = [system for system in run.evaluation.systems if logged.get(system, {}).get("results") != results]
+    new = list(run.evaluation.systems)
+    failed: dict[str, list[str]] = {}  # reason → systems
     try:
+        logged = _read_record(path)
+        new = [system for system in new if logged.get(system, {}).get("results") != results]
         mode = resolve_mode(run.options.wandb_mode, str(run.folder), OPTION) if new else "disabled"
-        for system in new if mode != "disabled" else ():
+    except Exception as error:  # W&B raises anything
+        failed[_reason(error)], mode = new, "disabled"
+    for system in new if mode != "disabled" else ():
+        try:
             own = logged.setdefault(system, {"id": new_id()})
             write_json(path, logged)  # an id that was used once is used again
-            with _staged(folder):
+            with _staged(folder), _whole(folder, own["id"]):
                 _log_system(run, system, own["id"], mode)
             own["results"] = results
             write_json(path, logged)
-    except Exception as error:  # W&B raises anything
-        print(
-            f"psegan: warning: W&B has not got the evaluation in {run.folder} ({readable(str(error))}); the results are "
-            f"complete, and the same command tries again, or add {OPTION} disabled",
-            file=sys.stderr,
-            flush=True,
+        except Exception as error:
+            failed.setdefault(_reason(error), []).append(system)
+    if failed:
+        said = "; ".join(f"{', '.join(systems)} ({reason})" for reason, systems in failed.items())
+        _warn(
+            f"W&B has not got the evaluation in {run.folder} of {said}; the results are complete, and the same command "
+            f"tries again, or add {OPTION} disabled"
         )
+
+
+def _read_record(path: Path) -> dict[str, dict[str, str]]:
+    """System → ``id`` of its run, and ``results``, the hash of those that W&B has; empty without the file.
+
+    Raises:
+        PseganError: the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        logged = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        logged = None
+    if not isinstance(logged, dict) or not all(
+        isinstance(one, dict) and isinstance(one.get("id"), str) for one in logged.values()
+    ):
+        raise PseganError(f"{path} is damaged; restore it, or remove it, and every system gets a new run")
+    return logged
+
+
+def _reason(error: Exception) -> str:
+    return readable(str(error)) or type(error).__name__
+
+
+def _warn(text: str) -> None:
+    print(f"psegan: warning: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _whole(folder: Path, id: str) -> Iterator[None]:
+    """Remove what a run that fails has left offline: each start would leave another, and ``wandb sync`` upload them all."""
+    before = set(folder.glob(f"offline-run-*-{id}"))
+    try:
+        yield
+    except Exception:
+        for left in set(folder.glob(f"offline-run-*-{id}")) - before:
+            shutil.rmtree(left, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -90,7 +138,7 @@ def _log_system(run: "EvaluationRun", system: str, id: str, mode: str) -> None:
         name=f"{identity.name} · evaluation",
         group=run.group,
         job_type="evaluation",
-        tags=[run.data.corpus, run.data.split, role[:64], *shortened],  # W&B takes 64 characters
+        tags=list(dict.fromkeys(tag[:TAG] for tag in (run.data.corpus, run.data.split, role, *shortened))),
         config={
             **identity.config, "role": role, "evaluation": found.header["evaluation"], "trained networks": networks,
             "training": networks[0]["training"] if len(networks) == 1 else None,
@@ -220,14 +268,17 @@ def _log_artifacts(logged: Any, run: "EvaluationRun", system: str, networks: Ite
     for folder in run.corpus_folders(system).values():
         manifest.add_file(str(folder / "manifest.csv"), f"{folder.name}.csv")
     logged.log_artifact(manifest)
-    weights = wandb.Artifact(f"weights-{logged.id}", "model", f"{system}, as psegan protect --model takes it")
-    for one in networks:
-        place = "" if one["fold"] is None else f"fold-{one['fold']}/"
-        if (exported_to := weights_of(run, system, one)) is not None:
-            for path in sorted(exported_to.iterdir()):
-                weights.add_file(str(path), place + path.name, policy="immutable")  # no second copy on this disk
-    if weights.manifest.entries:
-        logged.log_artifact(weights)
+    try:
+        weights = wandb.Artifact(f"weights-{logged.id}", "model", f"{system}, as psegan protect --model takes it")
+        for one in networks:
+            place = "" if one["fold"] is None else f"fold-{one['fold']}/"
+            if (exported_to := weights_of(run, system, one)) is not None:
+                for path in sorted(exported_to.iterdir()):
+                    weights.add_file(str(path), place + path.name, policy="immutable")  # no second copy on this disk
+        if weights.manifest.entries:
+            logged.log_artifact(weights)
+    except Exception as error:  # a checkpoint that cannot be exported can be evaluated all the same
+        _warn(f"W&B has no weights of {system} ({_reason(error)}); everything else of it is logged")
 
 
 def weights_of(run: "EvaluationRun", system: str, network: dict[str, Any]) -> Path | None:
@@ -256,5 +307,4 @@ def _link(logged: Any, networks: Iterable[dict[str, Any]]) -> None:
             if artifact.metadata.get("hash") != one["hash"]:
                 raise PseganError(f"its latest version is of another checkpoint than {one['checkpoint']}")
         except Exception as error:  # it may still wait for wandb sync
-            reason = readable(str(error))
-            print(f"psegan: warning: {one['artifact']} is not linked ({reason})", file=sys.stderr, flush=True)
+            _warn(f"{one['artifact']} is not linked ({_reason(error)})")

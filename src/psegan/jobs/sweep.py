@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import csv
 import io
 import re
 import shlex
@@ -22,6 +23,8 @@ from psegan.jobs.sweep_file import Sweep, Trial
 
 METRICS = "metrics.csv"
 """In a trial's folder."""
+OF_ORIGINAL = ("val/emotion_uar_original", "val/speaker_accuracy_original", "val/speaker_eer_original")
+"""Scores without which the trade-off has no meaning where they are no better than a guess."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +175,15 @@ def check_metric(metric: str, job: Job) -> bool:
     of_validation = metric.startswith("val/") or f"val/{metric}" in names
     if metric in names or not (job.complete or (validated and of_validation)):
         return metric in names
+    if metric == "val/trade_off" and "val/emotion_uar" in names:  # so the classifiers were given
+        with path.open(encoding="utf-8", newline="") as file:
+            found = {name: row[name] for row in csv.DictReader(file) for name in OF_ORIGINAL if row.get(name)}
+        scores = ", ".join(f"{name} {float(value):.3g}" for name, value in found.items())
+        raise MissingMetricError(
+            f"the sweep's metric is {metric}, which has no meaning in trial {job.name}: the classifiers that watch find no "
+            f"emotion or no speaker in original speech ({scores}); give privacy.emotion_classifier and "
+            "privacy.speaker_classifier that were trained for longer on this corpus, or choose by another metric"
+        )
     logged = ", ".join(name for name in names if name not in ("epoch", "step")) or "nothing"
     of_privacy = metric.startswith(("val/emotion_", "val/speaker_", "val/trade_off"))
     other = ", or give privacy.emotion_classifier and privacy.speaker_classifier" if of_privacy else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from psegan.common.errors import PseganError
 from psegan.common.files import read_yaml
+from psegan.training.identity import name_of
 
 ARGS = "${args}"
 _KEYS = (
@@ -123,10 +124,7 @@ class Sweep:
         values, configs = {**self.values, **point}, self.configs
         words = []
         if (overlay := values.pop("config", None)) is not None:
-            path = Path(str(overlay))
-            ablated = path.parent.name == "ablations" and configs  # of the system that the command begins with
-            words += [Path(configs[0]).stem] if ablated else []
-            words.append(path.stem.replace("_", "-"))
+            words.append(name_of(str(overlay), configs))
             configs = (*configs, str(overlay))
         for name, value in point.items():
             if "values" in self.parameters[name] and name not in ("config", "seed_everything"):

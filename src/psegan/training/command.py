@@ -75,11 +75,14 @@ class TrainingCLI(LightningCLI):
 
     Attributes:
         training: id of the W&B run whose checkpoint another command than ``fit`` judges, if it has one.
+        named: whether the command line itself says what tables call the training.
     """
 
     training: str | None = None
 
     def __init__(self, args: ArgsType = None) -> None:
+        words = args if isinstance(args, list) else []
+        self.named = any(str(word).partition("=")[0] in ("--run", "--run.variant") for word in words)
         if isinstance(args, list) and args and args[0] in self.subcommands():
             # Lightning makes the parsers of all four, and each takes as long as a step of training
             alone = {args[0]: self.subcommands()[args[0]]}
@@ -141,9 +144,9 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the run's folder and the checkpoint, and set what follows from other settings."""
         config = self.config[self.subcommand]
-        if config.run.variant is None:
+        if not self.named:  # a saved configuration has the name of before
             overlays = [str(path) for path in config.config or ()]
-            config.run.variant = variant_of(overlays, config.model.init_args.get("attribute"))
+            config.run.variant = variant_of(overlays, config.model.init_args.get("attribute")) or config.run.variant
         checkpoints = Path(config.checkpoint.dirpath)
         found = sorted(checkpoints.glob("[!.]*.ckpt"))
         _check_precision(config.trainer.precision)
@@ -194,11 +197,13 @@ class TrainingCLI(LightningCLI):
         """Refuse to evaluate untrained weights, and write into a folder, and a W&B run, of the command's own."""
         if config.ckpt_path is None:
             raise PseganError(f"psegan {self.subcommand} needs a trained system: give --ckpt_path, for example last")
-        self.training = run_id(config.run.dir)
-        before = _saved(Path(config.run.dir)).get("run") or {}
-        for key in ("wandb_id", "name"):  # the training's own in its saved configuration
-            if config.run[key] == before.get(key):
-                config.run[key] = None
+        run = Path(config.ckpt_path).absolute().parent.parent  # another than run.dir may have trained it
+        self.training = run_id(run)
+        for folder in (run, Path(config.run.dir)):
+            before = _saved(folder).get("run") or {}
+            for key in ("wandb_id", "name"):  # the training's own in its saved configuration
+                if config.run[key] == before.get(key):
+                    config.run[key] = None
         config.run.dir = config.trainer.default_root_dir = str(Path(config.run.dir) / str(self.subcommand))
 
     def _check_same(self, run: Path) -> None:

@@ -52,8 +52,8 @@ class RunSettings:
         group: W&B group, by which a dashboard gathers the runs of a sweep or a reproduction.
         tags: W&B tags.
         name: of the W&B run; by default what it is of, as ``psegan · ravdess · paper · seed 0``.
-        variant: what tables call it, as ``psegan-no-sm``; by default after its overlays
-            (:func:`psegan.training.identity.variant_of`).
+        variant: what tables call it, as ``psegan-no-sm``; unless the command line says it, after the overlays, of which the
+            last one that says it counts (:func:`psegan.training.identity.variant_of`).
         wandb_id: of the W&B run. Without one an id is drawn and kept in the folder, so that a continued run is the same run.
         wandb_mode: ``auto`` is online if an account is configured (WANDB_API_KEY or `wandb login`) and W&B's server answers,
             and offline otherwise; nothing ever asks for a login.

@@ -26,6 +26,7 @@ from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
 from psegan.speech.audio import read_audio, write_audio
 from psegan.training import command as training
+from tests.support.offline import history, kinds, read_offline_run
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
@@ -472,3 +473,41 @@ def test_judges_hear_spoken_words(tmp_path, repository, capsys):
     assert not again.select(system="original", metric="wer_to_original")
     assert again.select(system="original", judge="moonshine", metric="wer")[0].n == 8
     assert (tmp_path / "out" / "corpora" / "original" / "judged" / "moonshine.jsonl").read_bytes() == heard
+
+
+def test_one_system_that_wandb_refuses_stops_no_other(evaluated, capsys):
+    """It leaves no half run; weights may be missing alone; and a damaged record is a line."""
+    run, out = evaluated
+    path, picture = out / "wandb" / "evaluation.json", out / "figures" / "speech_noise.png"
+    before, kept = json.loads(path.read_text()), picture.read_bytes()
+    path.write_text(json.dumps({system: {**one, "results": "of other results"} for system, one in before.items()}))
+    picture.write_text("no picture")
+    (weights,) = (out / "wandb" / "weights").glob("psegan-*")
+    shutil.rmtree(weights)
+    weights.touch()  # where the folder should be
+    runs = set((out / "wandb").glob("offline-run-*"))
+    assert run() == 0
+    missing, refused = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert "W&B has no weights of psegan (" in missing and "exists already" in missing
+    assert f"W&B has not got the evaluation in {out} of noise (cannot identify image file" in refused
+    assert [system for system, one in json.loads(path.read_text()).items() if one != before[system]] == ["noise"]
+    new = {folder.name.rpartition("-")[2]: folder for folder in set((out / "wandb").glob("offline-run-*")) - runs}
+    assert new.keys() == {one["id"] for system, one in before.items() if system != "noise"}
+    records = read_offline_run(new[before["psegan"]["id"]])
+    artifacts = {one.type for one in kinds(records, "artifact")}
+    assert {"results", "dataset"} <= artifacts and "model" not in artifacts
+    assert {history(records)[name][0]["_type"] for name in ("t-SNE", "speech")} == {"image-file"}
+
+    weights.unlink()
+    picture.write_bytes(kept)
+    assert run() == 0
+    assert json.loads(path.read_text()) == before
+
+    for damaged in ("{", '{"noise": {"results": "x"}}'):
+        path.write_text(damaged)
+        capsys.readouterr()
+        assert run() == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+        assert f"{path} is damaged; restore it, or remove it" in line
+        assert path.read_text() == damaged
+    path.write_text(json.dumps(before))

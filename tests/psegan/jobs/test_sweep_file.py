@@ -9,6 +9,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from psegan.common.errors import PseganError
 from psegan.jobs.job import Job
 from psegan.jobs.sweep_file import Sweep
+from psegan.training.identity import name_of, variant_of
 
 SWEEPS = sorted((Path(__file__).resolve().parents[3] / "experiments" / "sweeps").glob("*.yaml"))
 SWEEPS = [path for path in SWEEPS if "method" in yaml.safe_load(path.read_text())]
@@ -56,6 +57,19 @@ def test_systems_have_their_names():
         "psegan", "psegan-no-sm", "psegan-no-grn", "psegan-no-sm-no-grn", "psegan-no-noise", "psegan-fixed-target",
     }  # fmt: skip
     assert {trial.seed for trial in ablations} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ("experiments/gengan.yaml", "gengan"), ("experiments/psegan.yaml", "psegan"),
+        ("experiments/ablations/no_sm.yaml", "psegan-no-sm"), ("elsewhere/my_own.yaml", "my-own"),
+    ],
+)  # fmt: skip
+def test_a_trial_is_called_as_a_training_of_its_overlays(overlay, expected):
+    before = ["experiments/psegan.yaml", "experiments/corpora/ravdess.yaml"]
+    assert name_of(overlay, before) == expected
+    assert variant_of([*before, overlay]) in (expected, "psegan"), "a training knows of no sweep"
 
 
 COMMAND = ["psegan", "fit", "--config=a.yaml", "${args}", "--trainer.max_epochs", "3"]

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from psegan.common.errors import PseganError
+from psegan.common.files import read_yaml
 from psegan.training import command as training
 from psegan.training.identity import variant_of
 from psegan.training.loggers import ContinuedCSVLogger, RunSettings, quiet_writers
@@ -131,7 +132,7 @@ def test_every_logger_has_everything(logged):
     assert max(first_steps) < max(second_steps)
 
 
-def test_judging_a_training_is_a_run_of_its_own(logged):
+def test_judging_a_training_is_a_run_of_its_own(logged, tmp_path):
     """It neither renames the training's run in W&B nor writes into it."""
     before = sorted((logged / "wandb").iterdir())
     training.main(["test", "--config", str(logged / "config.yaml"), "--ckpt_path=last"])
@@ -145,6 +146,11 @@ def test_judging_a_training_is_a_run_of_its_own(logged):
     config = configuration(records)
     assert config["training"] == trained and config["variant"] == "psegan"
     assert "test/emotion_uar" in history(records)
+
+    other, checkpoint = tmp_path / "other", logged / "checkpoints" / "last.ckpt"
+    training.main(["test", f"--config={logged}/config.yaml", f"--ckpt_path={checkpoint}", f"--run.dir={other}"])
+    (folder,) = (other / "test" / "wandb").glob("offline-run-*")
+    assert configuration(read_offline_run(folder))["training"] == trained, "of the checkpoint, whatever the folder"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,31 @@ def test_judging_a_training_is_a_run_of_its_own(logged):
 )
 def test_a_training_is_called_after_its_overlays(overlays, attribute, expected):
     assert variant_of(overlays, attribute) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "classified", "overlays", "attribute", "expected"),
+    [
+        ("psegan", None, [], None, "psegan"),
+        ("mine", "emotion", [], "emotion", "mine"),
+        ("classifier-emotion", "emotion", [], "speaker", "classifier-speaker"),
+        ("psegan", None, ["experiments/ablations/no_sm.yaml"], None, "psegan-no-sm"),
+        ("psegan-no-sm", None, ["experiments/ablations/no_sm.yaml"], None, "psegan-no-sm"),
+        ("psegan-no-sm", None, ["experiments/gengan.yaml"], None, "gengan"),
+    ],
+)
+def test_a_saved_configuration_says_its_name(said, classified, overlays, attribute, expected, tmp_path):
+    saved = tmp_path / "config.yaml"
+    saved.write_text(f"run: {{variant: {said}}}\nmodel: {{init_args: {{attribute: {classified or 'null'}}}}}\n")
+    assert variant_of([str(saved), *overlays], attribute) == expected
+
+
+def test_a_training_from_a_saved_configuration_is_called_anew(psegan_arguments, from_repository, tmp_path):
+    training.main(psegan_arguments)
+    words = ["fit", f"--config={tmp_path}/run/config.yaml", "--config=experiments/ablations/no_sm.yaml"]
+    for name, more, expected in (("a", [], "psegan-no-sm"), ("b", ["--run.variant=psegan"], "psegan")):
+        training.main([*words, f"--run.dir={tmp_path / name}", *more])
+        assert read_yaml(tmp_path / name / "config.yaml")["run"]["variant"] == expected
 
 
 def test_the_wandb_id_is_drawn_once(tmp_path):
