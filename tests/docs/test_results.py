@@ -7,6 +7,7 @@ import pytest
 
 from psegan import cli
 from psegan.report.results import Results
+from psegan.report.tables import MEASURES
 from psegan.report.typeset import summary_table
 
 RESULTS = Path("docs/results")
@@ -32,22 +33,43 @@ def test_findings_show_what_the_command_printed(from_repository, run):
     assert _indented(summary_table(published(run))) in (RESULTS / "README.md").read_text()
 
 
-HEADLINE = (
-    ("emotion", "strongest", "uar"),
-    ("emotion", "ignorant", "uar"),
-    ("speaker", None, "accuracy"),
-    ("speaker", None, "eer"),
-)
-"""Attribute, attacker and metric of each column of the README's table."""
+JUDGED = sorted(path.parent for path in RESULTS.glob("judged-*/results.json"))
+"""What public judges say of the released weights, whose attackers are not the published tables'."""
+BY_JUDGES = (
+    ("words", "moonshine", "wer"), ("speaker", "resemblyzer", "eer"), ("speech", "dnsmos", "overall"),
+    ("speech", "level", "loudest_p95"),
+)  # fmt: skip
+"""Attribute, judge and metric of the columns behind the attackers' in the README's table, and in cards."""
+
+
+def judged(run: Path, system: str, intervals: bool = False) -> list[str]:
+    results, found = published(run), []
+    for attribute, judge, metric in BY_JUDGES:
+        shown = MEASURES[attribute, metric, True].format
+        for row in results.select(system=system, attribute=attribute, judge=judge, metric=metric):
+            found.append(shown(row.value) + (f" ({shown(row.low)}–{shown(row.high)})" if intervals else ""))
+    return found
 
 
 def test_the_headline_shows_what_was_published(from_repository):
-    results = published(RESULTS / "ravdess" / "paper")
-    rows = re.findall(r"^\| `([\w-]+)`[^|]*((?:\| +[\d.]+ )+)\|$", Path("README.md").read_text(), flags=re.MULTILINE)
+    attacked = published(RESULTS / "ravdess" / "paper")
+    rows = re.findall(r"^\| `([\w-]+)`[^|]*((?:\| +[−+\d.]+ )+)\|$", Path("README.md").read_text(), flags=re.MULTILINE)
     assert len(rows) == 4
     for system, cells in rows:
-        found = [results.select(system=system, attribute=a, attacker=b, metric=c)[0].value for a, b, c in HEADLINE]
-        assert [f"{100 * value:.1f}" for value in found] == cells.strip("| ").replace(" ", "").split("|"), system
+        found = [
+            attacked.select(system=system, attribute="emotion", attacker=attacker, metric="uar")[0].value
+            for attacker in ("strongest", "ignorant")
+        ]
+        shown = [f"{100 * value:.1f}" for value in found] + judged(RESULTS / "judged-ravdess", system)
+        assert shown == cells.strip("| ").replace(" ", "").split("|"), system
+
+
+@pytest.mark.parametrize("run", JUDGED, ids=str)
+def test_cards_and_findings_show_what_judges_said(from_repository, run):
+    assert _indented(summary_table(published(run)).split("\n\n")[-1]) in (RESULTS / "README.md").read_text()
+    card = Path(f"checkpoints/released/psegan-{run.name.removeprefix('judged-')}/README.md").read_text()
+    for system in ("original", "copy-synthesis", "psegan"):
+        assert f"| {system} | " + " | ".join(judged(run, system, intervals=True)) + " |" in card
 
 
 SECTIONS = {

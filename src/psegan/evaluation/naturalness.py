@@ -28,7 +28,9 @@ class DNSMOS(QualityJudge):
     """DNSMOS P.835 and P.808 (Reddy, Gopal and Cutler, ICASSP 2022) by Microsoft, through the package speechmos; MIT.
 
     Trained on listeners' ratings of noise suppression. ``overall``, ``signal`` and ``background`` are those of ITU-T P.835,
-    ``p808`` is the rating of ITU-T P.808; from 1 to 5. Recordings below nine seconds are repeated to that length.
+    ``p808`` is the rating of ITU-T P.808; from 1 to 5. The networks hear nine seconds. A shorter recording is repeated to that
+    length and rated once: the package repeats it up to twice as long and averages over up to ten ratings, which takes five
+    times as long and differed by 0.04 at most in the means of 24 recordings.
 
     Raises:
         NotInstalledError: a package is missing.
@@ -41,6 +43,8 @@ class DNSMOS(QualityJudge):
         "p808": "p808_mos",
     }
     """Rating → what speechmos calls it."""
+    HEARD = int(9.01 * SAMPLE_RATE)
+    """Samples that the networks hear at a time."""
 
     def __init__(self) -> None:
         for package, module in (("librosa", "librosa"), ("onnxruntime", "onnxruntime")):  # speechmos imports both
@@ -65,8 +69,14 @@ class DNSMOS(QualityJudge):
         return network
 
     def rate(self, waveform: NDArray[np.float32]) -> dict[str, float]:
+        if len(waveform) < self.HEARD:
+            waveform = np.tile(waveform, -(-self.HEARD // len(waveform)))[: self.HEARD]
         found = self._network(waveform.clip(-1, 1), SAMPLE_RATE, False)
         return {name: round(float(found[key]), 6) for name, key in self.NAMES.items()}
 
     def describe(self) -> dict[str, str]:
-        return {"kind": "quality", "network": "DNSMOS P.835 and P.808", "source": f"speechmos {self.version}"}
+        return {
+            "kind": "quality",
+            "network": "DNSMOS P.835 and P.808",
+            "source": f"speechmos {self.version}, short ones once",
+        }

@@ -89,7 +89,8 @@ class PocketSphinx(Recogniser):
     def _decoder(self) -> Any:
         from pocketsphinx import Config, Decoder
 
-        return Decoder(Config(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL"))
+        # with fewer hypotheses it is nearly twice as fast, and gets as many words
+        return Decoder(Config(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL", maxhmmpf=3000, maxwpf=10))
 
     def transcribe(self, waveform: NDArray[np.float32], language: str | None) -> str:
         decoder = self._decoder
@@ -101,7 +102,11 @@ class PocketSphinx(Recogniser):
         return "" if found is None else str(found.hypstr)
 
     def describe(self) -> dict[str, str]:
-        return {"kind": "recogniser", "network": "PocketSphinx en-us", "source": f"pocketsphinx {self.version}"}
+        return {
+            "kind": "recogniser",
+            "network": "PocketSphinx en-us, 3000 HMMs",
+            "source": f"pocketsphinx {self.version}",
+        }
 
 
 class Whisper(Recogniser):

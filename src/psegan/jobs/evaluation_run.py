@@ -241,7 +241,8 @@ class EvaluationRun:
                         name = row["id"] + (f"#{number}" if number else "")
                         recording = os.path.relpath(folder / row["path"], path.parent)
                         place = {"path": recording, "split": subset, "corpus": folder.name, "source": row["id"]}
-                        rows.append({**row, "id": name, **place})
+                        # a text that is corrected later makes no other training of an attacker
+                        rows.append({key: cell for key, cell in row.items() if key != "text"} | {"id": name, **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
         for attacker in self.attackers(SHUFFLED):  # every seed and fold gets labels of its own
