@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datamodules.base import CorpusDataModule
 from psegan.common.files import read_yaml
-from psegan.systems.base import System
+
+if TYPE_CHECKING:  # heavy, and sweeps read names before anything is trained
+    from datamodules.base import CorpusDataModule
+    from psegan.systems.base import System
 
 JOB_TYPES = {"fit": "training", "validate": "validation", "test": "test", "predict": "prediction"}
 """Command → job type of its run in W&B; an evaluation's is ``evaluation``."""
@@ -33,7 +35,7 @@ class Identity:
     seed: int
 
     @classmethod
-    def of(cls, model: System, data: CorpusDataModule, variant: str | None) -> "Identity":
+    def of(cls, model: "System", data: "CorpusDataModule", variant: str | None) -> "Identity":
         """That of a training."""
         system = type(model).__name__.lower()
         fold = data.fold if data.apart else None

