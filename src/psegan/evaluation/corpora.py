@@ -16,8 +16,9 @@ from tqdm import tqdm
 from datamodules.base import CorpusDataModule, Utterance
 from datamodules.manifest import read_manifest, write_manifest
 from psegan.common.errors import PseganError
-from psegan.common.files import append, file_hash, read_yaml
+from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import current_path, instantiate
+from psegan.common.lines import Lines
 from psegan.common.processes import unordered
 from psegan.common.random import of_utterance
 from psegan.common.record import difference
@@ -119,7 +120,7 @@ def protector_of(folder: str | Path) -> dict[str, Any]:
 class Journal:
     """``journal.jsonl``: a header that says what a folder is made from, then a line for every finished utterance.
 
-    Lines are only ever appended. One that a kill has torn is as good as not written, and its utterance is made again.
+    An utterance whose line a kill has torn is made again (:class:`psegan.common.lines.Lines`).
 
     Raises:
         PseganError: the folder holds files of something else, or was made from other settings.
@@ -129,24 +130,18 @@ class Journal:
         self.folder, self.path = folder, folder / JOURNAL
         self.targets: dict[str, int | None] = {}
         self._sources: dict[str, str] = {}
-        self._header = json.dumps({"psegan": "protected corpus", **settings})
-        self._length = 0  # of the whole lines, in bytes
-        if not self.path.is_file():
-            if folder.is_dir() and any(folder.iterdir()):
-                raise PseganError(f"{folder}: holds files that are no protected corpus; choose another folder")
-            return
-        content = self.path.read_bytes()
-        self._length = content.rfind(b"\n") + 1
-        if not self._length:
+        if not self.path.is_file() and folder.is_dir() and any(folder.iterdir()):
+            raise PseganError(f"{folder}: holds files that are no protected corpus; choose another folder")
+        self._lines = Lines(self.path, {"psegan": "protected corpus", **settings})
+        if not self._lines.found:
             return
         try:
-            lines = content[: self._length].splitlines()
-            found, *entries = (json.loads(line, object_hook=_current) for line in lines)
+            found, *entries = (json.loads(line, object_hook=_current) for line in self._lines.found)
             self.targets = {entry["id"]: entry["target"] for entry in entries}
             self._sources = {entry["id"]: entry["source"] for entry in entries}
         except (ValueError, TypeError, KeyError):
             raise PseganError(f"{self.path}: is damaged; remove {folder}, or choose another folder") from None
-        if changed := difference(found, json.loads(self._header)):
+        if changed := difference(found, json.loads(self._lines.header)):
             raise PseganError(f"{folder} was made with other settings ({changed}); remove it, or choose another folder")
 
     def holds(self, id: str, source: str) -> bool:
@@ -167,15 +162,12 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PseganError(f"{self.folder}: cannot be made ({error.strerror}); choose another folder") from None
-        with self.path.open("ab") as file:
-            file.truncate(self._length)
-        if not self._length:
-            append(self.path, f"{self._header}\n")
+        self._lines.begin()
 
     def note(self, id: str, target: int | None, source: str) -> None:
         """Note that an utterance is done, and the hash of the recording that it was made from."""
         self.targets[id] = target
-        append(self.path, json.dumps({"id": id, "target": target, "source": source}) + "\n")
+        self._lines.add({"id": id, "target": target, "source": source})
 
 
 class _Task(NamedTuple):

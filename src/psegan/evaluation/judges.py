@@ -25,8 +25,14 @@ class NotInstalledError(PseganError):
 class Judge(ABC):
     """Hears one recording at a time. Its network is loaded when it is first needed."""
 
-    def load(self) -> None:  # noqa: B027  # nothing to do by default
+    @property
+    def network(self) -> Any:
+        """What hears, loaded when it is first asked for; None of a judge that needs no network."""
+        return None
+
+    def load(self) -> None:
         """Load the network now, so that what is missing is known before hours of work."""
+        _ = self.network
 
     @abstractmethod
     def judge(self, waveform: Tensor, language: str | None = None) -> Any:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from psegan.common.errors import PseganError
-from psegan.common.files import append, write_text
 from psegan.common.instantiate import find_class
+from psegan.common.lines import Lines
 from psegan.common.processes import unordered
 from psegan.evaluation.corpora import protector_of
 from psegan.evaluation.judges import Judge, make_judge
@@ -33,32 +33,25 @@ class Recording(NamedTuple):
 
 
 class Verdicts:
-    """The file of one judge in a corpus's folder.
+    """The file of one judge in a corpus's folder (:class:`psegan.common.lines.Lines`).
 
-    Lines are only ever appended. One that a kill has torn is as good as not written, and its recording is heard again.
+    Raises:
+        PseganError: it is damaged.
     """
 
     def __init__(self, corpus: Path, name: str, judge: Judge) -> None:
-        self.path = corpus / FOLDER / f"{name}.jsonl"
-        self._header = json.dumps({"psegan": "judged", **judge.describe()})
+        self._lines = Lines(corpus / FOLDER / f"{name}.jsonl", {"psegan": "judged", **judge.describe()})
         self._found: dict[tuple[str, str], Any] = {}
-        self._length = 0  # of the whole lines, in bytes
-        if self.path.is_file():
-            self._read()
-
-    def _read(self) -> None:
-        content = self.path.read_bytes()
-        length = content.rfind(b"\n") + 1
-        header, *lines = content[:length].splitlines() or [b""]
-        if header.decode("utf-8", "replace") != self._header:
+        header, *lines = self._lines.found or [b""]
+        if header.decode("utf-8", "replace") != self._lines.header:
+            self._lines.forget()
             return
         try:
             for line in lines:
                 entry = json.loads(line)
                 self._found[entry["id"], entry["sha256"]] = entry["says"]
         except (ValueError, TypeError, KeyError):
-            raise PseganError(f"{self.path}: is damaged; remove it, and run the same command again") from None
-        self._length = length
+            raise PseganError(f"{self._lines.path}: is damaged; remove it, and run the same command again") from None
 
     def holds(self, recording: Recording) -> bool:
         """Whether the judge has heard the recording."""
@@ -70,16 +63,13 @@ class Verdicts:
 
     def begin(self) -> None:
         """Open for notes."""
-        if self._length:
-            with self.path.open("ab") as file:
-                file.truncate(self._length)
-        else:
-            write_text(self.path, f"{self._header}\n")
+        self._lines.path.parent.mkdir(exist_ok=True)
+        self._lines.begin()
 
     def note(self, recording: Recording, says: Any) -> None:
         """Note what the judge says of a recording."""
         self._found[recording.id, recording.sha256] = says
-        append(self.path, json.dumps({"id": recording.id, "sha256": recording.sha256, "says": says}) + "\n")
+        self._lines.add({"id": recording.id, "sha256": recording.sha256, "says": says})
 
 
 def independent(judges: Mapping[str, Judge], corpus: Path, language: str | None) -> dict[str, Judge]:

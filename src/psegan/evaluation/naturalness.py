@@ -29,8 +29,8 @@ class DNSMOS(QualityJudge):
 
     Trained on listeners' ratings of noise suppression. ``overall``, ``signal`` and ``background`` are those of ITU-T P.835,
     ``p808`` is the rating of ITU-T P.808; from 1 to 5. The networks hear nine seconds. A shorter recording is repeated to that
-    length and rated once: the package repeats it up to twice as long and averages over up to ten ratings, which takes five
-    times as long and differed by 0.04 at most in the means of 24 recordings.
+    length and rated once: the package repeats it up to twice as long and averages over up to ten ratings, which takes several
+    times as long.
 
     Raises:
         NotInstalledError: a package is missing.
@@ -51,11 +51,8 @@ class DNSMOS(QualityJudge):
             require(package, module)
         self.version = require("speechmos", "speechmos")
 
-    def load(self) -> None:
-        _ = self._network
-
     @cached_property
-    def _network(self) -> Any:
+    def network(self) -> Any:
         import onnxruntime
         from speechmos import dnsmos
 
@@ -71,7 +68,7 @@ class DNSMOS(QualityJudge):
     def rate(self, waveform: NDArray[np.float32]) -> dict[str, float]:
         if len(waveform) < self.HEARD:
             waveform = np.tile(waveform, -(-self.HEARD // len(waveform)))[: self.HEARD]
-        found = self._network(waveform.clip(-1, 1), SAMPLE_RATE, False)
+        found = self.network(waveform.clip(-1, 1), SAMPLE_RATE, False)
         return {name: round(float(found[key]), 6) for name, key in self.NAMES.items()}
 
     def describe(self) -> dict[str, str]:

@@ -45,14 +45,11 @@ class Moonshine(Recogniser):
     def __init__(self) -> None:
         self.version = require("moonshine-voice", "moonshine_voice", exactly="0.0.73")
 
-    def load(self) -> None:
-        _ = self._model
-
     def knows(self, language: str | None) -> bool:
         return language == "en"
 
     @cached_property
-    def _model(self) -> Any:
+    def network(self) -> Any:
         import moonshine_voice as package
 
         folder = str(package.get_model_path("tiny-en"))
@@ -60,7 +57,7 @@ class Moonshine(Recogniser):
 
     def transcribe(self, waveform: NDArray[np.float32], language: str | None) -> str:
         parts = np.split(waveform, range(self.LONGEST, len(waveform), self.LONGEST))
-        found = [self._model.transcribe_without_streaming(part.tolist(), SAMPLE_RATE) for part in parts]
+        found = [self.network.transcribe_without_streaming(part.tolist(), SAMPLE_RATE) for part in parts]
         return " ".join(line.text for one in found for line in one.lines)
 
     def describe(self) -> dict[str, str]:
@@ -79,21 +76,18 @@ class PocketSphinx(Recogniser):
     def __init__(self) -> None:
         self.version = require("pocketsphinx", "pocketsphinx")
 
-    def load(self) -> None:
-        _ = self._decoder
-
     def knows(self, language: str | None) -> bool:
         return language == "en"
 
     @cached_property
-    def _decoder(self) -> Any:
+    def network(self) -> Any:
         from pocketsphinx import Config, Decoder
 
-        # with fewer hypotheses it is nearly twice as fast, and gets as many words
+        # with fewer hypotheses than by default, for speed
         return Decoder(Config(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL", maxhmmpf=3000, maxwpf=10))
 
     def transcribe(self, waveform: NDArray[np.float32], language: str | None) -> str:
-        decoder = self._decoder
+        decoder = self.network
         decoder.reinit_feat()  # it adapts to what it hears, but no recording may depend on those before
         decoder.start_utt()
         decoder.process_raw((waveform.clip(-1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
@@ -127,17 +121,14 @@ class Whisper(Recogniser):
         self.version = require("faster-whisper", "faster_whisper", "faster-whisper")
         self.model, self.compute_type, self.device = model, compute_type, device
 
-    def load(self) -> None:
-        _ = self._network
-
     def knows(self, language: str | None) -> bool:
         """Whether the network was trained for a language; one of many languages finds out an unknown one by itself."""
-        if not self._network.model.is_multilingual:
+        if not self.network.model.is_multilingual:
             return language == "en"
-        return language is None or language in self._network.supported_languages
+        return language is None or language in self.network.supported_languages
 
     @cached_property
-    def _network(self) -> Any:
+    def network(self) -> Any:
         from faster_whisper import WhisperModel
 
         local = Path(self.model).is_dir()
@@ -154,7 +145,7 @@ class Whisper(Recogniser):
     def transcribe(self, waveform: NDArray[np.float32], language: str | None) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of silent parts
-            segments, _ = self._network.transcribe(
+            segments, _ = self.network.transcribe(
                 waveform,
                 language=language,
                 temperature=0.0,  # it would draw otherwise, where it is unsure

@@ -79,9 +79,6 @@ class Resemblyzer(Verifier):
     def __init__(self) -> None:
         self.version = require("resemblyzer", "resemblyzer")
 
-    def load(self) -> None:
-        _ = self._network
-
     @cached_property
     def _package(self) -> Any:
         with warnings.catch_warnings():
@@ -90,7 +87,7 @@ class Resemblyzer(Verifier):
         return resemblyzer
 
     @cached_property
-    def _network(self) -> Any:
+    def network(self) -> Any:
         return self._package.VoiceEncoder("cpu", verbose=False)
 
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
@@ -100,7 +97,7 @@ class Resemblyzer(Verifier):
         if not waveform.any():  # whose level cannot be set; zeros are as far from one voice as from all others
             return torch.zeros(self.SIZE)
         speech = self._package.preprocess_wav(waveform.numpy())
-        return torch.from_numpy(self._network.embed_utterance(speech)).nan_to_num()
+        return torch.from_numpy(self.network.embed_utterance(speech)).nan_to_num()
 
     def describe(self) -> dict[str, str]:
         source = f"resemblyzer {self.version}"

@@ -48,6 +48,7 @@ def log_evaluation(run: "EvaluationRun") -> None:
         logged = _read_record(path)
         new = [system for system in new if logged.get(system, {}).get("results") != results]
         mode = resolve_mode(run.options.wandb_mode, str(run.folder), OPTION) if new else "disabled"
+        found = Results.from_json(run.folder / "results.json") if mode != "disabled" else Results()
     except Exception as error:  # W&B raises anything
         failed[_reason(error)], mode = new, "disabled"
     for system in new if mode != "disabled" else ():
@@ -55,7 +56,7 @@ def log_evaluation(run: "EvaluationRun") -> None:
             own = logged.setdefault(system, {"id": new_id()})
             write_json(path, logged)  # an id that was used once is used again
             with _staged(folder), _whole(folder, own["id"]):
-                _log_system(run, system, own["id"], mode)
+                _log_system(run, found, system, own["id"], mode)
             own["results"] = results
             write_json(path, logged)
         except Exception as error:
@@ -119,11 +120,10 @@ def _staged(folder: Path) -> Iterator[None]:
             del os.environ[name]
 
 
-def _log_system(run: "EvaluationRun", system: str, id: str, mode: str) -> None:
+def _log_system(run: "EvaluationRun", found: Results, system: str, id: str, mode: str) -> None:
     import wandb
 
     evaluation, table = run.evaluation, run.tables[0]
-    found = Results.from_json(run.folder / "results.json")
     rows, networks = found.select(system=system), trained_networks(run, system)
     fold = table.folds[0] if len(table.folds) == 1 and run.data.apart else None
     kind = networks[0]["system"] if networks else system

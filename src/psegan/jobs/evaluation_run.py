@@ -234,10 +234,11 @@ class EvaluationRun:
             path = self.manifest(fold, system)
             rows = []
             for (own_fold, number), folder in self.corpus_folders(system).items():
+                made = self.subsets_of(system, number)
                 for row in read_manifest(folder / "manifest.csv") if own_fold in (None, fold) else []:
                     subset = subset_of.get(row["id"])
                     # what only another fold tests is no training set of this one
-                    if subset in self.subsets_of(system, number):
+                    if subset in made:
                         name = row["id"] + (f"#{number}" if number else "")
                         recording = os.path.relpath(folder / row["path"], path.parent)
                         place = {"path": recording, "split": subset, "corpus": folder.name, "source": row["id"]}

@@ -106,10 +106,7 @@ class Bootstrap:
         self._check(values)
         numbers = to_numpy(values).astype(np.float64)
         known = ~np.isnan(numbers)
-        total = np.bincount(self.units, np.where(known, numbers, 0), self.n_units)
-        count = np.bincount(self.units, known, self.n_units)
-        samples = self._chunked(lambda draws: ratio(draws @ total, draws @ count), self.n_units)
-        return Resampled(float(numbers[known].mean()) if known.any() else float("nan"), samples, self)
+        return self.ratio_of_sums(np.where(known, numbers, 0), known)
 
     def ratio_of_sums(self, numerators: Array, denominators: Array) -> Resampled:
         """Sum of the numerators ``(N,)`` over the sum of the denominators ``(N,)``, such as word errors over words."""
