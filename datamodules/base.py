@@ -1,5 +1,6 @@
 """What all corpora share: their splits and loaders, and how recordings are found in a folder."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -15,7 +16,7 @@ from datamodules.sampling import EpochSampler
 from datamodules.splits import APART, SUBSETS, Role, even_split, fold_sentences, speaker_subsets
 from psegan.common.errors import PseganError
 from psegan.common.files import not_a_file
-from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE
+from psegan.speech.audio import AUDIO_SUFFIXES, SAMPLE_RATE, AudioReader
 
 
 class CorpusDataModule(LightningDataModule):
@@ -41,6 +42,7 @@ class CorpusDataModule(LightningDataModule):
         crop_seconds: longest training utterance, in seconds; None trains on whole utterances.
         crop_draws: number of random crops of which the one with the most energy is taken, because recordings begin and
             end in silence.
+        alike: make training batches of utterances of about one length, which saves most of the padding where they are whole.
         pad_seconds: pad every utterance of every subset to this length, in seconds (16.7 in the article); crop_seconds
             must be None then.
         num_workers: processes that read; 0 reads in the main process.
@@ -78,6 +80,7 @@ class CorpusDataModule(LightningDataModule):
         eval_batch_size: int = 32,
         crop_seconds: float | None = 3.0,
         crop_draws: int = 1,
+        alike: bool = False,
         pad_seconds: float | None = None,
         num_workers: int = 0,
         in_memory: bool = True,
@@ -104,7 +107,7 @@ class CorpusDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.crop_seconds = crop_seconds
-        self.crop_draws = crop_draws
+        self.crop_draws, self.alike = crop_draws, alike
         self.pad_seconds = pad_seconds
         self.num_workers = num_workers
         self._cache: dict[str, Tensor] | None = {} if in_memory else None
@@ -153,6 +156,17 @@ class CorpusDataModule(LightningDataModule):
         known = {utterance.speaker for subset in ("train", "validation") for utterance in self._subsets[subset]}
         return tuple(self.speakers[speaker] for speaker in sorted(known))
 
+    @cached_property
+    def training_samples(self) -> int:
+        """Samples of the longest training utterance, as it is cropped; padding doesn't count."""
+        most = None if self.crop_seconds is None else round(self.crop_seconds * SAMPLE_RATE)
+        longest, load = 0, self.loader()
+        for utterance in self.split_utterances("train"):
+            longest = max(longest, _samples(utterance, load))
+            if most is not None and longest >= most:
+                return most
+        return longest
+
     @property
     def where(self) -> str:
         """What error messages name: the corpus's folder, or the corpus itself where it has none."""
@@ -192,6 +206,14 @@ class CorpusDataModule(LightningDataModule):
         if not self._subsets[subset]:
             raise self._unusable(subset, "is empty")
         return list(self._subsets[subset])
+
+    def subsets(self) -> dict[str, list[Utterance]]:
+        """Subset → its utterances, sorted by id. A subset may be empty where a manifest's column has no row of it.
+
+        Raises:
+            PseganError: see :meth:`split_utterances`.
+        """
+        return {subset: list(utterances) for subset, utterances in self._subsets.items()}
 
     @cached_property
     def _subsets(self) -> dict[str, list[Utterance]]:
@@ -264,6 +286,10 @@ class CorpusDataModule(LightningDataModule):
     def train_dataloader(self) -> SpeechLoader:
         return self._dataloader(self.dataset(self.split_utterances("train"), train=True), self.batch_size, train=True)
 
+    def training_speech(self) -> SpeechLoader:
+        """The training set as whole utterances in the order of their ids, for what is computed once."""
+        return self.eval_dataloader(self.split_utterances("train"))
+
     def val_dataloader(self) -> SpeechLoader:
         return self.eval_dataloader(self.split_utterances("validation"))
 
@@ -278,7 +304,10 @@ class CorpusDataModule(LightningDataModule):
         return self._dataloader(self.dataset(utterances), self.eval_batch_size, train=False)
 
     def _dataloader(self, dataset: SpeechDataset, batch_size: int, train: bool) -> SpeechLoader:
-        sampler = EpochSampler(len(dataset), self.seed, shuffle=train)
+        alike = None
+        if train and self.alike:
+            alike = ([_samples(u, dataset.load) for u in dataset.utterances], batch_size)
+        sampler = EpochSampler(len(dataset), self.seed, shuffle=train, alike=alike)
         samples = None if self.pad_seconds is None else round(self.pad_seconds * SAMPLE_RATE)
         return SpeechLoader(
             dataset,
@@ -291,6 +320,13 @@ class CorpusDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # keeps the loader off the global one
         )
+
+
+def _samples(utterance: Utterance, load: Callable[[Utterance], Tensor]) -> int:
+    """Length of an utterance at 16 kHz, by its file's header where it has a file."""
+    if utterance.path is None:
+        return len(load(utterance))
+    return math.ceil(AudioReader(utterance.path).seconds * SAMPLE_RATE) or len(load(utterance))
 
 
 class FolderDataModule(CorpusDataModule):

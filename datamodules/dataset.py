@@ -116,7 +116,8 @@ def collate(items: Sequence[tuple[Tensor, Utterance]], samples: int | None = Non
             )
     padded, length = pad_waveforms(waveforms, samples or 0)
     labels = {name: torch.tensor([u.label(name) for u in utterances]) for name in ATTRIBUTES}
-    return SpeechBatch(padded, length, **labels, id=tuple(u.id for u in utterances))
+    ids, texts = tuple(u.id for u in utterances), tuple(u.text for u in utterances)
+    return SpeechBatch(padded, length, **labels, id=ids, text=texts)
 
 
 class SpeechLoader(DataLoader[Any]):

@@ -77,15 +77,53 @@ def test_repeats_that_mean_nothing(repeats):
 
 @pytest.mark.parametrize(
     ("corpora", "message"),
-    [
-        (["ravdess"], "two or more"),
-        (["ravdess", "ravdess"], "two or more"),
-        (["ravdess", "timit"], "'timit'.*two or more"),
-    ],
+    [([], "each once"), (["ravdess", "ravdess"], "each once"), (["ravdess", "timit"], "no nowhere/timit/manifest.csv")],
 )
 def test_what_is_no_joint_corpus(corpora, message):
     with pytest.raises(PseganError, match=message):
         JointDataModule(root="nowhere", corpora=corpora)
+
+
+@pytest.fixture
+def with_manifests(root, tmp_path):
+    """RAVDESS beside a corpus whose manifest names a split without a validation set, and one that knows speakers alone."""
+    (tmp_path / "ravdess").symlink_to(f"{root}/ravdess")
+    for name, header in (("read", "path,speaker,gender,split"), ("books", "path,speaker")):
+        lines = [header]
+        for i in range(10):
+            path = tmp_path / name / f"{i}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, torch.full((1_600,), (i + 1) / 50 + len(name) / 500).numpy(), 16_000)
+            subset = "train" if i < 6 else "test"
+            lines.append(f"{i}.wav,s{i},male,{subset}" if name == "read" else f"{i}.wav,s{i}")
+        (tmp_path / name / "manifest.csv").write_text("\n".join(lines))
+    return str(tmp_path)
+
+
+def test_corpora_with_a_manifest_join_by_the_name_of_their_folder(with_manifests):
+    joint = JointDataModule(
+        root=with_manifests,
+        corpora=["ravdess", "read", "books"],
+        split_of={"books": "speaker-disjoint"},
+        crop_seconds=0.05,
+    )
+    joint.setup("fit")
+    assert joint.corpus == "ravdess+read+books"
+    assert joint.genders == ("male", "female", "unknown")
+    assert joint.n_classes["speaker"] == 24 + 10 + 10
+    counts = {s: Counter(u.id.partition("/")[0] for u in joint.split_utterances(s)) for s in SUBSETS}
+    assert counts["train"] == {"ravdess": 1_200, "read": 6, "books": 6}
+    assert counts["validation"] == {"ravdess": 120, "books": 2}  # the other manifest names no validation set
+    assert counts["test"] == {"ravdess": 120, "read": 4, "books": 2}
+    (unknown,) = [u for u in joint.utterances() if u.id == "books/3"]
+    assert joint.genders[unknown.gender] == "unknown" and joint.emotions[unknown.emotion] == "books/unknown"
+    batch = next(iter(joint.train_dataloader()))
+    assert batch.waveform.shape == (16, 800)
+
+
+def test_a_split_of_no_corpus(with_manifests):
+    with pytest.raises(PseganError, match="split_of names books"):
+        JointDataModule(root=with_manifests, corpora=["ravdess", "read"], split_of={"books": "speaker-disjoint"})
 
 
 def test_the_loudest_of_several_crops_is_taken(root):

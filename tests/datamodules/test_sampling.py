@@ -136,3 +136,31 @@ def test_a_resumed_trainer_sees_the_same_batches(tmp_path):
     resumed, _ = fit(3, str(tmp_path / "one.ckpt"))
     assert resumed.seen == [seen for seen in whole.seen if seen[0] >= 1]
     assert len(resumed.seen) == 2 * 3
+
+
+def test_batches_of_alike_lengths_pad_little_and_are_others_in_every_epoch():
+    lengths = [(37 * i) % 501 for i in range(1_003)]
+    sampler = EpochSampler(len(lengths), seed=1, alike=(lengths, 10))
+    first, second = ([index for _, index in epoch(sampler, number)] for number in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(1_003))
+    batches = [first[start : start + 10] for start in range(0, 1_000, 10)]
+    spread = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches]
+    assert sum(spread) / len(spread) < 501 / 10
+    means = [sum(lengths[i] for i in batch) / 10 for batch in batches]
+    assert means != sorted(means), "short ones would all come first"
+    assert {frozenset(batch) for batch in batches}.isdisjoint(
+        frozenset(second[start : start + 10]) for start in range(0, 1_000, 10)
+    )
+    assert first == [index for _, index in epoch(EpochSampler(1_003, seed=1, alike=(lengths, 10)), 0)]
+
+
+def test_a_corpus_makes_batches_of_alike_lengths():
+    data = SyntheticDataModule(n_speakers=4, n_contents=2, n_takes=2, crop_seconds=None, batch_size=6, alike=True)
+    other = SyntheticDataModule(n_speakers=4, n_contents=2, n_takes=2, crop_seconds=None, batch_size=6)
+    padding = [
+        sum(1 - float(batch.length.sum()) / batch.waveform.numel() for batch in one.train_dataloader())
+        for one in (data, other)
+    ]
+    assert padding[0] < padding[1] / 2
+    seen = [id for batch in data.train_dataloader() for id in batch.id]
+    assert len(set(seen)) == len(seen) == 60

@@ -94,7 +94,12 @@ def parts_of(data: CorpusDataModule, subsets: Iterable[str]) -> list[Part]:
 def load_corpus(
     config: str | Path, root: str | None = None, init_args: dict[str, Any] | None = None
 ) -> CorpusDataModule:
-    """The corpus that a YAML file names under ``data``, with another root or other arguments where they are given.
+    """The corpus that a YAML file names under ``data``, with other arguments where they are given.
+
+    Args:
+        config: the file.
+        root: folder of the corpus; of one with a manifest, the manifest of the same name there.
+        init_args: laid over the file's.
 
     Raises:
         PseganError: the file names no corpus, or with arguments that it does not take.
@@ -102,10 +107,14 @@ def load_corpus(
     spec = read_yaml(config).get("data")
     if not isinstance(spec, dict):
         raise PseganError(f"{config}: names no corpus under 'data', as experiments/corpora/ravdess.yaml does")
-    over = (init_args or {}) | ({} if root is None else {"root": root})
     own = spec.get("init_args") or {}
     if not isinstance(own, dict):
         raise PseganError(f"{config}: data.init_args is {own!r}, but must be a mapping")
+    over = dict(init_args or {})
+    if root is not None and isinstance(manifest := own.get("manifest"), str):
+        over["manifest"] = str(Path(root) / Path(manifest).name)
+    elif root is not None:
+        over["root"] = root
     spec = {**spec, "init_args": {**own, **over}}
     return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import CorpusDataModule, FolderDataModule, Utterance
-from datamodules.joint import JointDataModule
+from datamodules.joint import MANIFEST, PUBLISHED, JointDataModule
 from datamodules.manifest import ManifestDataModule, read_manifest
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
@@ -13,12 +13,14 @@ from psegan.common.instantiate import find_class, instantiate
 from psegan.lineage import VOCODER, TrainingData, lineage
 from psegan.protection.controls import checkpoint_of, is_trained
 
+CONTENT_MATCHER = "the content matcher"
+"""Its role: it learns from texts, and its speech has no emotions; shipped, it doesn't say where that lay."""
 Corpora = Mapping[int, CorpusDataModule]
 """Fold → the corpus, split for the attackers."""
 
 
 def check_systems(
-    systems: Mapping[str, Any], corpora: Corpora, vocoder: dict[str, Any] | str | None = None
+    systems: Mapping[str, Any], corpora: Corpora, vocoder: dict[str, Any] | str | None = None, attackers: bool = True
 ) -> dict[str, str]:
     """Make sure that no trained system learnt from the test set nor, where those are disjoint, from its sentences or from
     others' speakers.
@@ -31,6 +33,7 @@ def check_systems(
         systems: name → protector's specification, with ``{fold}`` where it differs.
         corpora: fold → the corpus.
         vocoder: that copy-synthesis and the systems speak through.
+        attackers: whether anybody learns from the corpora.
 
     Returns:
         Name of each trained system → what is known of its training, for the header of the results.
@@ -49,7 +52,7 @@ def check_systems(
                 if name != VOCODER and network.role.startswith(VOCODER):
                     continue
                 try:
-                    found[_check(network, corpus, fold, attackers=True)] = None
+                    found[_check(network, corpus, fold, attackers)] = None
                 except PseganError as error:
                     if name != VOCODER:
                         raise
@@ -68,8 +71,11 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
 
 
 def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
-    theirs = _corpus(network, corpus)
-    name, unseen = f"{network.role} ({network.source})", ""
+    init = network.data.get("init_args") or {}
+    if network.role.startswith(CONTENT_MATCHER) and init.get("name") and "manifest" not in init:
+        return f"{network.role}: {init['name']} (not compared with the test set: {init['name']} is not here)"
+    theirs, absent = _corpus(network, corpus)
+    name = f"{network.role} ({network.source})"
     recorded = any(utterance.path is not None for utterance in corpus.split_utterances("test"))
     for member in theirs.members:
         if member.corpus == corpus.corpus:
@@ -79,31 +85,51 @@ def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers
         elif (
             isinstance(member, FolderDataModule) and not Path(member.root).is_dir() and network.role.startswith(VOCODER)
         ):
-            unseen = f" (not compared with the test set: {member.title} is not here)"
+            absent.append(member.title)
         else:
             _check_recordings(name, member, corpus, fold)
-    return f"{network.role}: {theirs.corpus}, split {theirs.members[0].split}{unseen}"
+    unseen = f" (not compared with the test set: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not here)"
+    named = "+".join(init.get("corpora") or [theirs.corpus])
+    return f"{network.role}: {named}, split {theirs.members[0].split}{unseen if absent else ''}"
 
 
-def _corpus(network: TrainingData, like: CorpusDataModule) -> CorpusDataModule:
-    """A corpus by its configuration; the part of it that is the corpus ``like`` is looked for where that lies."""
+def _corpus(network: TrainingData, like: CorpusDataModule) -> tuple[CorpusDataModule, list[str]]:
+    """A corpus by its configuration; the part of it that is the corpus ``like`` is looked for where that lies.
+
+    Returns:
+        The corpus, and the names of its parts that have no published form and are not here to be compared.
+    """
+    absent: list[str] = []
     spec = {**network.data, "init_args": {**(network.data.get("init_args") or {})}}
     kind = find_class(CorpusDataModule, str(spec.get("class_path")), network.source, "datamodules")  # type: ignore[type-abstract]
     # weights that ship don't say where their corpus lay
     if issubclass(kind, JointDataModule):
-        spec["init_args"].setdefault("root", "data")
+        init = spec["init_args"]
+        root = Path(init.setdefault("root", "data"))
+        # PUBLISHED corpora are known by their ids alone
+        absent = [n for n in init.get("corpora", ()) if n not in PUBLISHED and not (root / n / MANIFEST).is_file()]
+        if absent and (not network.role.startswith(VOCODER) or len(absent) == len(init["corpora"])):
+            raise _not_here(network)
+        for key in ("corpora", "split_of", "repeats"):
+            if absent and (given := init.get(key)):
+                kept = [name for name in given if name not in absent]
+                init[key] = {name: given[name] for name in kept} if isinstance(given, dict) else kept
     elif issubclass(kind, FolderDataModule):
         spec["init_args"].setdefault("root", f"data/{kind.corpus}")
     elif issubclass(kind, ManifestDataModule) and "manifest" not in spec["init_args"]:
-        raise PseganError(
-            f"{network.source}: {network.role} was trained on a corpus of its maker's own, which is not here to be compared; "
-            "evaluate the checkpoint that it was exported from"
-        )
+        raise _not_here(network)
     corpus = instantiate(CorpusDataModule, spec, network.source)  # type: ignore[type-abstract]
     for member in corpus.members:
         if isinstance(member, FolderDataModule) and isinstance(like, FolderDataModule) and member.corpus == like.corpus:
             member.root = like.root
-    return corpus
+    return corpus, absent
+
+
+def _not_here(network: TrainingData) -> PseganError:
+    return PseganError(
+        f"{network.source}: {network.role} was trained on a corpus of its maker's own, which is not here to be compared; "
+        "evaluate the checkpoint that it was exported from"
+    )
 
 
 def _check_recordings(name: str, theirs: CorpusDataModule, corpus: CorpusDataModule, fold: int) -> None:
@@ -142,7 +168,8 @@ def _check_utterances(
 
 
 def _learnt(corpus: CorpusDataModule) -> list[Utterance]:
-    return [u for subset in ("train", "validation") for u in corpus.split_utterances(subset)]
+    subsets = corpus.subsets()  # of which one may be empty
+    return [*subsets["train"], *subsets["validation"]]
 
 
 def _names(corpus: CorpusDataModule, utterances: Iterable[Utterance], attribute: str) -> set[str]:

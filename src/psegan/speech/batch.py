@@ -38,6 +38,7 @@ class SpeechBatch(TensorRecord):
         length: ``(B,)`` int64, true lengths in samples, each in ``1..T``.
         emotion, speaker, gender, content: ``(B,)`` int64 class indices in the corpus's own order.
         id: ``B`` names, unique within a corpus (path below its root, without the ending).
+        text: what is said in each of the ``B``, None where that is not known.
     """
 
     waveform: Tensor
@@ -47,6 +48,7 @@ class SpeechBatch(TensorRecord):
     gender: Tensor
     content: Tensor
     id: tuple[str, ...]
+    text: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)

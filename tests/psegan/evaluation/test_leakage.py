@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from datamodules import SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
-from psegan.evaluation.leakage import check_manifest, check_systems
+from psegan.evaluation.leakage import _check, check_manifest, check_systems
 from psegan.evaluation.specification import Evaluation
 from psegan.jobs.evaluation_run import EvaluationRun
 from psegan.jobs.options import Options
-from psegan.lineage import lineage
+from psegan.lineage import TrainingData, lineage
+from psegan.speech.audio import write_audio
 
 SPEAKERS = {"class_path": "datamodules.SyntheticDataModule", "init_args": {"split": "paper", "split_seed": 7}}
 
@@ -100,3 +102,37 @@ def test_a_manifest_that_mixes_what_is_kept_apart_is_refused(tmp_path, attribute
     check_manifest(path)
     with pytest.raises(PseganError, match=rf"a \(train\) is of {attribute} b, as the test set is; correct the split"):
         check_manifest(path, ("speaker", "content"))
+
+
+def stated(role: str, data: dict) -> str:
+    """What the check says of a shipped network that was trained on ``data``."""
+    network = TrainingData(role, "shipped", data)
+    return _check(network, SyntheticDataModule(split="paper"), 0, attackers=True)
+
+
+def test_texts_that_a_shipped_content_matcher_learnt_from_are_stated():
+    """Its corpus has no emotions, and its weights don't say where that lay."""
+    data = {
+        "class_path": "datamodules.ManifestDataModule",
+        "init_args": {"name": "readers", "split": "speaker-disjoint"},
+    }
+    said = stated("the content matcher of psegan", data)
+    assert said == "the content matcher of psegan: readers (not compared with the test set: readers is not here)"
+    with pytest.raises(PseganError, match="psegan was trained on a corpus of its maker's own"):
+        stated("psegan", data)
+
+
+def test_corpora_of_a_vocoder_that_are_not_here_are_named(tmp_path):
+    for name in ("here", "there"):
+        path = tmp_path / name / "a.wav"
+        path.parent.mkdir()
+        write_audio(path, torch.full((1_600,), 0.1))
+        write_manifest(path.parent / "manifest.csv", [{"path": "a.wav", "speaker": "s", "split": "train"}])
+    init = {"root": str(tmp_path), "corpora": ["here", "elsewhere"], "split_of": {"elsewhere": "speaker-disjoint"}}
+    data = {"class_path": "datamodules.JointDataModule", "init_args": init}
+    said = stated("the vocoder", data)
+    assert said == "the vocoder: here+elsewhere, split manifest (not compared with the test set: elsewhere is not here)"
+    with pytest.raises(PseganError, match="which is not here to be compared"):
+        stated("psegan", data)
+    with pytest.raises(PseganError, match="which is not here to be compared"):
+        stated("the vocoder", {**data, "init_args": {**init, "corpora": ["elsewhere"], "split_of": {}}})
