@@ -75,7 +75,11 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         model = cls({name: describe(module) for name, module in modules.items()}, about)
         for name, module in modules.items():
             model.get_submodule(name).load_state_dict(folded_state(module))
+        model.check()
         return model
+
+    def check(self) -> None:
+        """Raise :class:`PseganError` if the weights that were loaded must not be used; by default all may be."""
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
@@ -108,6 +112,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
                 load_model(loaded, folder / "model.safetensors")
             except RuntimeError:
                 raise PseganError("its weights are of other networks than its config.json describes") from None
+            loaded.check()
             if (card := folder / "README.md").is_file():
                 loaded.card = card.read_text(encoding="utf-8", errors="replace")
         return loaded

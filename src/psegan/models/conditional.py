@@ -41,6 +41,11 @@ class ConditionalUNet(nn.Module):
         self.project_noise = nn.Linear(noise_dim, rows) if noise_dim else None
         self.unet = UNet(bool(n_labels) + bool(noise_dim), widths, bottleneck, smooth, residual)
 
+    @property
+    def least_frames(self) -> int:
+        """See :attr:`psegan.models.unet.UNet.least_frames`."""
+        return self.unet.least_frames
+
     def forward(self, mel: Tensor, lengths: Tensor, target: Tensor | None, noise: Tensor) -> Tensor:
         """Log-mel ``(B, 80, N)`` scaled to [0, 1], frames, classes ``(B,)`` and noise ``(B, noise_dim)`` → log-mel.
 

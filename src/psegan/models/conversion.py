@@ -1,6 +1,8 @@
 """The conversion of spectrograms that a system trains; protection needs it alone, without the system."""
 
+import math
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from psegan.common.errors import PseganError
 from psegan.models.conditional import ConditionalUNet
 from psegan.models.gengan import GenGANGenerator
+from psegan.models.level import Level
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 
 Draws = dict[str, Tensor]
@@ -15,15 +18,52 @@ Draws = dict[str, Tensor]
 
 
 class Conversion(nn.Module):
-    """The interface: scaled log-mel, frames and draws → protected scaled log-mel."""
+    """The interface: scaled log-mel, frames and draws → protected scaled log-mel, at the original's level.
+
+    The level (:class:`psegan.models.level.Level`) belongs to the conversion, so that discriminators see what listeners hear.
+
+    Args:
+        level: ``kept``, or the level in dB of full scale that all speech gets, for privacy: how loud somebody speaks says
+            something of the emotion.
+    """
+
+    def __init__(self, level: Literal["kept"] | float = "kept") -> None:
+        super().__init__()
+        self.level = level
+        self.levelling = Level(fixed=None if level == "kept" else float(level))
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Its generators; those with ``least_frames`` need training utterances of so many frames."""
+        return ()
+
+    @property
+    def least_frames(self) -> int:
+        """Frames that the longest training utterance must have, so that all weights are trained."""
+        return max((int(getattr(network, "least_frames", 1)) for network in self.networks), default=1)
+
+    def check_reach(self, frames: int) -> None:
+        """Raise :class:`PseganError` if training utterances of ``frames`` frames leave weights untrained."""
+        if self.least_frames > frames:
+            seconds = math.ceil(self.least_frames * 0.16) / 10
+            raise PseganError(
+                f"the generator relates frames {self.least_frames - 1} apart, but the longest training utterance has {frames}: "
+                f"weights stay untrained that act on longer recordings; train on {seconds:g} s or more "
+                "(data.init_args.crop_seconds), or lower grn_dilations, or GenGAN's noise_dim, in "
+                "model.init_args.generator.init_args"
+            )
 
     @abstractmethod
     def draw(self, n: int, random: torch.Generator) -> Draws:
         """Targets and noise of ``n`` utterances, on the CPU."""
 
-    @abstractmethod
     def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and ``(B,)`` frames → ``(B, 80, N)`` on the same scale, zero in padding."""
+        return self.levelling(self.convert(mel, lengths, draws), mel, lengths)
+
+    @abstractmethod
+    def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+        """What :meth:`forward` does, before the level."""
 
 
 class ToEmotion(Conversion):
@@ -33,13 +73,20 @@ class ToEmotion(Conversion):
         generator: the network.
         n_emotions: number of emotions that targets are drawn from.
         target: index of the fixed emotion; None draws.
+        level: see :class:`Conversion`.
 
     Raises:
         PseganError: there is no such emotion.
     """
 
-    def __init__(self, generator: ConditionalUNet, n_emotions: int, target: int | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        generator: ConditionalUNet,
+        n_emotions: int,
+        target: int | None = None,
+        level: Literal["kept"] | float = "kept",
+    ) -> None:
+        super().__init__(level)
         if target is not None and not 0 <= target < n_emotions:
             raise PseganError(f"target is {target!r}, but must be the index of one of {n_emotions} emotions")
         self.generator, self.n_emotions, self.target = generator, n_emotions, target
@@ -50,29 +97,54 @@ class ToEmotion(Conversion):
             target = torch.full_like(target, self.target)
         return {"target": target, "noise": torch.randn(n, self.generator.noise_dim, generator=random)}
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.generator,)
+
+    def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["target"], draws["noise"])
 
 
 class ToAmbiguity(Conversion):
-    """GenGAN's conversion to ambiguous emotion."""
+    """GenGAN's conversion to ambiguous emotion.
 
-    def __init__(self, generator: GenGANGenerator) -> None:
-        super().__init__()
+    Args:
+        generator: the network.
+        level: see :class:`Conversion`.
+    """
+
+    def __init__(self, generator: GenGANGenerator, level: Literal["kept"] | float = "kept") -> None:
+        super().__init__(level)
         self.generator = generator
 
     def draw(self, n: int, random: torch.Generator) -> Draws:
         return {"noise": torch.randn(n, self.generator.rows, self.generator.noise_dim, generator=random)}
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.generator,)
+
+    def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["noise"])
 
 
 class FilterThenEmotion(Conversion):
-    """PCMelGAN's conversion: a filter removes the emotion, and a generator adds one that is drawn from ``n_emotions``."""
+    """PCMelGAN's conversion: a filter removes the emotion, and a generator adds one that is drawn from ``n_emotions``.
 
-    def __init__(self, filter: PCMelGANFilter, generator: PCMelGANGenerator, n_emotions: int) -> None:
-        super().__init__()
+    Args:
+        filter, generator: the networks.
+        n_emotions: number of emotions that targets are drawn from.
+        level: see :class:`Conversion`; both networks' output has it.
+    """
+
+    def __init__(
+        self,
+        filter: PCMelGANFilter,
+        generator: PCMelGANGenerator,
+        n_emotions: int,
+        level: Literal["kept"] | float = "kept",
+    ) -> None:
+        super().__init__(level)
         self.filter, self.generator, self.n_emotions = filter, generator, n_emotions
 
     def draw(self, n: int, random: torch.Generator) -> Draws:
@@ -84,13 +156,20 @@ class FilterThenEmotion(Conversion):
             "noise": torch.randn(n, self.generator.noise_dim, generator=random),
         }
 
-    def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
-        return self.generate(self.hide(mel, lengths, draws), lengths, draws)
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.filter, self.generator
+
+    def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+        return self._generated(self.hide(mel, lengths, draws), lengths, draws)
 
     def hide(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
-        """The filter's output."""
-        return self.filter(mel, lengths, None, draws["filter_noise"])
+        """The filter's output, at its input's level."""
+        return self.levelling(self.filter(mel, lengths, None, draws["filter_noise"]), mel, lengths)
 
-    def generate(self, filtered: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
-        """The generator's output."""
+    def generate(self, filtered: Tensor, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+        """The generator's output for the filter's, at the level of the original ``mel``."""
+        return self.levelling(self._generated(filtered, lengths, draws), mel, lengths)
+
+    def _generated(self, filtered: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(filtered, lengths, draws["target"], draws["noise"])

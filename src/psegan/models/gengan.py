@@ -15,7 +15,8 @@ class GenGANGenerator(nn.Module):
 
     Args:
         noise_dim: length of the noise in frames of the bottleneck, where each row has its own draws; 65 frames are 16.6 s,
-            to which the public code pads. A shorter utterance takes the beginning of the noise, a longer one repeats it.
+            to which the public code pads. A shorter utterance takes the beginning of the noise, a longer one repeats it. Where
+            no training utterance is that long, the places behind stay untrained: 12 are 3 s.
         residual, smooth: see :class:`psegan.models.unet.UNet`.
     """
 
@@ -25,6 +26,11 @@ class GenGANGenerator(nn.Module):
         self.rows = N_MELS // self.unet.stride
         self.noise_dim, self.residual, self.smooth = noise_dim, residual, smooth
         self.project_noise = nn.Linear(noise_dim, noise_dim)
+
+    @property
+    def least_frames(self) -> int:
+        """Frames that the longest training utterance must have, so that every place of the noise is trained."""
+        return (self.noise_dim - 1) * self.unet.stride + 1
 
     def forward(self, mel: Tensor, lengths: Tensor, noise: Tensor) -> Tensor:
         """Log-mel ``(B, 80, N)`` scaled to [0, 1], frames ``(B,)`` and noise ``(B, rows, noise_dim)`` → log-mel.

@@ -38,7 +38,8 @@ class UNet(nn.Module):
         condition_maps: channels of the condition, concatenated at the bottleneck.
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
         bottleneck: a module ``(x (B, C, H, T), lengths (B,)) -> (B, C, H, T)`` applied at the bottleneck before the
-            condition joins, or None.
+            condition joins, or None. Its attribute ``reach``, if it has one, says how many frames of the bottleneck its
+            furthest weight looks away.
         smooth: average the output over three bands and five frames, with triangular weights. The spectrogram of a signal
             cannot differ faster, because frames overlap fourfold and low bands share the window's main lobe; a vocoder
             would undo faster differences together with their effect.
@@ -70,6 +71,12 @@ class UNet(nn.Module):
         if residual:
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
+    @property
+    def least_frames(self) -> int:
+        """Frames that the longest training utterance must have, so that every weight of the bottleneck is trained."""
+        reach = getattr(self.bottleneck, "reach", 0)
+        return reach * self.stride + 1
 
     def forward(self, mel: Tensor, lengths: Tensor, condition: Tensor | None = None) -> Tensor:
         """Scaled log-mel ``(B, F, N)``, zero at and after ``lengths (B,)`` → the same shape, zero there, of any range.

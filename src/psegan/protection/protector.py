@@ -47,6 +47,11 @@ class Protector(PretrainedModel, Transform):
             raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
         self.front_end, self.scaler = LogMel(), UnitScaler()
 
+    def check(self) -> None:
+        """Refuse weights that no training utterance reached, as far as it is known how long those were."""
+        if (frames := self.about.get("training_frames")) is not None:
+            self.conversion.check_reach(int(frames))
+
     @classmethod
     def load(cls, checkpoint: str | Path, vocoder: Vocoder | str | dict[str, Any] | None = None) -> Self:
         """The protector of a checkpoint of ``psegan fit``, or of weights that ship, perhaps with another vocoder.

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from psegan.common.random import of_utterance, seeded
 from psegan.losses import distortion, fake_loss
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.discriminator import ClassifierDiscriminator
+from psegan.models.level import DECIBEL
+from psegan.speech.audio import frame_lengths
 from psegan.speech.batch import SpeechBatch, TensorRecord
 from psegan.speech.masking import MaskedBatchNorm2d
-from psegan.systems.base import check_argument
+from psegan.systems.base import TrainingSpeech, check_argument
 from psegan.systems.classifier import load_classifier
 from psegan.systems.gan import GANSystem, first_epochs
 
@@ -40,6 +42,7 @@ class PreparedBatch:
     fake: Tensor
     lengths: Tensor
     emotion: Tensor
+    speaker: Tensor
     target: Tensor | None
 
 
@@ -57,6 +60,7 @@ class AdversarialSystem(GANSystem):
         fake_weight: weight of the class "fake" in the loss of a K+1-class discriminator. One that begins with an emotion
             classifier forgets emotion at a weight of 1, because well protected speech is hard to tell from real speech
             and that part of the loss stays large.
+        level: that protected speech has, see :class:`~psegan.models.conversion.Conversion`.
         n_classes, gradient_clip, seed: see :class:`~psegan.systems.gan.GANSystem`.
 
     Raises:
@@ -65,6 +69,8 @@ class AdversarialSystem(GANSystem):
     """
 
     discriminator: nn.Module
+    training_frames: int | None
+    """Spectrogram frames of the longest utterance that the networks were trained on; None where that is unknown."""
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class AdversarialSystem(GANSystem):
         discriminator_warmup: float = 0.0,
         discriminator_checkpoint: str | None = None,
         fake_weight: float = 1.0,
+        level: Literal["kept"] | float = "kept",
         gradient_clip: float | None = 5.0,
         seed: int = 0,
     ) -> None:
@@ -88,7 +95,8 @@ class AdversarialSystem(GANSystem):
                 "set discriminator_warmup to 0"
             )
         self.discriminator_warmup, self.discriminator_checkpoint = discriminator_warmup, discriminator_checkpoint
-        self.fake_weight = fake_weight
+        self.fake_weight, self.level = fake_weight, level
+        self.training_frames: int | None = None
         self._planned_warmup: int | None = None
 
     def setup(self, stage: str) -> None:
@@ -121,6 +129,11 @@ class AdversarialSystem(GANSystem):
                 "or a model.init_args.discriminator_warmup in which it learns emotion"
             )
 
+    def check_speech(self, data: TrainingSpeech) -> None:
+        """Refuse weights that no training utterance reaches, and that would speak untrained in a longer recording."""
+        self.training_frames = int(frame_lengths(torch.tensor(data.training_samples)))
+        self.conversion.check_reach(self.training_frames)
+
     def _discriminators(self) -> dict[str, nn.Module]:
         return {name: self.get_submodule(name) for phase in self.phases() if phase.warms_up for name in phase.networks}
 
@@ -128,7 +141,8 @@ class AdversarialSystem(GANSystem):
         return {"conversion": self.conversion}
 
     def about(self) -> dict[str, Any]:
-        return {**super().about(), "emotions": list(self.emotions)}
+        about = {**super().about(), "emotions": list(self.emotions)}
+        return about if self.training_frames is None else {**about, "training_frames": self.training_frames}
 
     @property
     @abstractmethod
@@ -160,11 +174,12 @@ class AdversarialSystem(GANSystem):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["psegan"]["warmup_epochs"] = self.warmup_epochs
+        checkpoint["psegan"] |= {"warmup_epochs": self.warmup_epochs, "training_frames": self.training_frames}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._planned_warmup = checkpoint["psegan"]["warmup_epochs"]
+        self.training_frames = checkpoint["psegan"].get("training_frames")
 
     def on_train_epoch_start(self) -> None:
         """Freeze the batch statistics of discriminators that have learnt emotion."""
@@ -176,9 +191,14 @@ class AdversarialSystem(GANSystem):
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PreparedBatch:
         """Protect the batch; during the warm-up real speech takes the place of generated speech."""
-        real, lengths = self.features(batch)
+        real, lengths = self.originals(batch)
         fake, target = (real, batch.emotion) if self.warming_up else self.protect(real, lengths, random)
-        return PreparedBatch(real, fake, lengths, batch.emotion, target)
+        return PreparedBatch(real, fake, lengths, batch.emotion, batch.speaker, target)
+
+    def originals(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
+        """:meth:`features` at the level that protected speech has: a discriminator must not know that by the level."""
+        real, lengths = self.features(batch)
+        return (real if self.level == "kept" else self.conversion.levelling(real, real, lengths)), lengths
 
     def discriminator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """:meth:`emotion_or_fake` of the network ``discriminator``."""
@@ -214,10 +234,20 @@ class AdversarialSystem(GANSystem):
             discriminator.random = None
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> ConvertedBatch:  # type: ignore[override]
-        """Convert the batch for the callbacks, and log the mean distortion of all frames, however batches share them."""
+        """Convert the batch for the callbacks, and log what happened to the signal.
+
+        That is the mean distortion of all frames, however batches share them, and by how many dB the loudest frame is louder
+        than the original's.
+        """
         converted = self.convert(batch)
         error = distortion(converted.protected, converted.original, converted.lengths)
         self.log(f"{self.stage}/distortion", error, batch_size=int(converted.lengths.sum()), sync_dist=True)
+        level = self.conversion.levelling
+        after, before = (
+            level.of_frames(mel, converted.lengths).amax(1) for mel in (converted.protected, converted.original)
+        )
+        louder = (after - before).mean() / (2 * DECIBEL)
+        self.log(f"{self.stage}/loudest", louder, batch_size=len(batch), sync_dist=True)
         return converted
 
     test_step = validation_step  # type: ignore[assignment]

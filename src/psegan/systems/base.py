@@ -1,7 +1,7 @@
 """What every system shares: the front-end, what its checkpoints say about it, and a count of batches."""
 
 import inspect
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -11,6 +11,16 @@ from torch.optim import Optimizer
 from psegan.common.errors import PseganError
 from psegan.speech.audio import LogMel, UnitScaler
 from psegan.speech.batch import SpeechBatch
+
+
+class TrainingSpeech(Protocol):
+    """What a system asks of the corpus that it is trained on."""
+
+    crop_seconds: float | None
+
+    @property
+    def training_samples(self) -> int:
+        """Samples of the longest training utterance."""
 
 
 class ScaledLogMel(nn.Module):
@@ -80,12 +90,18 @@ class System(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a training that lacks something; from here on :meth:`setup` leaves the weights as they are."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_speech(data)
         if not self.begun:
             self.check_ready()
         self.begun = True
 
     def check_ready(self) -> None:
         """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""
+
+    def check_speech(self, data: TrainingSpeech) -> None:
+        """Raise :class:`PseganError` if the training speech doesn't suit the system; by default all does."""
 
     def pace(self, optimizer: Optimizer, name: str, norm: Tensor | None = None) -> dict[str, Tensor]:
         """What to log of an optimiser before its step: its learning rate and its gradients' norm, below ``train/name``.

@@ -52,7 +52,7 @@ class GenGAN(AdversarialSystem):
 
     @property
     def conversion(self) -> ToAmbiguity:
-        return ToAmbiguity(self.generator)
+        return ToAmbiguity(self.generator, self.level)
 
     def generator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """``L_G``: the distance from the original, and the discriminator's distance from indecision."""

@@ -89,19 +89,19 @@ class PCMelGAN(AdversarialSystem):
         )
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PCMelGANBatch:
-        real, lengths = self.features(batch)
+        real, lengths = self.originals(batch)
         step = torch.randint(1, self.n_emotions, (len(real),), generator=random).to(real.device)
         other = (batch.emotion + step) % self.n_emotions
         if self.warming_up:
-            return PCMelGANBatch(real, real, lengths, batch.emotion, batch.emotion, real, other)
+            return PCMelGANBatch(real, real, lengths, batch.emotion, batch.speaker, batch.emotion, real, other)
         conversion, draws = self.conversion, self.draws(real, random)
         filtered = conversion.hide(real, lengths, draws)
-        fake = conversion.generate(filtered.detach(), lengths, draws)
-        return PCMelGANBatch(real, fake, lengths, batch.emotion, draws["target"], filtered, other)
+        fake = conversion.generate(filtered.detach(), real, lengths, draws)
+        return PCMelGANBatch(real, fake, lengths, batch.emotion, batch.speaker, draws["target"], filtered, other)
 
     @property
     def conversion(self) -> FilterThenEmotion:
-        return FilterThenEmotion(self.filter, self.generator, self.n_emotions)
+        return FilterThenEmotion(self.filter, self.generator, self.n_emotions, self.level)
 
     def filter_loss(self, batch: PCMelGANBatch) -> dict[str, Tensor]:
         """``L_F``: the distance from the original, and how well D_F still recognises the emotion."""

@@ -230,6 +230,7 @@ class TrainingCLI(LightningCLI):
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand == "fit":
             self.model.begun = self.config_init[self.subcommand].ckpt_path is not None
+            self.model.check_speech(self.datamodule)
             self.model.setup("fit")
             if not self.model.begun:
                 self.model.check_ready()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from psegan.models.classifier import SpeechEncoder
 from psegan.models.discriminator import AlexNetDiscriminator, StridedDiscriminator
 from psegan.models.gengan import GenGANGenerator
+from psegan.models.grn import GatedResidualStack
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.models.psegan import PSEGANGenerator
 
@@ -67,17 +68,51 @@ def test_target_and_noise_matter():
     assert (network(mel, lengths, target, -noise) - out).abs().max() > 1e-4
 
 
-def test_grn_sees_far():
-    """A change in one frame reaches frames further away than the U-Net alone can see."""
+@pytest.mark.parametrize("dilations", [(1, 2), (1, 2, 3), (4,)])
+def test_every_tap_of_the_gated_layers_is_trained_by_an_utterance_of_the_least_length(dilations):
+    """And by none that is a frame shorter: there the outermost taps see padding alone."""
+    network = generator(grn_repeats=1, grn_dilations=dilations)
+    for frames, trained in ((network.least_frames, True), (network.least_frames - 1, False)):
+        mel, lengths, target, noise = inputs(1, frames)
+        network.zero_grad()
+        network(mel, lengths, target, noise).square().sum().backward()
+        taps = [block.gated.weight.grad.abs().amax((0, 1)) for block in network.unet.bottleneck.blocks]
+        assert all((tap > 0).all() for tap in taps) == trained
+
+
+def test_gated_layers_look_as_far_as_they_say():
+    """A change in one frame reaches the stack's receptive field, and nothing beyond it and the U-Net's own."""
     mel, lengths, target, noise = inputs(1, 640)
     changed = mel.clone()
     changed[..., 0] += 0.5
-    reach = {}
+    furthest = {}
     for repeats in (0, 2):
-        network = generator(grn_repeats=repeats).eval()
+        network = generator(grn_repeats=repeats, grn_dilations=(1, 2)).eval()
         difference = (network(changed, lengths, target, noise) - network(mel, lengths, target, noise)).abs()
-        reach[repeats] = int((difference.amax(1)[0] > 0).nonzero().max())
-    assert reach[2] > 2 * reach[0]
+        furthest[repeats] = int((difference.amax(1)[0] > 0).nonzero().max())
+    receptive_field = 3 * 2 * (1 + 2) * 16
+    assert furthest[0] < 160 and receptive_field <= furthest[2] <= receptive_field + furthest[0] + 1
+
+
+def test_taps_of_zero_are_out_of_reach():
+    grn = GatedResidualStack(2, 5, 1, (1, 8))
+    assert grn.reach == 24
+    with torch.no_grad():
+        grn.blocks[1].gated.weight[..., [0, 6]] = 0
+    assert grn.reach == 16
+    with torch.no_grad():
+        for block in grn.blocks:
+            block.gated.weight.zero_()
+    assert grn.reach == 0
+
+
+def test_every_place_of_gengans_noise_is_trained_by_an_utterance_of_the_least_length():
+    network = moved(GenGANGenerator(noise_dim=4))
+    for frames, trained in ((network.least_frames, True), (network.least_frames - 1, False)):
+        mel, lengths, _, _ = inputs(1, frames)
+        network.zero_grad()
+        network(mel, lengths, torch.randn(1, 5, 4)).square().sum().backward()
+        assert bool((network.project_noise.bias.grad != 0).all()) == trained
 
 
 def test_a_smooth_generator_changes_what_a_signal_can_follow():

@@ -1,0 +1,78 @@
+"""The level of a spectrogram: how loud its frames are, and giving one the level of another."""
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from psegan.speech.audio import LogMel, UnitScaler
+from psegan.speech.masking import length_mask
+
+DECIBEL = math.log(10) / 20
+"""In units of a log-mel."""
+SILENCE = -1e4
+"""Stands for the logarithm of no energy."""
+FULL_SCALE = math.log(512 * 384)
+"""Logarithm of a frame's energy at a root mean square of 1, by Parseval: half of the FFT's bins, the squared window's sum."""
+PASSES = 4
+"""Of raising all frames and lowering the loudest; speech needs one or two."""
+MOST_RAISED = 30.0
+"""By a fixed level, in dB."""
+
+
+class Level(nn.Module):
+    """Gives a converted spectrogram the level of the original, because energy is not what distances of log-mels compare.
+
+    All frames are shifted by one number, after which the utterance has the original's energy. Then every frame that is louder
+    than the loudest of the original by more than ``headroom`` is lowered to that, and the others are raised by what that took.
+
+    A level says something of an emotion. With ``fixed`` the utterance gets that level, whatever the original's was, but is
+    raised by :data:`MOST_RAISED` at most, for silence has a level too. A long recording is converted in windows of 16 s, each
+    of which then gets the level.
+
+    The energy of a frame is estimated from its mel bands: a band is the mean magnitude of its bins, as many as its filter is
+    wide. On speech that is within half a decibel of the waveform's.
+
+    Args:
+        headroom: in dB, 0 or above.
+        fixed: root mean square of the utterance in dB of full scale; None keeps the original's.
+    """
+
+    def __init__(self, headroom: float = 1.0, fixed: float | None = None) -> None:
+        super().__init__()
+        self.headroom, self.fixed = headroom, fixed
+        self.scale = UnitScaler.high - UnitScaler.low
+
+    def of_frames(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """Scaled log-mel ``(B, 80, N)`` → natural logarithm of each frame's energy ``(B, N)``; :data:`SILENCE` in padding."""
+        log_mel = mel.float() * self.scale + UnitScaler.low
+        energy = torch.logsumexp(2 * log_mel + _log_width(mel.device), 1)
+        return energy.masked_fill(~length_mask(lengths, mel.shape[-1]), SILENCE)
+
+    def forward(self, mel: Tensor, original: Tensor, lengths: Tensor) -> Tensor:
+        """Scaled log-mels ``(B, 80, N)``, converted and original, and frames ``(B,)`` → the former at the latter's level."""
+        ours, theirs = self.of_frames(mel, lengths), self.of_frames(original, lengths)
+        wanted, most = theirs.logsumexp(1, keepdim=True), theirs.amax(1, keepdim=True) + 2 * DECIBEL * self.headroom
+        if self.fixed is not None:
+            # of as many frames at the fixed level
+            target = (2 * DECIBEL * self.fixed + FULL_SCALE + lengths.log()).unsqueeze(1)
+            raised = (target - wanted).clamp(max=2 * DECIBEL * MOST_RAISED)
+            wanted, most = wanted + raised, most + raised
+        change = torch.zeros_like(ours)
+        for _ in range(PASSES):
+            change = change + (wanted - (ours + 2 * change).logsumexp(1, keepdim=True)) / 2
+            change = change - F.relu(ours + 2 * change - most) / 2
+        change = (change / self.scale).masked_fill(~length_mask(lengths, mel.shape[-1]), 0.0)
+        return mel + change.unsqueeze(1).to(mel.dtype)
+
+
+@cache
+def _log_width(device: torch.device) -> Tensor:
+    """What the square of a mel band is multiplied by to estimate the energy of its bins, as a logarithm ``(80, 1)``.
+
+    That is the mean power ``(mel / mass)²`` times the filter's width in bins, ``mass² / (sum of its squares)``.
+    """
+    with torch.inference_mode(False):
+        return -LogMel().bank.square().sum(1, keepdim=True).log().to(device)
