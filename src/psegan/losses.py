@@ -29,9 +29,23 @@ def fake_loss(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.full_like(logits[:, 0], logits.shape[1] - 1, dtype=torch.long))
 
 
-def speaker_consistency(generated: Tensor, original: Tensor) -> Tensor:
-    """Mean of 1 - cosine between embeddings ``(B, E)`` of generated and original speech, a scalar in [0, 2]."""
-    return (1 - F.cosine_similarity(generated.float(), original.float())).mean()
+def speaker_consistency(generated: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of 1 - cosine between embeddings ``(B, E)`` of generated speech and those that it shall have, a scalar in [0, 2]."""
+    return (1 - F.cosine_similarity(generated.float(), wanted.float())).mean()
+
+
+def content_consistency(generated: Tensor, original: Tensor, lengths: Tensor) -> Tensor:
+    """Mean over frames of 1 - cosine between a content matcher's features ``(B, C, N)``, a scalar in [0, 2].
+
+    The mean over the frames of the original is taken from both first: what all frames have in common is no sound of speech, and
+    would make all cosines alike.
+
+    Args:
+        generated, original: features of generated and of original speech, zero in padding.
+        lengths: frames ``(B,)`` of the features.
+    """
+    centre = original.float().sum(-1, keepdim=True) / lengths.view(-1, 1, 1)
+    return masked_mean(1 - F.cosine_similarity(generated.float() - centre, original.float() - centre, dim=1), lengths)
 
 
 def three_deviations(mel: Tensor, lengths: Tensor) -> Tensor:

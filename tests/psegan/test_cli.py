@@ -194,7 +194,7 @@ def test_a_speaker_matcher_of_another_shape_or_attribute_is_refused(trained, pse
     shape = "--model.init_args.speaker_matcher.init_args.widths=[8, 16]"
     with pytest.raises(PseganError, match="another encoder than model.init_args.speaker_matcher"):
         training.main([*psegan_arguments, shape])
-    with pytest.raises(PseganError, match="does not classify speakers"):
+    with pytest.raises(PseganError, match="does not recognise speaker"):
         training.main([*psegan_arguments, f"--model.init_args.speaker_matcher_checkpoint={trained('emotion')}"])
 
 

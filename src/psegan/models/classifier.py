@@ -84,7 +84,10 @@ class SpeechEncoder(nn.Module):
 
 
 class EncoderEnsemble(nn.Module):
-    """Several encoders as one; the cosine of two of its embeddings is the mean of the encoders' cosines."""
+    """Several encoders as one; the cosine of two of its embeddings is the mean of the encoders' cosines.
+
+    Embeddings are taken after the ReLU, as the classifiers' heads were trained on them.
+    """
 
     def __init__(self, encoders: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -92,4 +95,5 @@ class EncoderEnsemble(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """``(B, n_bands, N)`` and frames ``(B,)`` → the encoders' embeddings concatenated, each of norm 1."""
-        return torch.cat([F.normalize(encoder(mel, lengths).float(), dim=-1) for encoder in self.encoders], -1)
+        embeddings = [F.relu(encoder(mel, lengths).float()) for encoder in self.encoders]
+        return torch.cat([F.normalize(embedding, dim=-1) for embedding in embeddings], -1)

@@ -2,31 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from psegan.models.convnext import ConvNeXtBlock
 from psegan.models.vocoder import Vocoder, overlap_add
 from psegan.speech.audio import HOP, N_MELS, LogMel
 from psegan.speech.masking import mask_like
 
 FFT = 1024
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then two pointwise layers (Liu et al., CVPR 2022), scaled and residual."""
-
-    def __init__(self, width: int, hidden: int, kernel_size: int, scale: float) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, hidden)
-        self.narrow = nn.Linear(hidden, width)
-        self.scale = nn.Parameter(torch.full((width,), scale))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x (B, C, N)`` and mask ``(B, 1, N)`` → ``(B, C, N)``, zero in the padding."""
-        h = self.norm(self.depthwise(x).transpose(1, 2))
-        h = self.narrow(F.gelu(self.widen(h), approximate="tanh")) * self.scale
-        return (x + h.transpose(1, 2)) * mask
 
 
 class Vocos(Vocoder):

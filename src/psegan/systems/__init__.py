@@ -4,6 +4,7 @@ from psegan.systems.classifier import Classifier
 from psegan.systems.gengan import GenGAN
 from psegan.systems.pcmelgan import PCMelGAN
 from psegan.systems.psegan import PSEGAN
+from psegan.systems.recogniser import CharacterRecogniser
 from psegan.systems.vocoder import VocoderGAN
 
-__all__ = ["PSEGAN", "Classifier", "GenGAN", "PCMelGAN", "VocoderGAN"]
+__all__ = ["PSEGAN", "CharacterRecogniser", "Classifier", "GenGAN", "PCMelGAN", "VocoderGAN"]

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from psegan.common.errors import PseganError
@@ -16,15 +13,14 @@ from psegan.common.random import seeded
 from psegan.models.augmentation import SpectrogramAugmentation, mixed
 from psegan.models.classifier import SpeechEncoder
 from psegan.speech.batch import SpeechBatch
-from psegan.systems.base import System
-from psegan.weights import load_part, load_system
+from psegan.systems.one_cycle import OneCycleSystem
+from psegan.weights import load_system
 
 
-class Classifier(System):
+class Classifier(OneCycleSystem):
     """An encoder and a linear layer, trained by cross-entropy on one attribute.
 
-    Spectrograms are augmented and, with ``mixup``, mixed. AdamW follows a one-cycle schedule (Smith and Topin, 2018)
-    over the whole training.
+    Spectrograms are augmented and, with ``mixup``, mixed.
 
     Args:
         attribute: emotion, speaker, gender or content.
@@ -32,9 +28,7 @@ class Classifier(System):
             maps waveforms and lengths to features and lengths; these features are neither augmented nor mixed.
         augmentation: makes what changes training spectrograms.
         mixup: alpha of the Beta distribution of mixing weights; 0 mixes nothing.
-        encoder_checkpoint: another classifier, of any corpus and attribute, whose encoder's weights training begins with.
-        learning_rate: peak of the schedule.
-        weight_decay: of AdamW.
+        encoder_checkpoint, learning_rate, weight_decay: see :class:`~psegan.systems.one_cycle.OneCycleSystem`.
         label_smoothing: of the cross-entropy.
         n_classes, seed: see :class:`~psegan.systems.base.System`.
 
@@ -55,7 +49,7 @@ class Classifier(System):
         label_smoothing: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_classes, seed)
+        super().__init__(n_classes, learning_rate, weight_decay, encoder_checkpoint, seed)
         if attribute not in n_classes:
             raise PseganError(f"model.init_args.attribute is {attribute!r}: one of {', '.join(n_classes)}")
         if n_classes[attribute] < 2:
@@ -68,11 +62,9 @@ class Classifier(System):
         if not self.reads_spectrograms:
             self.front_end = self.encoder.front_end  # type: ignore[assignment]
         self.augmentation, self.mixup = augmentation(), mixup
-        self.encoder_checkpoint = encoder_checkpoint
         self.head = nn.Linear(self.encoder.embedding_dim, n_classes[attribute])  # type: ignore[arg-type]
-        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
+        self.label_smoothing = label_smoothing
         self.confusion = MulticlassConfusionMatrix(n_classes[attribute])
-        self._planned_steps: int | None = None
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
@@ -111,18 +103,6 @@ class Classifier(System):
         self.log("train/loss", loss, batch_size=len(batch))  # of this process: averaging would cost a wait a step
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.log_dict(self.pace(optimizer, ""))
-
-    def setup(self, stage: str) -> None:
-        path = self.encoder_checkpoint
-        if stage != "fit" or self.begun or path is None:
-            return
-        try:
-            self.encoder.load_state_dict(load_part(path, "encoder").state_dict())
-        except RuntimeError:
-            raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
-
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         mel, frames = self.features(batch)
         logits, labels = self(mel, frames), batch.label(self.attribute)
@@ -145,35 +125,6 @@ class Classifier(System):
         mel, frames = self.features(batch)
         embedding = self.embed(mel, frames)
         return {"id": batch.id, "probability": self.classify(embedding).softmax(-1), "embedding": embedding}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another number of epochs, which the schedule is planned for; :meth:`configure_optimizers` that of steps."""
-        super().on_load_checkpoint(checkpoint)
-        planned = checkpoint["psegan"]["max_epochs"]
-        if self._trainer is not None and self.trainer.training and self.trainer.max_epochs != planned:
-            raise PseganError(
-                f"the run was planned for {planned} epoch(s) and its learning rate falls until then, but trainer.max_epochs "
-                f"is {self.trainer.max_epochs}; continue with {planned}, or start anew in another run.dir"
-            )
-
-        if checkpoint.get("lr_schedulers"):
-            self._planned_steps = checkpoint["lr_schedulers"][0]["total_steps"]
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        if (self.trainer.max_epochs or 0) < 1:
-            raise PseganError(
-                "a classifier's learning rate falls along its epochs: set trainer.max_epochs to 1 or more"
-            )
-        # with fewer than ten steps the schedule would have none on which the learning rate rises
-        steps = max(int(self.trainer.estimated_stepping_batches), 10)
-        if self._planned_steps not in (None, steps):
-            raise PseganError(
-                f"the run was planned for {self._planned_steps} steps and its learning rate falls until then, but now it would "
-                f"take {steps}; give it the same data.init_args.batch_size, trainer.devices and trainer.limit_train_batches"
-            )
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=0.2)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def load_classifier(path: str | Path, attribute: str) -> Classifier:

@@ -54,7 +54,8 @@ def test_systems_have_their_names():
     ablations = by_name["ablations"].trials()
     assert [trial.name for trial in ablations[:2]] == ["psegan-seed-0", "psegan-seed-1"]
     assert {trial.system for trial in ablations} == {
-        "psegan", "psegan-no-sm", "psegan-no-grn", "psegan-no-sm-no-grn", "psegan-no-noise", "psegan-fixed-target",
+        "psegan", "psegan-no-sm", "psegan-no-grn", "psegan-no-sm-no-grn", "psegan-speaker-of-utterance", "psegan-no-noise",
+        "psegan-fixed-target",
     }  # fmt: skip
     assert {trial.seed for trial in ablations} == {0, 1}
 

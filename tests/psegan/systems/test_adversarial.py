@@ -14,14 +14,15 @@ from lightning.pytorch.plugins import MixedPrecision
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import distortion, speaker_consistency
+from psegan.models.content import ContentEncoder
 from psegan.models.psegan import PSEGANGenerator
 from psegan.protection.protector import Protector
 from psegan.speech.batch import SpeechBatch
-from psegan.systems import PSEGAN
+from psegan.systems import PSEGAN, CharacterRecogniser
 from psegan.systems.adversarial import ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
-from psegan.weights import load_system
+from psegan.weights import load_part, load_system
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -71,7 +72,7 @@ def test_several_speaker_matchers_count_alike(fitted, trained):
     real, fake = torch.rand(2, 3, 80, 40, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([40, 30, 20])
     each = [
-        float(speaker_consistency(encoder(fake, lengths), encoder(real, lengths)))
+        float(speaker_consistency(encoder(fake, lengths).relu(), encoder(real, lengths).relu()))
         for encoder in (load_classifier(path, "speaker").encoder for path in (matcher, trained("speaker")))
     ]
     ensemble = system.speaker_matcher.eval()
@@ -79,6 +80,119 @@ def test_several_speaker_matchers_count_alike(fitted, trained):
     assert found == pytest.approx(sum(each) / 2, rel=1e-4)
     assert each[0] != pytest.approx(each[1])
     assert not any(parameter.requires_grad for parameter in ensemble.parameters())
+
+
+def test_the_wanted_speaker_is_the_mean_over_all_emotions_alike(fitted, trained):
+    cli = fitted()
+    system, data = cli.model, cli.datamodule
+    encoder = load_classifier(trained("speaker_matcher"), "speaker").encoder
+    embeddings: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for utterance in data.split_utterances("train"):
+        waveform = data.loader()(utterance)[None]
+        mel, frames = system.front_end(waveform, torch.tensor([waveform.shape[1]]))
+        with torch.no_grad():
+            found = torch.nn.functional.normalize(encoder(mel, frames)[0].relu(), dim=0)
+        embeddings.setdefault((utterance.speaker, utterance.emotion), []).append(found)
+    for speaker, found in enumerate(system.speaker_means):
+        means = [torch.stack(each).mean(0) for (own, _), each in embeddings.items() if own == speaker]
+        expected = torch.nn.functional.normalize(torch.stack(means).sum(0), dim=0)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert "speaker_means" not in system.state_dict(), "a training that goes on elsewhere has other speakers"
+    # another utterance of the speaker is wanted as much
+    batch = system.prepare(one_batch(cli), seeded(0))
+    other = replace(batch, real=batch.real.flip(2))
+    torch.testing.assert_close(system.generator_loss(batch)["speaker"], system.generator_loss(other)["speaker"])
+
+
+def test_the_articles_speaker_term_wants_the_utterance_itself(fitted):
+    cli = fitted("--config", "experiments/ablations/speaker_of_utterance.yaml")
+    system = cli.model
+    assert system.speaker_means is None
+    batch = system.prepare(one_batch(cli), seeded(0))
+    same = replace(batch, fake=batch.real)
+    system.speaker_matcher.eval()
+    assert float(system.generator_loss(same)["speaker"]) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def content_matcher(tmp_path_factory):
+    """A recogniser of characters that has learnt nothing."""
+    system = CharacterRecogniser({"emotion": 1, "speaker": 1, "gender": 1, "content": 1}, ContentEncoder)
+    path = tmp_path_factory.mktemp("content") / "last.ckpt"
+    trainer = L.Trainer(logger=False, barebones=True)
+    trainer.strategy.connect(system)
+    system.trainer = trainer
+    trainer.save_checkpoint(path)
+    return str(path)
+
+
+def test_words_count_by_what_the_frozen_content_matcher_finds(fitted, content_matcher):
+    cli = fitted(
+        "--model.init_args.content_weight=2", f"--model.init_args.content_matcher_checkpoint={content_matcher}"
+    )
+    system = cli.model
+    matcher = load_part(content_matcher, "encoder")
+    for name, value in system.content_matcher.state_dict().items():
+        torch.testing.assert_close(value, matcher.state_dict()[name], rtol=0, atol=0)
+    assert not any(parameter.requires_grad for parameter in system.content_matcher.parameters())
+    system.content_matcher.eval()
+    system.speaker_matcher.eval()
+    batch = system.prepare(one_batch(cli), seeded(0))
+    batch = replace(batch, fake=batch.real.flip(1))
+    losses = system.generator_loss(batch)
+    (said, lengths), (heard, _) = (matcher(mel, batch.lengths) for mel in (batch.real, batch.fake))
+    each = []
+    for a, b, n in zip(said, heard, lengths, strict=True):
+        centre = a[:, :n].mean(1, keepdim=True)
+        each.append(1 - torch.cosine_similarity(a[:, :n] - centre, b[:, :n] - centre, dim=0))
+    torch.testing.assert_close(losses["content"], torch.cat(each).mean(), atol=1e-5, rtol=1e-4)
+    terms = {"distortion": 5.0, "adversarial": 1.0, "speaker": 3.0, "content": 2.0}
+    torch.testing.assert_close(losses["total"], sum(weight * losses[name] for name, weight in terms.items()))
+
+
+def test_a_content_weight_without_a_matcher(fitted):
+    with pytest.raises(PseganError, match="needs a trained content matcher"):
+        fitted("--model.init_args.content_weight=2")
+
+
+def test_what_is_no_content_matcher(fitted, trained):
+    with pytest.raises(PseganError, match="does not recognise characters"):
+        fitted(
+            "--model.init_args.content_weight=2", f"--model.init_args.content_matcher_checkpoint={trained('emotion')}"
+        )
+
+
+def test_original_speech_has_the_fixed_level_too_before_the_discriminator(fitted):
+    cli = fitted("--model.init_args.level=-26")
+    batch = cli.model.prepare(one_batch(cli), seeded(0))
+    level = cli.model.conversion.levelling
+    real, fake = (level.of_frames(mel, batch.lengths).logsumexp(1) for mel in (batch.real, batch.fake))
+    torch.testing.assert_close(real - batch.lengths.log(), (real - batch.lengths.log()).mean().expand(len(real)))
+    torch.testing.assert_close(fake, real, atol=0.05, rtol=0)
+
+
+def test_utterances_that_leave_weights_untrained_are_refused(fitted):
+    with pytest.raises(
+        PseganError, match="96 apart, but the longest training utterance has 63.*train on 1.6 s or more"
+    ):
+        fitted("--data.init_args.crop_seconds=1")
+    with pytest.raises(PseganError, match="1536 apart, but the longest training utterance has 117"):
+        fitted("--model.init_args.generator.init_args.grn_dilations=[1,2,4,8,16,32]")
+
+
+def test_the_length_of_training_utterances_goes_with_the_weights(fitted, tmp_path):
+    cli = fitted()
+    assert cli.model.training_frames == 117
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    protector = Protector.load(path)
+    assert protector.about["training_frames"] == 117
+    protector.save_pretrained(tmp_path / "weights")
+    Protector.from_pretrained(tmp_path / "weights")
+    config = json.loads((tmp_path / "weights" / "config.json").read_text())
+    config["about"]["training_frames"] = 90
+    (tmp_path / "weights" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PseganError, match="weights: cannot be loaded .the generator relates frames 96 apart"):
+        Protector.from_pretrained(tmp_path / "weights")
 
 
 def test_a_checkpoint_of_one_matcher_is_still_read(fitted, tmp_path):
@@ -118,7 +232,10 @@ def test_batch_norm_of_a_warmed_up_discriminator_is_frozen(fitted, tmp_path):
             assert torch.equal(value, long[name])
 
 
-ONE_EPOCH = ["--model.init_args.gradient_clip=1.0", "--data.init_args.crop_seconds=0.5"]  # CPUs are slow at float16
+ONE_EPOCH = [  # CPUs are slow at float16
+    "--model.init_args.gradient_clip=1.0", "--data.init_args.crop_seconds=0.8",
+    "--model.init_args.generator.init_args.grn_dilations=[1]",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

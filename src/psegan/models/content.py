@@ -1,0 +1,75 @@
+"""The content matcher's network: what is said, frame by frame, whoever says it and however loud."""
+
+import torch
+from torch import Tensor, nn
+
+from psegan.models.convnext import ConvNeXtBlock
+from psegan.speech.audio import N_MELS
+from psegan.speech.masking import mask_like, masked_statistics, strided_length
+
+STRIDE = 2
+"""Spectrogram frames to a frame of features."""
+FLOOR = 0.01
+"""Added to a band's deviation, 0.15 nepers: a band of silence stays small."""
+
+
+class ContentEncoder(nn.Module):
+    """Strided convolution and ConvNeXt blocks over time, then the logits of characters.
+
+    It is trained by connectionist temporal classification (Graves et al., ICML 2006), so that the features before the logits
+    tell sounds apart. Every band is normalised by its mean and deviation over the utterance, so that neither the level nor
+    the room counts. Beyond those, a feature depends on ``STRIDE · depth · (kernel_size // 2)`` frames of 16 ms on either side.
+
+    Args:
+        alphabet: the characters that it knows; the class after the last one is CTC's blank.
+        width: size of the features.
+        hidden: channels inside the blocks.
+        depth: blocks.
+        kernel_size: taps of a block, in frames of 32 ms, odd.
+        dropout: in the blocks, in training.
+    """
+
+    def __init__(
+        self,
+        alphabet: str = " 'abcdefghijklmnopqrstuvwxyz",
+        width: int = 192,
+        hidden: int = 576,
+        depth: int = 6,
+        kernel_size: int = 11,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.alphabet, self.width, self.hidden = alphabet, width, hidden
+        self.depth, self.kernel_size, self.dropout = depth, kernel_size, dropout
+        self.stem = nn.Conv1d(N_MELS, width, 5, STRIDE, 2)
+        self.stem_norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout) for _ in range(depth))
+        self.last_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, len(alphabet) + 1)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled log-mel ``(B, 80, N)``, zero in padding, and frames ``(B,)`` → features ``(B, width, N')`` and their lengths.
+
+        N' is N / 2, rounded up. Features are normalised over channels, and zero in padding.
+        """
+        mean, deviation = masked_statistics(mel, lengths)
+        x = (mel - mean.unsqueeze(-1)) / (deviation.unsqueeze(-1) + FLOOR) * mask_like(lengths, mel)
+        lengths = strided_length(lengths, STRIDE)
+        x = self.stem(x)
+        mask = mask_like(lengths, x)
+        x = self.stem_norm(x.transpose(1, 2)).transpose(1, 2) * mask
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.last_norm(x.transpose(1, 2)).transpose(1, 2) * mask, lengths
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features ``(B, width, N')`` → logits ``(B, N', len(alphabet) + 1)``."""
+        return self.head(features.transpose(1, 2))
+
+    def spell(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """The likeliest class of each frame of ``(B, N', len(alphabet) + 1)``, repetitions and blanks left out, as texts."""
+        found = []
+        for row, n in zip(logits.argmax(-1), lengths.tolist(), strict=True):
+            best = torch.unique_consecutive(row[:n]).tolist()
+            found.append("".join(self.alphabet[k] for k in best if k < len(self.alphabet)))
+        return found
