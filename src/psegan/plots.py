@@ -184,6 +184,38 @@ def speech_figure(waveforms: Mapping[str, Array], log_mels: Mapping[str, Array],
     return figure
 
 
+Point = tuple[float, float, float]
+"""A score and the ends of its interval; NaN where it has none."""
+
+
+def frontier_figure(panels: Mapping[str, Mapping[str, tuple[Point, Point]]], across: str, title: str) -> Figure:
+    """What is hidden against what survives: a panel for each measure of what survives, in which every system is a point.
+
+    Intervals are drawn as crosses. A system has one marker and colour in all panels.
+
+    Args:
+        panels: name of the measure, with its unit, that goes upwards → system → score across and score upwards.
+        across: name of the measure, with its unit, that goes across.
+        title: above all panels.
+    """
+    systems = list(dict.fromkeys(name for points in panels.values() for name in points))
+    figure = _figure(1.0 + 4.0 * len(panels), 4.6)
+    figure.suptitle(textwrap.fill(title, 40 * len(panels)))
+    grid = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
+    for axes, (name, points) in zip(grid, panels.items(), strict=True):
+        for system, scores in points.items():
+            i = systems.index(system)
+            (x, y), ends = (s[0] for s in scores), [np.abs(np.array(s[1:]) - s[0])[:, None] for s in scores]
+            colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[(i + i // len(COLOURS)) % len(_MARKERS)]
+            style = {"color": colour, "marker": marker, "markersize": 7, "markeredgecolor": "white", "label": system}
+            axes.errorbar(x, y, *reversed(ends), linestyle="none", elinewidth=0.9, **style)
+        axes.set(xlabel=across, ylabel=name)
+        axes.grid(alpha=0.25)
+    handles = {text: mark for axes in grid for mark, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
 def confusion_figure(matrix: Array, class_names: Sequence[str], title: str = "") -> Figure:
     """Confusion matrix in percent of each true class, with the number of utterances in the labels of the rows.
 

@@ -138,6 +138,26 @@ def test_confusion(tmp_path: Path) -> None:
     check_png(figure, tmp_path / "confusion.png")
 
 
+def test_frontier_has_every_system_in_every_panel_that_knows_it(tmp_path: Path) -> None:
+    nan = float("nan")
+    words = {"original": ((91.0, 85.0, 96.0), (5.0, 3.0, 8.0)), "psegan": ((73.0, 65.0, 81.0), (64.0, 58.0, 71.0))}
+    panels = {"WER (%) ↓": words, "DNSMOS ↑": {"psegan": ((73.0, 65.0, 81.0), (1.8, nan, nan))}}
+    figure = plots.frontier_figure(panels, "UAR (%)", "title")
+    left, right = figure.axes
+    assert (left.get_xlabel(), left.get_ylabel()) == ("UAR (%)", "WER (%) ↓")
+    points = {box.get_label(): (float(box[0].get_xdata()[0]), float(box[0].get_ydata()[0])) for box in left.containers}
+    assert points == {"original": (91.0, 5.0), "psegan": (73.0, 64.0)}
+    (across, upwards) = next(box for box in left.containers if box.get_label() == "psegan")[2]
+    assert across.get_segments()[0][:, 0].tolist() == [65.0, 81.0] and upwards.get_segments()[0][:, 1].tolist() == [
+        58.0,
+        71.0,
+    ]
+    assert [box.get_label() for box in right.containers] == ["psegan"]
+    assert left.containers[1][0].get_color() == right.containers[0][0].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["original", "psegan"]
+    plots.save_figure(figure, tmp_path / "frontier.png")
+
+
 def test_pyplot_is_not_imported() -> None:
     """Its global state leaks figures in long runs and asks for a display."""
     command = "import sys, psegan.plots; sys.exit('matplotlib.pyplot' in sys.modules)"

@@ -1,5 +1,6 @@
 """From scores to what a reader sees: results.json and .csv, figures, recordings, and the page."""
 
+import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,18 +14,29 @@ import torch
 from matplotlib.figure import Figure
 
 from datamodules.base import CorpusDataModule, Utterance
-from datamodules.splits import SUBSETS
 from psegan.common.files import commit, short_name
 from psegan.evaluation.scoring import Scoring
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
-from psegan.plots import confusion_figure, roc_figure, save_figure, speech_figure, tsne_figure, tsne_points
+from psegan.plots import (
+    Point,
+    confusion_figure,
+    frontier_figure,
+    roc_figure,
+    save_figure,
+    speech_figure,
+    tsne_figure,
+    tsne_points,
+)
 from psegan.report.page import AudioExample, Page, read_run, render_runs, write_page
-from psegan.report.results import Results
+from psegan.report.results import Results, Row
+from psegan.report.tables import ADAPTIVE, JUDGED, RATINGS, REPETITION, VOICES
 from psegan.report.typeset import summary_table
 from psegan.speech.audio import LogMel, read_audio, write_audio
 from psegan.speech.batch import ATTRIBUTES
 
+FRONTIER = (*JUDGED[:2], VOICES[0], RATINGS[0])
+"""Measures of what survives that are drawn against emotion."""
 OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures", "audio")
 """What :func:`publish` writes."""
 
@@ -42,7 +54,7 @@ def publish(folder: Path, results: Results, table: Scoring, clips: Mapping[str, 
     """Write :data:`OUTPUTS` into ``folder``: ``table`` is of all folds, and ``clips`` are system → id → recording."""
     results.to_json(folder / "results.json")
     results.to_csv(folder / "results.csv")
-    figures = _draw(table, clips, folder / "figures")
+    figures = _frontier(results, table, folder / "figures") | _draw(table, clips, folder / "figures")
     audio = _copy_clips(table.data, clips, folder / "audio")
     title = f"psegan: {results.header['evaluation']['name']}"
     if "shortened" in results.header:
@@ -72,7 +84,7 @@ def header(evaluation: Evaluation, corpora: Mapping[int, CorpusDataModule], max_
         "chance": {data.corpus: {attribute: 1 / n for attribute, n in data.n_classes.items()}},
         "largest_share": {data.corpus: largest_share(list(corpora.values()))},
         "utterances": {
-            f"fold {fold}": {subset: len(corpus.split_utterances(subset)) for subset in SUBSETS}
+            f"fold {fold}": {subset: len(utterances) for subset, utterances in corpus.subsets().items()}
             for fold, corpus in corpora.items()
         },
         "commit": commit(),
@@ -96,6 +108,38 @@ def largest_share(corpora: Sequence[CorpusDataModule]) -> float:
     return sum(max(count.values()) for count in counts) / sum(count.total() for count in counts)
 
 
+def _frontier(results: Results, table: Scoring, folder: Path) -> dict[str, Path]:
+    """What the strongest attacker who heard protected speech finds, against what judges say of the rest; title → file.
+
+    Of the table's own pool of folds. Systems that a judge didn't hear are left out of that panel.
+    """
+    adaptive = [name for name in table.evaluation.attackers if name in ADAPTIVE]
+    if not adaptive:  # who has not heard protected speech says nothing of what is hidden
+        return {}
+    strongest, fold = adaptive[-1], table.fold
+    across = _points(results.select(attribute="emotion", attacker=strongest, metric="uar", fold=fold))
+    roles = results.header["roles"]
+    across = {name: point for name, point in across.items() if not roles.get(name, "").startswith(REPETITION)}
+    panels = {}
+    for measure in FRONTIER:
+        for judge in results.header["judges"]:
+            rows = results.select(attribute=measure.attribute, metric=measure.metric, judge=judge, fold=fold)
+            points = _points(rows, measure.scale)
+            if both := {name: (across[name], points[name]) for name in across if name in points}:
+                panels[f"{measure.name} {measure.better} by {judge}"] = both
+    if not panels:
+        return {}
+    title = f"{table.data.title}: emotion that attacker {strongest} finds, against what survives"
+    figure = frontier_figure(panels, f"UAR of emotion, {strongest} (%) ↓", title)
+    return {title: save_figure(figure, folder / "frontier.png")}
+
+
+def _points(rows: Sequence[Row], scale: float = 100.0) -> dict[str, Point]:
+    """System → score and ends of its interval."""
+    ends = {row.system: (row.value, row.low, row.high) for row in rows}
+    return {name: tuple(scale * (math.nan if x is None else x) for x in found) for name, found in ends.items()}  # type: ignore[misc]
+
+
 def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
     """Figures 4 to 6 of the article, and confusion matrices; title → file."""
     data, names, wanted = table.data, table.data.classes["emotion"], table.target["emotion"]
@@ -112,8 +156,8 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
         mels = {one: front_end(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for one, w in waveforms.items()}
         figure = speech_figure(waveforms, mels, title=shown)
         keep(f"An utterance: original and {system}", f"speech_{system}", figure)
-    first, architecture = next(iter(table.evaluation.architectures.items()))
-    if architecture.estimator is None:  # networks have embeddings
+    first, architecture = next(iter(table.evaluation.architectures.items()), ("", None))
+    if table.attacks[original] and architecture and architecture.estimator is None:  # networks have embeddings
         network = f"ignorant/{first}-{architecture.seeds[0]}"
         before = table.pooled(original, "embedding", network)
         for system in others:
@@ -129,8 +173,8 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
             curves = {system: speaker_curve(table, system) for system in systems}
             title = f"Speaker ROC of {data.title}, verification trials"
             keep(title, "roc_speaker", roc_figure(curves, title))
-    strongest = table.evaluation.attackers[-1]
-    for system in systems:
+    for system in systems if table.evaluation.attackers else ():
+        strongest = table.evaluation.attackers[-1]
         title = f"Emotions that attacker {strongest} recognises in {system} speech"
         matrix = confusion(table, system, strongest)
         keep(title, f"confusion_{system}", confusion_figure(matrix, names, title))

@@ -22,6 +22,8 @@ from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
+Scored = tuple[str, str | tuple[str, str]]
+"""A system, and the attacker, the attribute, or attribute and judge, that it was scored by."""
 COUNTING = 6
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
@@ -124,7 +126,8 @@ class Scoring:
 
     def rows(self) -> Iterator[Row]:
         """The rows of all systems."""
-        scored: dict[tuple[str, str | tuple[str, str]], dict[str, Resampled]] = {}
+        scored: dict[Scored, dict[str, Resampled]] = {}
+        counts: dict[tuple[Scored, str], int] = {}
         for system, attacks in self.attacks.items():
             for attacker, attack in attacks.items():
                 scored[system, attacker] = self.emotion(attacker, attack)
@@ -134,13 +137,32 @@ class Scoring:
                 scored.setdefault((system, attribute), {})[metric] = score
                 yield self.row(system, attribute, metric, score)
             for one in self.survived(system):
-                scored.setdefault((system, (one.attribute, one.judge)), {})[one.metric] = one.score
+                key: Scored = (system, (one.attribute, one.judge))
+                scored.setdefault(key, {})[one.metric], counts[key, one.metric] = one.score, one.n
                 yield self.row(system, one.attribute, one.metric, one.score, judge=one.judge, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
                 values = self.pooled(system, "measure", metric)
-                n = int(np.isfinite(values).sum())
-                yield self.row(system, "speech", metric, self.bootstrap.mean(values), n=n)
+                key = (system, "speech")
+                scored.setdefault(key, {})[metric] = self.bootstrap.mean(values)
+                counts[key, metric] = int(np.isfinite(values).sum())
+                yield self.row(system, "speech", metric, scored[key][metric], n=counts[key, metric])
+        for name, members in self.evaluation.repetitions.items():
+            yield from self.averaged(name, members, scored, counts)
         yield from self.differences(scored)
+
+    def averaged(
+        self, name: str, members: Sequence[str], scored: dict[Scored, dict[str, Resampled]], counts: Mapping[Any, int]
+    ) -> Iterator[Row]:
+        """The mean scores of a system's repetitions, which are added to what is ``scored``."""
+        for key in [key for system, key in scored if system == members[0] and "/" not in key]:
+            every = [scored.get((one, key), {}) for one in members]
+            for metric in [metric for metric in every[0] if all(metric in one for one in every)]:
+                mean = self.bootstrap.mean_of([one[metric] for one in every], f"repetitions of {name}")
+                scored.setdefault((name, key), {})[metric] = mean
+                attribute, judge = key if isinstance(key, tuple) else (key, None)
+                attacker = key if key in self.evaluation.attackers else None
+                n = counts.get(((members[0], key), metric))
+                yield self.row(name, "emotion" if attacker else attribute, metric, mean, attacker, judge=judge, n=n)
 
     def row(
         self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
@@ -156,6 +178,8 @@ class Scoring:
     def _attacks(self, system: str) -> Iterator[tuple[str, Attack]]:
         """All attacks on a system: first the attackers of the table, then single classifiers."""
         wanted, architectures = self.evaluation.attackers, self.evaluation.architectures
+        if not wanted:
+            return
         first = next(iter(architectures))
         sources = {IGNORANT: IGNORANT, AWARE: AWARE, "informed": system}
         for attacker, source in sources.items():
@@ -271,13 +295,15 @@ class Scoring:
         names = self.test[system][self.folds[0]].level
         yield from level_scores({name: self.pooled(system, "level", name) for name in names}, self.bootstrap)
 
-    def differences(self, scored: Mapping[tuple[str, str | tuple[str, str]], Mapping[str, Resampled]]) -> Iterator[Row]:
+    def differences(self, scored: Mapping[Scored, Mapping[str, Resampled]]) -> Iterator[Row]:
         """Paired differences of every system to the reference systems, and of trained systems to all others."""
-        systems, references = self.evaluation.systems, (ORIGINAL, COPY_SYNTHESIS)
-        for system, spec in systems.items():
+        references = (ORIGINAL, COPY_SYNTHESIS)
+        systems = {name: is_trained(spec) for name, spec in self.evaluation.systems.items()}
+        systems |= dict.fromkeys(self.evaluation.repetitions, True)
+        for system, learnt in systems.items():
             if system == ORIGINAL:
                 continue
-            others = [name for name in systems if name not in references] if is_trained(spec) else []
+            others = [name for name in systems if name not in references] if learnt else []
             for other in (*references, *others):
                 if other == system:
                     continue

@@ -11,7 +11,7 @@ from psegan.common.settings import parse_settings
 from psegan.evaluation.judges import DEFAULT_JUDGES
 from psegan.evaluation.utility import LEVEL
 from psegan.protection.controls import is_trained, spelt_out
-from psegan.report.tables import ATTACKERS, SHUFFLED
+from psegan.report.tables import ATTACKERS, REPETITION, SHUFFLED
 
 KNOWN_ATTACKERS = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
@@ -78,10 +78,14 @@ class Evaluation:
         systems: name → protector: ``class_path`` and ``init_args`` (:mod:`psegan.protection.controls`), or a trained system's
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
         ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
+        repetitions: name → the systems that are trainings of it with several seeds. Its scores are their means, and its
+            intervals speak of other trainings as well as of other speakers; tables show it in their place. Names that are no
+            systems of this evaluation do no harm; fewer than two systems are no repetitions.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.weights.load_vocoder`.
         architectures: of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and ``informed``,
             and ``strongest`` is the mean of all.
-        attackers: which to build, of :data:`KNOWN_ATTACKERS`.
+        attackers: which to build, of :data:`KNOWN_ATTACKERS`; ``[]`` for none, where judges alone listen, as to a corpus that
+            knows no emotions.
         classifiers: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
         judges: name → class of a judge and its arguments (:mod:`psegan.evaluation.judges`); ``{}`` for none.
@@ -102,8 +106,9 @@ class Evaluation:
     folds: list[int] = field(default_factory=lambda: [0])
     systems: dict[str, dict[str, Any] | str] = field(default_factory=dict)
     ablations: dict[str, str] = field(default_factory=dict)
+    repetitions: dict[str, list[str]] = field(default_factory=dict)
     vocoder: str | dict[str, Any] = field(default_factory=lambda: {"class_path": "psegan.models.vocoder.GriffinLim"})
-    architectures: dict[str, Architecture]
+    architectures: dict[str, Architecture] = field(default_factory=dict)
     attackers: list[str] = field(default_factory=lambda: list(KNOWN_ATTACKERS))
     classifiers: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
@@ -119,9 +124,11 @@ class Evaluation:
 
     @property
     def roles(self) -> dict[str, str]:
-        """System → ``control`` where it learnt from no speech, ``ablation of NAME``, or ``system``."""
+        """System → ``control`` where it learnt from no speech, ``ablation of NAME``, ``repetition of NAME``, or ``system``."""
         roles = {name: "system" if is_trained(system) else "control" for name, system in self.systems.items()}
-        return roles | {name: f"ablation of {whole}" for name, whole in self.ablations.items() if name in roles}
+        roles |= dict.fromkeys(self.repetitions, "system")
+        roles |= {name: f"ablation of {whole}" for name, whole in self.ablations.items() if name in roles}
+        return roles | {one: f"{REPETITION}{name}" for name, several in self.repetitions.items() for one in several}
 
     @classmethod
     def read(cls, path: str, systems: dict[str, str] | None = None, attackers: list[str] | None = None) -> "Evaluation":
@@ -142,11 +149,14 @@ class Evaluation:
         return replace(
             read,
             systems=_with_controls(read, every),
+            repetitions={
+                name: here for name, members in read.repetitions.items() if len(here := _here(members, every)) > 1
+            },
             architectures={name: replace(one, set=read.set | one.set) for name, one in read.architectures.items()},
             attackers=sorted(set(read.attackers), key=KNOWN_ATTACKERS.index),
             classifiers={name: replace(one, set=read.set | one.set) for name, one in read.classifiers.items()},
             verifier=replace(read.verifier, set=read.set | read.verifier.set),
-            permutation_architecture=read.permutation_architecture or next(iter(read.architectures)),
+            permutation_architecture=read.permutation_architecture or next(iter(read.architectures), ""),
         )
 
     def _check(self, where: str, systems: Iterable[str]) -> None:
@@ -158,14 +168,16 @@ class Evaluation:
         ):  # fmt: skip
             if unknown := [name for name in names if name not in known]:
                 refuse(f"{key} holds {unknown[0]!r}; there are {', '.join(known)}")
-        if not self.architectures or not self.attackers or not self.folds:
-            refuse("an evaluation needs at least one architecture, one attacker and one fold")
+        if not self.folds or not (self.attackers or self.judges):
+            refuse("an evaluation needs at least one fold, and an attacker or a judge")
+        if self.attackers and not self.architectures:
+            refuse("attackers need at least one of architectures")
         for key in ("passes", "permutations", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 refuse(f"{key} is {getattr(self, key)}, but must be at least 1")
         if not self.epochs > 0:
             refuse(f"epochs is {self.epochs}, but must be a factor above 0")
-        for name in (self.name, *systems, *self.architectures, *self.judges):
+        for name in (self.name, *systems, *self.repetitions, *self.architectures, *self.judges):
             if not _NAME.fullmatch(name) or _TAKEN.search(name):
                 refuse(
                     f"{name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and '.', "
@@ -178,6 +190,12 @@ class Evaluation:
         for name, one in self.architectures.items():
             if (one.estimator is None) == (not one.config) or not one.seeds:
                 refuse(f"architectures.{name} needs seeds and either 'config' or 'estimator'")
+        several = [one for members in self.repetitions.values() for one in members]
+        for name, members in self.repetitions.items():
+            if name in (*systems, "original", "copy-synthesis"):
+                refuse(f"repetitions.{name} must have a name of its own, for there is a system called that")
+            if twice := [one for one in members if several.count(one) > 1]:
+                refuse(f"repetitions.{name} holds {twice[0]!r}, which is named twice")
         if (chosen := self.permutation_architecture) not in ("", *self.architectures):
             refuse(
                 f"permutation_architecture is {chosen!r}, but is one of architectures: {', '.join(self.architectures)}"
@@ -186,6 +204,10 @@ class Evaluation:
             refuse(f"a judge cannot be called {both[0]}: that is the name of something else in the tables")
         if self.verifier.backend is not None and self.verifier.config:
             refuse("verifier needs either 'config' or 'backend', not both")
+
+
+def _here(members: Iterable[str], systems: Mapping[str, Any]) -> list[str]:
+    return [name for name in members if name in systems]
 
 
 def of_fold(spec: Any, fold: int | None) -> Any:

@@ -190,12 +190,15 @@ def charts(table: Scoring, system: str) -> dict[str, Any]:
     import wandb
 
     attackers, names = table.evaluation.attackers, table.data.classes["emotion"]
-    curves = {attacker: publish.emotion_curve(table, system, attacker) for attacker in attackers}
-    found = {"roc/emotion": roc_chart("Emotion ROC, trials of all classes pooled", curves)}
+    found = {}
     if table.evaluation.verifier:
         with suppress(UndefinedMetricError):  # a fold of one speaker has no impostors
             of_speaker = {"verification": publish.speaker_curve(table, system)}
             found["roc/speaker"] = roc_chart("Speaker ROC, verification trials", of_speaker)
+    if not attackers:
+        return found
+    curves = {attacker: publish.emotion_curve(table, system, attacker) for attacker in attackers}
+    found["roc/emotion"] = roc_chart("Emotion ROC, trials of all classes pooled", curves)
     columns, counts = ("Actual", "Predicted", "nPredictions"), publish.confusion(table, system, attackers[-1])
     cells = [[names[i], names[j], int(n)] for i, line in enumerate(counts) for j, n in enumerate(line)]
     found[f"confusion/{attackers[-1]}"] = wandb.plot_table(

@@ -101,12 +101,13 @@ class EvaluationRun:
                 tested on, or whatever a job raises.
         """
         evaluation = self.evaluation
-        if self.data.n_classes["emotion"] < 2:
+        if evaluation.attackers and self.data.n_classes["emotion"] < 2:
             raise PseganError(
-                f"{self.data.where}: has a single emotion, or doesn't know it; attackers need a corpus with two or more"
+                f"{self.data.where}: has a single emotion, or doesn't know it; attackers need a corpus with two or more; "
+                "attackers: [] lets judges alone listen"
             )
         for corpus in self.corpora.values():
-            for subset in SUBSETS:
+            for subset in SUBSETS if self.all_jobs or evaluation.attackers else ("test",):
                 corpus.split_utterances(subset)
         _ = self.hearing.judges  # says what is not installed
         jobs = self.all_jobs  # settings that no training can have are refused before anything is done
@@ -164,6 +165,8 @@ class EvaluationRun:
 
     def attackers_of(self, *systems: str) -> list[Attacker]:
         """Attackers of systems' speech, each after the one that it starts from."""
+        if not self.evaluation.attackers:
+            return []
         sources = [IGNORANT, *([SHUFFLED] if ORIGINAL in systems else []), *([AWARE] if self.aware else [])]
         sources += systems if self.informed else ()
         return [attacker for source in sources for attacker in self.attackers(source)]
@@ -187,7 +190,7 @@ class EvaluationRun:
         for name, how in every:  # an architecture may be called like a classifier
             if (start := _start_of(how)) is not None:
                 leakage.check_starts({name: start}, self.corpora)
-        return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder)
+        return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder, bool(self.all_jobs))
 
     def protect(self) -> None:
         """Write every system's corpora."""
@@ -229,7 +232,7 @@ class EvaluationRun:
 
     def write_manifests(self, fold: int) -> None:
         """Write a fold's manifests."""
-        subset_of = {u.id: subset for subset in SUBSETS for u in self.corpora[fold].split_utterances(subset)}
+        subset_of = {u.id: subset for subset, found in self.corpora[fold].subsets().items() for u in found}
         for system in self.evaluation.systems:
             path = self.manifest(fold, system)
             rows = []
@@ -246,7 +249,9 @@ class EvaluationRun:
                         rows.append({key: cell for key, cell in row.items() if key != "text"} | {"id": name, **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
-        for attacker in self.attackers(SHUFFLED):  # every seed and fold gets labels of its own
+        for attacker in (
+            self.attackers(SHUFFLED) if self.evaluation.attackers else ()
+        ):  # labels of their own, in each fold
             permuted = _permuted(rows, self.evaluation.seed + attacker.seed + 1000 * fold)
             write_manifest(self.manifest(fold, attacker.corpora[0]), list(permuted))
 

@@ -340,7 +340,11 @@ class Bootstrap:
         self._check(targets)
         values = to_numpy(predicted)
         runs = [of_seed(run) for run in (values if values.ndim > 2 else values[None])]
-        draws = self._draw("seeds", len(runs))
+        return self.mean_of(runs)
+
+    def mean_of(self, runs: Sequence[Resampled], what: str = "seeds") -> Resampled:
+        """Mean score of several trainings; each resample draws among them, too, alike for all scores of one ``what``."""
+        draws = self._draw(what, len(runs))
         samples = sum(draws[:, i] * run.samples for i, run in enumerate(runs)) / len(runs)
         return Resampled(float(np.mean([run.value for run in runs])), np.asarray(samples), self)
 

@@ -25,6 +25,7 @@ GENERATOR = '<meta name="generator" content="psegan report">'
 _KINDS = {".png": "image/png", ".wav": "audio/wav", ".flac": "audio/flac"}
 
 FIGURES = {
+    "frontier": "What is hidden against what survives",
     "speech": "Figure 4: waveform and spectrogram",
     "tsne": "Figure 5: emotion features",
     "roc": "Figure 6: receiver operating characteristics",

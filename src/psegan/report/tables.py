@@ -153,6 +153,8 @@ class Layout(NamedTuple):
     headline: Sequence[Measure] = ()
 
 
+REPETITION = "repetition of "
+"""Begins the role of a system that is one of several trainings of another one."""
 ABLATIONS = "Table 3"
 LAYOUTS = (
     Layout("Overview", "emotion by attacker; the rest by judges that nobody here trained", [UAR], JUDGED, [BITS]),
@@ -301,7 +303,11 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
 class _Split:
     def __init__(self, merged: MergedResults, split: str) -> None:
         self.merged, self.split = merged, split
-        self.rows = merged.scores[merged.scores.split == split]
+        here = merged.scores[merged.scores.split == split]
+        wholes = {name: role.partition(REPETITION)[2] for name, role in merged.roles.items()}
+        # the mean stands for single repetitions
+        behind = [name for name, whole in wholes.items() if whole and (here.system == whole).any()]
+        self.rows = here[~(here.system.isin(behind) | here.metric.str.partition("-minus-")[2].isin(behind))]
         self.corpora = list(self.rows.corpus.unique())
         named = self.rows[self.rows.attribute == "emotion"].attacker.dropna().unique()
         self.attackers = _ordered((name for name in named if name != SHUFFLED and "/" not in name), ATTACKERS)

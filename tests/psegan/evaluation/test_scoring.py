@@ -1,15 +1,19 @@
 """Rows of an evaluation from predictions that are invented here, so that what they must say is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from datamodules.synthetic import SyntheticDataModule
+from psegan.common.errors import PseganError
 from psegan.evaluation.predictions import SystemPredictions
 from psegan.evaluation.scoring import Scoring
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
-from psegan.report.tables import SHUFFLED
+from psegan.report.results import Results, merge
+from psegan.report.tables import SHUFFLED, sections
 from psegan.speech.batch import ATTRIBUTES
 
 SKILL = {"original": 1.5, "copy-synthesis": 1.4, "identity": 1.5, "hidden": 0.0}
@@ -141,3 +145,68 @@ def test_without_speech_that_anybody_learnt_from_nothing_else_is_needed(scoring)
     )  # fmt: skip
     alone = Scoring(evaluation, scoring.data, scoring.test, {"original": scoring.validation["original"]}, FOLDS)
     assert {attacker for found in alone.attacks.values() for attacker in found} == {"ignorant", SHUFFLED}
+
+
+@pytest.fixture(scope="module")
+def several() -> Scoring:
+    """``both`` is trained twice: once like original speech, once with nothing of emotion in it."""
+    evaluation = replace(EVALUATION, repetitions={"both": ["identity", "hidden"]})
+    corpora = {fold: SyntheticDataModule(split="speaker-disjoint", fold=fold) for fold in FOLDS}
+    test, validation = (
+        {s: {f: predicted(data, subset, s, f) for f, data in corpora.items()} for s in evaluation.systems}
+        for subset in ("test", "validation")
+    )
+    for system, mcd in (("identity", 1.0), ("hidden", 4.0)):
+        for one in test[system].values():
+            one.measure["mcd"] = np.full(len(one.id), mcd)
+            one.measure["mcd"][0] = np.nan
+    return Scoring(evaluation, corpora[0], test, validation, FOLDS)
+
+
+def test_a_system_of_several_repetitions_has_their_mean_and_an_interval_that_knows_how_they_differ(several):
+    rows = list(several.rows())
+    found = {r.system: r for r in rows if (r.attacker, r.metric) == ("informed", "uar")}
+    both, one, other = found["both"], found["identity"], found["hidden"]
+    assert both.value == pytest.approx((one.value + other.value) / 2)
+    # a quarter of the resamples have the one alone, and a quarter the other
+    assert both.low <= other.high and both.high >= one.low
+    (difference,) = [r for r in rows if (r.system, r.attacker, r.metric) == ("both", "informed", "uar-minus-original")]
+    assert difference.value == pytest.approx(both.value - found["original"].value)
+    assert not [r for r in rows if r.system == "both" and "/" in (r.attacker or "")]
+    (measured,) = [r for r in rows if (r.system, r.metric) == ("both", "mcd")]
+    assert (measured.value, measured.n) == (pytest.approx(2.5), len(several.bootstrap) - len(FOLDS))
+
+
+def test_tables_show_the_mean_of_several_repetitions_in_their_place(several):
+    header = {"roles": several.evaluation.roles, "chance": {"synthetic": {"emotion": 0.2}}}
+    rows = list(several.rows())
+    overview = sections(merge({"one": Results(header, rows)}))[0].tables[0]
+    assert list(overview.frame.index[:3]) == ["original", "copy-synthesis", "both"]
+    # where there is no mean, nothing stands for them
+    alone = [row for row in rows if row.system != "both" and "both" not in row.metric]
+    overview = sections(merge({"one": Results(header, alone)}))[0].tables[0]
+    assert {"identity", "hidden"} <= set(overview.frame.index)
+
+
+@pytest.mark.parametrize(
+    ("repetitions", "message"),
+    [({"identity": ["hidden", "identity"]}, "a name of its own"), ({"both": ["hidden", "hidden"]}, "named twice")],
+)
+def test_what_are_no_repetitions(repetitions, message):
+    with pytest.raises(PseganError, match=message):
+        parsed(repetitions)
+
+
+def test_repetitions_that_are_not_here_do_no_harm():
+    assert parsed({"both": ["hidden", "psegan"]}).repetitions == {}
+    known = parsed({"both": ["hidden", "psegan", "identity"]})
+    assert known.repetitions == {"both": ["hidden", "identity"]}
+    assert known.roles["both"] == "system" and known.roles["hidden"] == "repetition of both"
+
+
+def parsed(repetitions: dict[str, list[str]]) -> Evaluation:
+    content = {
+        "name": "x", "out": "runs/x", "corpus": "c.yaml", "architectures": {"svm": SVM}, "repetitions": repetitions,
+        "systems": {name: {"class_path": "psegan.protection.controls.Identity"} for name in ("identity", "hidden")},
+    }  # fmt: skip
+    return Evaluation.parse(content, "e.yaml")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from datamodules import read_manifest
+from datamodules import SyntheticDataModule, read_manifest
 from datamodules.manifest import write_manifest
 from datamodules.splits import SUBSETS
 from psegan import cli
@@ -511,3 +511,42 @@ def test_one_system_that_wandb_refuses_stops_no_other(evaluated, capsys):
         assert f"{path} is damaged; restore it, or remove it" in line
         assert path.read_text() == damaged
     path.write_text(json.dumps(before))
+
+
+def test_judges_alone_listen_to_speech_without_emotions(repository, tmp_path, capsys):
+    data = SyntheticDataModule(**TINY)
+    rows = []
+    for utterance in data.utterances()[:12]:
+        path = tmp_path / "speech" / f"{utterance.id.replace('/', '-')}.wav"
+        path.parent.mkdir(exist_ok=True)
+        write_audio(path, data.loader()(utterance))
+        rows.append({"path": path.name, "speaker": f"s{len(rows) % 6}"})
+    write_manifest(tmp_path / "speech" / "manifest.csv", rows)
+    file = tmp_path / "evaluation.yaml"
+    content = yaml.safe_load((repository / "experiments" / "evaluate" / "librispeech.yaml").read_text())
+    content["judges"] = {"moonshine": {"class_path": "Moonshine"}, "resemblyzer": {"class_path": "Resemblyzer"}}
+    file.write_text(yaml.safe_dump(content))
+    out = tmp_path / "out"
+    words = [
+        "evaluate",
+        "--config",
+        str(file),
+        "--data-root",
+        str(tmp_path / "speech"),
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
+    assert cli.run(words) == 0
+    results = Results.from_json(out / "results.json")
+    assert {row.system for row in results.rows} == {"original", "copy-synthesis", "griffin-lim"}
+    assert not [row for row in results.rows if row.attacker]
+    metrics = {row.metric for row in results.select(system="copy-synthesis")}
+    assert {"stoi", "loudest_p95", "eer"} <= metrics
+    assert "W&B has not got" not in capsys.readouterr().err
+    content["attackers"] = ["ignorant"]
+    content["architectures"] = {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(PseganError, match="has a single emotion.*attackers: \\[\\] lets judges alone listen"):
+        cli.run(words)
