@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # two batches where one would do: jsonargparse takes the 1 of Lightning's `int | float` limits for 1.0, all of them
 TINY = ["--data.init_args.n_speakers=4", "--data.init_args.n_contents=2", "--data.init_args.n_takes=2"]
 """The synthetic corpus with 80 utterances: 60 to train on, 10 each to validate and test."""
+SHORT_CROPS = ["--data.init_args.crop_seconds=0.8", "--model.init_args.generator.init_args.grn_dilations=[1]"]
+"""Options of PSEGAN for quick batches, with gated layers that they train."""
 
 
 SLOW = ("jobs", "experiments", "training", "systems")

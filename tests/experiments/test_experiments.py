@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from datamodules import JointDataModule
 from psegan.common.errors import PseganError
 from psegan.evaluation.specification import Evaluation
 from psegan.jobs.reproduce import Reproduction
@@ -53,10 +55,41 @@ def test_systems(file, run, tiny):
     assert run([file], [*tiny, *small] if file == "melgan.yaml" else tiny).trainer.global_step >= 1
 
 
+def test_a_small_melgan_trains_without_discriminators_at_first(run, tiny):
+    small = ["--model.init_args.vocoder.init_args.width=4", "--data.init_args.crop_seconds=0.2"]
+    preset = "--config=experiments/presets/small_melgan.yaml"
+    cli = run(["melgan.yaml"], [*tiny, preset, *small, "--trainer.max_epochs=2"])
+    assert cli.model.discriminator.scales[0].layers[0].out_channels == 4
+    assert cli.model.spectral_share == 0.67
+    found = cli.trainer.logged_metrics
+    assert "train/vocoder/features" in found  # of the second epoch
+
+
+def test_many_voices_joins_what_is_in_a_folder(corpora_root):
+    config = yaml.safe_load((EXPERIMENTS / "corpora" / "many_voices.yaml").read_text())["data"]["init_args"]
+    data = JointDataModule(**{**config, "root": str(corpora_root)})
+    data.setup("fit")
+    counts = Counter(u.id.partition("/")[0] for u in data.split_utterances("train"))
+    assert counts == {"ravdess": 1200, "emodb": 100, "nemo": 3581, "speechocean762": 1804, "librispeech": 150}
+    repeated = data.train_dataloader().dataset
+    assert len(repeated) == 2400 + 800 + 3581 + 1804 + 1200
+
+
 def test_no_sm(run, tiny):
     cli = run(["psegan.yaml", "ablations/no_sm.yaml"], tiny)
     assert cli.model.speaker_matcher is None
     assert "train/generator/speaker" not in cli.trainer.logged_metrics
+
+
+@pytest.mark.parametrize("ablations", [[], ["--config=experiments/ablations/no_cm.yaml"]])
+def test_no_cm(run, tiny, tmp_path, ablations):
+    """The released content matcher teaches, and its ablation does without."""
+    words = tmp_path / "words.yaml"
+    settings = {"content_weight": 2.0, "content_matcher_checkpoint": "content-matcher"}
+    words.write_text(yaml.safe_dump({"model": {"init_args": settings}}))
+    cli = run(["psegan.yaml"], [*tiny, f"--config={words}", *ablations])
+    assert (cli.model.content_matcher is None) == bool(ablations)
+    assert ("train/generator/content" in cli.trainer.logged_metrics) != bool(ablations)
 
 
 def test_no_grn(run, tiny):
@@ -189,7 +222,10 @@ def test_no_file_is_forgotten():
     exercised = {
         "attackers/cnn.yaml", "attackers/gru.yaml",  # by tests/psegan/systems/test_classifier.py
         *SYSTEMS, "neutral.yaml", *(f"ablations/{name}.yaml" for name in
-          ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target")),
+          ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target", "no_cm", "speaker_of_utterance")),
+        "content_matcher.yaml", "corpora/speechocean762.yaml",  # by tests/psegan/systems/test_recogniser.py
+        "corpora/librispeech.yaml",  # by tests/psegan/jobs/test_evaluate.py
+        "corpora/many_voices.yaml", "presets/small_melgan.yaml",
         "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py
         "presets/trained_discriminator.yaml", "presets/trained_discriminators.yaml",
         "presets/paper.yaml", "corpora/ravdess.yaml", "corpora/emodb.yaml", "corpora/nemo.yaml", "corpora/synthetic.yaml",

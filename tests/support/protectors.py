@@ -1,5 +1,7 @@
 """A small protector with weights that do something, for tests of everything around it."""
 
+from typing import Literal
+
 import torch
 
 from psegan.models.conversion import ToEmotion
@@ -10,7 +12,7 @@ from psegan.protection.protector import Protector
 EMOTIONS = ("neutral", "happy", "sad")
 
 
-def small_protector(grn_repeats: int = 0, seed: int = 0) -> Protector:
+def small_protector(grn_repeats: int = 0, seed: int = 0, level: Literal["kept"] | float = "kept") -> Protector:
     """PSEGAN's generator and a Vocos of two blocks, random but audible."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -18,7 +20,9 @@ def small_protector(grn_repeats: int = 0, seed: int = 0) -> Protector:
         torch.nn.init.normal_(generator.unet.output.weight, std=0.3)
         vocoder = Vocos(width=32, hidden=64, depth=2)
     about = {"emotions": list(EMOTIONS), "trained_on": []}
-    return Protector.assemble({"conversion": ToEmotion(generator, len(EMOTIONS)), "vocoder": vocoder}, about)
+    return Protector.assemble(
+        {"conversion": ToEmotion(generator, len(EMOTIONS), level=level), "vocoder": vocoder}, about
+    )
 
 
 def speech(seconds: float, seed: int = 0, rate: int = 16_000) -> torch.Tensor:

@@ -13,7 +13,7 @@ from psegan.bench.runs import difference, killed_and_continued
 
 TRAINING = (
     "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2", "--data.init_args.batch_size=4",
-    "--data.init_args.eval_batch_size=8", "--data.init_args.crop_seconds=0.5",
+    "--data.init_args.eval_batch_size=8", "--data.init_args.crop_seconds=1.6",
 )  # fmt: skip
 TINY = [
     "--device", "cpu", "--seconds-per-part", "0", "--minutes", "0.1", "--precisions", "bf16-mixed", "--", *TRAINING

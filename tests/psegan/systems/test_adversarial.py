@@ -23,6 +23,7 @@ from psegan.systems.adversarial import ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
 from psegan.weights import load_part, load_system
+from tests.conftest import SHORT_CROPS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -232,10 +233,7 @@ def test_batch_norm_of_a_warmed_up_discriminator_is_frozen(fitted, tmp_path):
             assert torch.equal(value, long[name])
 
 
-ONE_EPOCH = [  # CPUs are slow at float16
-    "--model.init_args.gradient_clip=1.0", "--data.init_args.crop_seconds=0.8",
-    "--model.init_args.generator.init_args.grn_dilations=[1]",
-]  # fmt: skip
+ONE_EPOCH = ["--model.init_args.gradient_clip=1.0", *SHORT_CROPS]  # CPUs are slow at float16
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import torch
 
 from psegan.training import command as training
 from psegan.weights import read_checkpoint
+from tests.conftest import SHORT_CROPS
 from tests.support.compare import same
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -26,7 +27,7 @@ def fit(psegan_options, trained, tmp_path_factory):
         command = [
             sys.executable, "-m", "psegan.cli", *psegan_options, "--trainer.accelerator=cpu",
             f"--trainer.devices={devices}", f"--data.init_args.batch_size={8 // devices}",
-            "--data.init_args.crop_seconds=0.5", "--trainer.limit_train_batches=6", "--trainer.max_epochs=2",
+            *SHORT_CROPS, "--trainer.limit_train_batches=6", "--trainer.max_epochs=2",
             "--trainer.check_val_every_n_epoch=1",
             f"--privacy.emotion_classifier={trained('emotion')}", f"--privacy.speaker_classifier={trained('speaker')}",
             "--checkpoint.filename={epoch}", "--checkpoint.save_top_k=-1", "--run.loggers=[csv]",
@@ -111,7 +112,7 @@ def test_one_process_goes_on_from_two_with_other_batches_in_another_precision(
     (folder / "checkpoints" / "epoch=0.ckpt").rename(folder / "checkpoints" / "last.ckpt")
     with caplog.at_level("INFO"):
         cli = training.main([
-            *psegan_options, "--trainer.accelerator=cpu", "--data.init_args.crop_seconds=0.5",
+            *psegan_options, "--trainer.accelerator=cpu", *SHORT_CROPS,
             "--trainer.limit_train_batches=6", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
             "--trainer.precision=bf16-mixed", "--run.loggers=[csv]",
             "--ckpt_path=last", f"--run.dir={folder}",

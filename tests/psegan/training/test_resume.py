@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from psegan.jobs.training_process import start_training
+from tests.conftest import SHORT_CROPS
 from tests.support.compare import same
 
 
@@ -20,7 +21,7 @@ def fit(psegan_arguments, from_repository, tmp_path):
     def run(folder: str, *options: str) -> tuple[int | None, str]:
         words = [
             *arguments, f"--run.dir={tmp_path / folder}", "--run.loggers=[csv]", "--trainer.max_epochs=4",
-            "--data.init_args.crop_seconds=0.5", "--model.init_args.discriminator_warmup=0.25",
+            *SHORT_CROPS, "--model.init_args.discriminator_warmup=0.25",
             "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1", *options,
         ]  # fmt: skip
         log = tmp_path / "log.txt"

@@ -11,6 +11,7 @@ from psegan.common.errors import PseganError
 from psegan.training import command as training
 from psegan.training.callbacks import Limits
 from psegan.weights import read_checkpoint
+from tests.conftest import SHORT_CROPS
 from tests.support.compare import same
 
 
@@ -23,11 +24,14 @@ def runs(tmp_path_factory):
 def fit(psegan_options, tiny, from_repository, runs):
     """Train a system for three epochs of three batches, with a validation after each, into a folder of ``runs``."""
     classifier = ["fit", "--config", "experiments/classifier.yaml", *tiny, "--data.init_args.batch_size=8"]
-    begins = {"psegan": psegan_options, "classifier": [*classifier, "--model.init_args.attribute=emotion"]}
+    begins = {
+        "psegan": [*psegan_options, *SHORT_CROPS],
+        "classifier": [*classifier, "--model.init_args.attribute=emotion"],
+    }
 
     def run(system, folder, *options):
         return training.main([
-            *begins[system], "--data.init_args.crop_seconds=0.5", "--trainer.max_epochs=3", "--run.loggers=[csv]",
+            *begins[system], "--data.init_args.crop_seconds=0.8", "--trainer.max_epochs=3", "--run.loggers=[csv]",
             "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2", "--trainer.check_val_every_n_epoch=1",
             "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false", "--data.init_args.eval_batch_size=2",
             "--trainer.enable_model_summary=false", f"--run.dir={runs / folder}",
