@@ -73,17 +73,19 @@ class JointDataModule(CorpusDataModule):
         )
 
     def _member(self, name: str, folder: Path, kwargs: dict[str, Any]) -> CorpusDataModule:
-        if name in PUBLISHED:
-            return PUBLISHED[name](root=str(folder), **{**kwargs, "split": self.split_of.get(name, self.split)})
+        published = PUBLISHED.get(name)
+        known = (published or ManifestDataModule).splits
+        split = self.split_of.get(name, self.split if self.split in known else "manifest")
+        own = {**kwargs, "split": split, "fold": self.fold if split in APART else 0}
+        if published is not None:
+            return published(root=str(folder), **own)
         manifest = folder / MANIFEST
         if not manifest.is_file():
             raise PseganError(
                 f"corpora names {name}, but there is no {manifest}; one of {', '.join(PUBLISHED)}, or a folder with a manifest "
                 "(docs/corpora.md)"
             )
-        split = self.split_of.get(name, self.split if self.split in ManifestDataModule.splits else "manifest")
-        fold = kwargs.get("fold", 0) if split in APART else 0
-        return ManifestDataModule(manifest=str(manifest), name=name, **{**kwargs, "split": split, "fold": fold})
+        return ManifestDataModule(manifest=str(manifest), name=name, **own)
 
     @property
     def members(self) -> tuple[CorpusDataModule, ...]:

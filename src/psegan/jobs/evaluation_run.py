@@ -107,7 +107,7 @@ class EvaluationRun:
                 "attackers: [] lets judges alone listen"
             )
         for corpus in self.corpora.values():
-            for subset in SUBSETS if self.all_jobs or evaluation.attackers else ("test",):
+            for subset in SUBSETS if self.anybody_learns else ("test",):
                 corpus.split_utterances(subset)
         _ = self.hearing.judges  # says what is not installed
         jobs = self.all_jobs  # settings that no training can have are refused before anything is done
@@ -156,6 +156,8 @@ class EvaluationRun:
     def attackers(self, trained_on: str) -> list[Attacker]:
         """Attackers who learn from ``trained_on``."""
         evaluation, wanted = self.evaluation, list(self.evaluation.architectures)
+        if not evaluation.attackers:
+            return []
         if trained_on == SHUFFLED:
             architecture = evaluation.permutation_architecture
             return [Attacker(trained_on, architecture, number) for number in range(evaluation.permutations)]
@@ -165,8 +167,6 @@ class EvaluationRun:
 
     def attackers_of(self, *systems: str) -> list[Attacker]:
         """Attackers of systems' speech, each after the one that it starts from."""
-        if not self.evaluation.attackers:
-            return []
         sources = [IGNORANT, *([SHUFFLED] if ORIGINAL in systems else []), *([AWARE] if self.aware else [])]
         sources += systems if self.informed else ()
         return [attacker for source in sources for attacker in self.attackers(source)]
@@ -190,7 +190,7 @@ class EvaluationRun:
         for name, how in every:  # an architecture may be called like a classifier
             if (start := _start_of(how)) is not None:
                 leakage.check_starts({name: start}, self.corpora)
-        return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder, bool(self.all_jobs))
+        return leakage.check_systems(evaluation.systems, self.corpora, evaluation.vocoder, self.anybody_learns)
 
     def protect(self) -> None:
         """Write every system's corpora."""
@@ -249,9 +249,7 @@ class EvaluationRun:
                         rows.append({key: cell for key, cell in row.items() if key != "text"} | {"id": name, **place})
             write_manifest(path, rows)
         rows = [row for row in read_manifest(self.manifest(fold, ORIGINAL)) if row["split"] != "test"]
-        for attacker in (
-            self.attackers(SHUFFLED) if self.evaluation.attackers else ()
-        ):  # labels of their own, in each fold
+        for attacker in self.attackers(SHUFFLED):  # every seed and fold gets labels of its own
             permuted = _permuted(rows, self.evaluation.seed + attacker.seed + 1000 * fold)
             write_manifest(self.manifest(fold, attacker.corpora[0]), list(permuted))
 
@@ -259,6 +257,11 @@ class EvaluationRun:
         """A system's speech, as a fold has it."""
         manifest, size = str(self.manifest(fold, name)), self.data.eval_batch_size
         return ManifestDataModule(manifest, classes=self.classes, eval_batch_size=size, in_memory=False)
+
+    @property
+    def anybody_learns(self) -> bool:
+        """Whether attackers, of which classical ones have no jobs, or classifiers learn from the corpus."""
+        return bool(self.evaluation.attackers or self.all_jobs)
 
     @property
     def all_jobs(self) -> list[Job]:

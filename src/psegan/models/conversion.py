@@ -33,14 +33,9 @@ class Conversion(nn.Module):
         self.levelling = Level(fixed=None if level == "kept" else float(level))
 
     @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """Its generators; those with ``least_frames`` need training utterances of so many frames."""
-        return ()
-
-    @property
     def least_frames(self) -> int:
         """Frames that the longest training utterance must have, so that all weights are trained."""
-        return max((int(getattr(network, "least_frames", 1)) for network in self.networks), default=1)
+        return max(int(getattr(part, "least_frames", 1)) for part in self.children())
 
     def check_reach(self, frames: int) -> None:
         """Raise :class:`PseganError` if training utterances of ``frames`` frames leave weights untrained."""
@@ -97,10 +92,6 @@ class ToEmotion(Conversion):
             target = torch.full_like(target, self.target)
         return {"target": target, "noise": torch.randn(n, self.generator.noise_dim, generator=random)}
 
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        return (self.generator,)
-
     def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["target"], draws["noise"])
 
@@ -119,10 +110,6 @@ class ToAmbiguity(Conversion):
 
     def draw(self, n: int, random: torch.Generator) -> Draws:
         return {"noise": torch.randn(n, self.generator.rows, self.generator.noise_dim, generator=random)}
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        return (self.generator,)
 
     def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self.generator(mel, lengths, draws["noise"])
@@ -155,10 +142,6 @@ class FilterThenEmotion(Conversion):
             "target": target,
             "noise": torch.randn(n, self.generator.noise_dim, generator=random),
         }
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        return self.filter, self.generator
 
     def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         return self._generated(self.hide(mel, lengths, draws), lengths, draws)

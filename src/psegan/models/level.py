@@ -33,7 +33,7 @@ class Level(nn.Module):
     of which then gets the level.
 
     The energy of a frame is estimated from its mel bands: a band is the mean magnitude of its bins, as many as its filter is
-    wide. On speech that is within half a decibel of the waveform's.
+    wide. On speech that is within about a decibel of the waveform's.
 
     Args:
         headroom: in dB, 0 or above.

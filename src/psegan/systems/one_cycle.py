@@ -39,12 +39,8 @@ class OneCycleSystem(System):
 
     def setup(self, stage: str) -> None:
         path = self.encoder_checkpoint
-        if stage != "fit" or self.begun or path is None:
-            return
-        try:
-            self.encoder.load_state_dict(load_part(path, "encoder").state_dict())
-        except RuntimeError:
-            raise PseganError(f"{path} has another encoder than model.init_args.encoder; give them the same") from None
+        if stage == "fit" and not self.begun and path is not None:
+            take_over(self.encoder, load_part(path, "encoder"), path, "encoder")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.log_dict(self.pace(optimizer, ""))
@@ -74,3 +70,17 @@ class OneCycleSystem(System):
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def take_over(encoder: nn.Module, trained: nn.Module, path: str, argument: str) -> None:
+    """Give ``encoder``, which ``model.init_args.argument`` makes, the weights of a ``trained`` one from ``path``.
+
+    Raises:
+        PseganError: it is of another shape.
+    """
+    try:
+        encoder.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        raise PseganError(
+            f"{path} has another encoder than model.init_args.{argument}; give them the same settings"
+        ) from None

@@ -21,6 +21,7 @@ from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem, PreparedBatch
 from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
+from psegan.systems.one_cycle import take_over
 from psegan.weights import load_parts
 
 
@@ -150,9 +151,10 @@ class PSEGAN(AdversarialSystem):
             return
         if self.speaker_matcher is not None and self.speaker_matcher_checkpoints:
             for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
-                _take_over(encoder, path, "speaker", "speaker_matcher")
+                take_over(encoder, _matcher(path, "speaker", "speaker matcher"), path, "speaker_matcher")
         if self.content_matcher is not None and self.content_matcher_checkpoint is not None:
-            _take_over(self.content_matcher, self.content_matcher_checkpoint, "characters", "content_matcher")
+            path = self.content_matcher_checkpoint
+            take_over(self.content_matcher, _matcher(path, "characters", "content matcher"), path, "content_matcher")
 
     def on_fit_start(self) -> None:
         """Find the speakers' mean embeddings, whether training begins or goes on: they are those of this corpus."""
@@ -215,15 +217,9 @@ class PSEGAN(AdversarialSystem):
                 matcher.eval()
 
 
-def _take_over(encoder: nn.Module, path: str, attribute: str, argument: str) -> None:
-    """Give a matcher the weights of a trained encoder of ``attribute``."""
+def _matcher(path: str, attribute: str, name: str) -> nn.Module:
+    """The trained encoder of a matcher that recognises ``attribute``."""
     parts, about = load_parts(path)
-    matcher = argument.replace("_", " ")
     if about.get("attribute") != attribute or "encoder" not in parts:
-        raise PseganError(f"{path} does not recognise {attribute}; give a checkpoint of the {matcher}")
-    try:
-        encoder.load_state_dict(parts["encoder"].state_dict())
-    except RuntimeError:
-        raise PseganError(
-            f"{path} has another encoder than model.init_args.{argument}; give them the same settings"
-        ) from None
+        raise PseganError(f"{path} does not recognise {attribute}; give a checkpoint of the {name}")
+    return parts["encoder"]

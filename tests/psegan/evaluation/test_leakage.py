@@ -136,3 +136,24 @@ def test_corpora_of_a_vocoder_that_are_not_here_are_named(tmp_path):
         stated("psegan", data)
     with pytest.raises(PseganError, match="which is not here to be compared"):
         stated("the vocoder", {**data, "init_args": {**init, "corpora": ["elsewhere"], "split_of": {}}})
+
+
+@pytest.mark.parametrize(("attackers", "refused"), [(["ignorant"], True), ([], False)])
+def test_a_classical_attacker_learns_as_well(run, attackers, refused):
+    """It has no training of its own; without any attacker, nobody shares the system's speakers."""
+    apart = {"split": "speaker-disjoint", "n_speakers": 8}
+    system = run("system")
+    config = Path(system).parents[1] / "config.yaml"
+    data = {"class_path": SPEAKERS["class_path"], "init_args": {**apart, "speakers": "all"}}
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "data": data}))
+    content = {
+        "name": "x", "out": "runs/x", "corpus": "experiments/corpora/synthetic.yaml", "data": {**apart, "speakers": "attacker"},
+        "architectures": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}}, "attackers": attackers,
+        "systems": {"psegan": {"class_path": "psegan.protection.protector.Protector", "init_args": {"checkpoint": system}}},
+    }  # fmt: skip
+    evaluation = EvaluationRun(Evaluation.parse(content, "x.yaml"), Options())
+    if refused:
+        with pytest.raises(PseganError, match="whom the attackers of fold 0 learn from too"):
+            evaluation.check_leakage()
+    else:
+        assert "psegan" in evaluation.check_leakage()
