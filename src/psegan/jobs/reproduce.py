@@ -86,6 +86,7 @@ class Reproduction:
         epochs: split → factor of the epochs of all its trainings, attackers included, since where there is less speech an
             epoch has fewer steps.
         minutes: split → factor of the minutes of its trainings, in each fold.
+        repetitions: split → system → how many trainings it has there, with seeds one apart; the tables show their mean.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Reproduction:
     splits: dict[str, list[int]] = field(default_factory=dict)
     epochs: dict[str, float] = field(default_factory=dict)
     minutes: dict[str, float] = field(default_factory=dict)
+    repetitions: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Reproduction":
@@ -117,6 +119,7 @@ class Reproduction:
                     raise PseganError(f"{path}: {key}.{split} is of a split that splits lacks")
                 if not factor > 0:
                     raise PseganError(f"{path}: {key}.{split} is {factor}, but must be a factor above 0")
+        read._check_repetitions(path)
         for key, value in read.set.items():
             if _REFERENCE.search(str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a training, which only the set of another training can")
@@ -130,6 +133,17 @@ class Reproduction:
                 raise PseganError(f"{path}: systems.{system} names training {name!r}; there are {', '.join(known)}")
         return read
 
+    def _check_repetitions(self, path: str) -> None:
+        for split, systems in self.repetitions.items():
+            if split not in self.splits:
+                raise PseganError(f"{path}: repetitions.{split} is of a split that splits lacks")
+            for system, times in systems.items():
+                where = f"{path}: repetitions.{split}.{system}"
+                if system not in self.systems:
+                    raise PseganError(f"{where} is no system; there are {', '.join(self.systems)}")
+                if times < 1:
+                    raise PseganError(f"{where} is {times}, but must be 1 or more")
+
     def split_folds(self) -> list[SplitFold]:
         """Where everything is trained and scored."""
         splits = self.splits or {"": []}
@@ -140,8 +154,11 @@ class Reproduction:
         splits: Sequence[str] | None = None,
         folds: Sequence[int] | None = None,
         systems: Sequence[str] | None = None,
+        repetitions: int | None = None,
     ) -> "Reproduction":
         """The same with only some of the splits, and of the systems with their trainings, and other folds where there are any.
+
+        No system has more than so many ``repetitions``.
 
         Raises:
             PseganError: the experiment has no such split or system, or no split with folds.
@@ -158,6 +175,11 @@ class Reproduction:
                 raise PseganError("--folds: none of the experiment's splits has folds; leave it out")
             chosen = {split: list(folds) if own else own for split, own in chosen.items()}
         narrow = replace(self, splits=chosen)
+        if repetitions is not None:
+            if repetitions < 1:
+                raise PseganError(f"--repetitions is {repetitions}, but must be 1 or more")
+            fewer = {k: {name: min(n, repetitions) for name, n in own.items()} for k, own in self.repetitions.items()}
+            narrow = replace(narrow, repetitions=fewer)
         return narrow if systems is None else narrow._with_systems(systems, self)
 
     def beside(self, whole: "Reproduction") -> "Reproduction":
@@ -167,7 +189,7 @@ class Reproduction:
             path = Path(self.out) / split / "results.json"
             if path.is_file():
                 published = json.loads(path.read_text(encoding="utf-8"))["header"]["evaluation"]
-                systems |= set(published["systems"]) & set(whole.systems)
+                systems |= {*published["systems"], *published.get("repetitions", ())} & set(whole.systems)
                 if splits.get(split):
                     splits[split] = sorted({*splits[split], *published["folds"]})
         wider = replace(self, splits=splits)
@@ -181,29 +203,49 @@ class Reproduction:
             needed |= set(training.references) if name in needed else set()
         return replace(self, systems=systems, trainings={k: v for k, v in whole.trainings.items() if k in needed})
 
-    def jobs(self, options: Options) -> dict[tuple[SplitFold, str], Job]:
-        """Every training in every split and fold, each after those that it needs."""
-        jobs: dict[tuple[SplitFold, str], Job] = {}
-        variants = {name: system for system, name in self.systems.items()}
+    def repeated(self, split: str) -> dict[str, list[str]]:
+        """In one split, system → the names of its repetitions, for systems with several."""
+        times = self.repetitions.get(split, {})
+        return {
+            system: [f"{system}-{number}" for number in range(times[system])]
+            for system in self.systems if times.get(system, 1) > 1
+        }  # fmt: skip
+
+    def trained_systems(self, split: str) -> dict[str, tuple[str, int]]:
+        """In one split, every system that is scored → its training, and which repetition of it."""
+        several = self.repeated(split)
+        return {
+            one: (training, number)
+            for system, training in self.systems.items()
+            for number, one in enumerate(several.get(system, [system]))
+        }
+
+    def jobs(self, options: Options) -> dict[tuple[SplitFold, str, int], Job]:
+        """Every training in every split and fold, with the number of its repetition, each after those that it needs."""
+        jobs: dict[tuple[SplitFold, str, int], Job] = {}
         for place in self.split_folds():
             factor = self.minutes.get(place.split, 1.0)
-            for name, training in self.trainings.items():
-                folder = place.folder(Path(self.out)) / name
+            variants = {trained: system for system, trained in self.trained_systems(place.split).items()}
+            every = dict.fromkeys([*((name, 0) for name in self.trainings), *variants])
+            for name, number in every:
+                training = self.trainings[name]
+                folder = place.folder(Path(self.out)) / (f"{name}-{number}" if number else name)
                 values = {**self.set, **place.values, **training.set}
                 if planned(training.config, values, "trainer.devices", 1) not in (1, "1"):
                     raise PseganError(f"training {name}: psegan reproduce trains on one device; remove trainer.devices")
-                if self.seed:  # an offset, so that trainings which differ by their seeds go on to do so
-                    values["seed_everything"] = planned(training.config, values, "seed_everything", 0) + self.seed
+                if self.seed + number:  # an offset, so that trainings which differ by their seeds go on to do so
+                    own = planned(training.config, values, "seed_everything", 0)
+                    values["seed_everything"] = own + self.seed + number
                 if options.data_root is not None:
                     values["data.init_args.root"] = options.data_root
                 epochs = self.epochs.get(place.split, 1)
-                jobs[place, name] = Job(
+                jobs[place, name, number] = Job(
                     name=str(folder.relative_to(self.out)),
                     folder=folder,
                     configs=(*training.config, self.corpus),
                     values=values | planned_epochs(training.config, values, epochs, options.max_epochs),
-                    needs={one: jobs[place, one] for one in training.references},
-                    run={"group": self.name, "variant": variants.get(name, name), **options.logged},
+                    needs={one: jobs[place, one, 0] for one in training.references},
+                    run={"group": self.name, "variant": variants.get((name, number), name), **options.logged},
                     minutes=training.minutes and factor * training.minutes,
                 )
         return jobs
@@ -230,6 +272,7 @@ class Reproduction:
             folds=[place.fold or 0 for place in places] if split else read.folds,
             epochs=read.epochs * self.epochs.get(split, 1),
             seed=self.seed,
+            repetitions=read.repetitions | self.repeated(split),
         )
 
 
@@ -267,6 +310,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--systems", nargs="+", metavar="NAME", help="of the experiment's, only these, and the trainings that they need"
     )
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help="of a system that the experiment trains with several seeds, at most N",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -274,7 +323,7 @@ def main(arguments: argparse.Namespace) -> int:
     options = Options.of(arguments)
     options.check_wandb()
     whole = Reproduction.read(arguments.config)
-    experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems)
+    experiment = whole.narrowed(arguments.splits, arguments.folds, arguments.systems, arguments.repetitions)
     experiment = replace(experiment, out=arguments.out or experiment.out)
     with only_one(Path(experiment.out)):
         reproduce(experiment.beside(whole), options)
@@ -301,8 +350,8 @@ def reproduce(experiment: Reproduction, options: Options) -> None:
         print(f"evaluation{f', split {split}' if split else ''}", flush=True)
         own = [place for place in places if place.split == split]
         systems = {
-            system: str(own[0].any_fold(jobs[own[0], name].checkpoint, folder))
-            for system, name in experiment.systems.items()
+            system: str(own[0].any_fold(jobs[own[0], *trained].checkpoint, folder))
+            for system, trained in experiment.trained_systems(split).items()
         }
         EvaluationRun(experiment.evaluation_of(systems, options, folder / split, own), options).run()
     scored = [path.parent for path in sorted(folder.glob("*/results.json"))]  # by earlier starts with other splits too
@@ -332,7 +381,7 @@ def print_jobs(jobs: Iterable[Job]) -> None:
 
 
 def remaining(
-    experiment: Reproduction, jobs: dict[tuple[SplitFold, str], Job], options: Options
+    experiment: Reproduction, jobs: dict[tuple[SplitFold, str, int], Job], options: Options
 ) -> tuple[list[float | None], float]:
     """Minutes of all trainings and then of all systems' scorings that are left, and of the longest chain of trainings.
 
@@ -346,8 +395,9 @@ def remaining(
         own = 0.0 if complete else job.minutes or 0.0
         ends[job] = own + max((ends[one] for one in job.jobs), default=0.0)
     out = Path(experiment.out)
-    systems = experiment.evaluation_of(dict.fromkeys(experiment.systems, "x.ckpt"), options, out).systems
     for place in experiment.split_folds():
+        trained = dict.fromkeys(experiment.trained_systems(place.split), "x.ckpt")
+        systems = experiment.evaluation_of(trained, options, out, [place]).systems
         predictions = out / place.split / f"fold-{place.fold or 0}" / "predictions"
         unscored = [name for name in systems if not (predictions / f"{name}-test.npz").is_file()]
         minutes += [None if options.attackers else experiment.evaluation_minutes] * len(unscored)

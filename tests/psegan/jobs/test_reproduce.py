@@ -1,5 +1,6 @@
 """``psegan reproduce``: every output is there, complete jobs are left alone, other settings are refused."""
 
+import itertools
 import json
 import os
 import re
@@ -121,25 +122,38 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path)
     assert left(scored, replace(TINY, attackers=["ignorant"]))[0] == [1] * 6 + [None] * 9
     epochs, places = experiment.trainings["psegan"].set["trainer.max_epochs"], experiment.split_folds()
     for place, factor in zip(places, (1, 2, 2), strict=True):
-        job = scored.jobs(Options())[place, "psegan"]
+        job = scored.jobs(Options())[place, "psegan", 0]
         assert planned(job.configs, job.values, "trainer.max_epochs", None) == factor * epochs
+    thrice = replace(scored, repetitions={"paper": {"psegan": 3}})
+    assert left(thrice) == ([1] * 8 + [3] * 11, 2)
+    assert left(thrice.narrowed(repetitions=2)) == ([1] * 7 + [3] * 10, 2)
+    assert left(thrice.narrowed(repetitions=1)) == left(scored)
+    with pytest.raises(PseganError, match="--repetitions is 0, but must be 1 or more"):
+        thrice.narrowed(repetitions=0)
+    here = [job for (place, _, _), job in thrice.jobs(TINY).items() if place.split == "paper"]
+    seeds = {job.folder.name: planned(job.configs, job.values, "seed_everything", 0) for job in here}
+    assert seeds == {"speaker_matcher": 1000, "psegan": 0, "psegan-1": 1, "psegan-2": 2}
     asked = [scored.evaluation_of({}, TINY, tmp_path, [place]) for place in places]
     assert [(one.epochs, one.folds) for one in asked] == [(1, [0]), (2, [0]), (2, [1])]
-    reproduce(experiment.narrowed(["speaker-disjoint"], None), replace(TINY, workers=2))
+    twice = replace(experiment, repetitions={"speaker-disjoint": {"psegan": 2}})
+    reproduce(twice.narrowed(["speaker-disjoint"], None), replace(TINY, workers=2))
     assert not (tmp_path / "out" / "paper").exists()
     disjoint = tmp_path / "out" / "speaker-disjoint"
     results = Results.from_json(disjoint / "results.json")
     assert {row.fold for row in results.rows} == {None, 0, 1}
     assert results.header["folds"] == {"synthetic": 4}
     assert "2 of 4 folds" in (disjoint / "report.html").read_text()
+    assert {row.system for row in results.rows} == {"original", "copy-synthesis", "psegan", "psegan-0", "psegan-1"}
     made_by = [commit() or "unknown"]
     assert results.header["commits of trainings"] == {"systems": made_by, "attackers and judges": made_by}
-    heard = results.header["heard by the systems"]["psegan"]
-    assert "speaker-disjoint" in heard
-    for fold in (0, 1):
-        config = yaml.safe_load((disjoint / f"systems-{fold}" / "psegan" / "config.yaml").read_text())
+    heard = results.header["heard by the systems"]
+    assert "speaker-disjoint" in heard["psegan-0"]
+    assert "speaker-disjoint" in heard["psegan-1"]
+    for fold, (name, seed) in itertools.product((0, 1), {"psegan": 0, "psegan-1": 1}.items()):
+        config = yaml.safe_load((disjoint / f"systems-{fold}" / name / "config.yaml").read_text())
         assert config["data"]["init_args"]["speakers"] == "protector"
         assert config["data"]["init_args"]["fold"] == fold
+        assert config["seed_everything"] == seed
     with pytest.raises(PseganError, match="--splits random: the experiment has paper, speaker-disjoint"):
         experiment.narrowed(["random"], None)
     with pytest.raises(PseganError, match="none of the experiment's splits has folds"):
@@ -153,7 +167,7 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path)
     assert replace(other, systems={}, trainings={}).beside(experiment) == replace(
         experiment, splits={"paper": [], "speaker-disjoint": [0, 1, 2]}
     )
-    assert left(experiment.narrowed(["speaker-disjoint"])) == ([], 0)
+    assert left(twice.narrowed(["speaker-disjoint"])) == ([], 0)
 
 
 def test_a_corpus_that_is_not_there_is_said_at_once(tmp_path):
@@ -252,6 +266,18 @@ def test_a_record_knows_other_settings(tmp_path):
         (lambda c: c.update(splits={"paper": []}, minutes={"ppaer": 0.5}), r"minutes\.ppaer is of a split"),
         (lambda c: c.update(splits={"paper": []}, epochs={"paper": 0}), "must be a factor above 0"),
         (lambda c: c.update(set={"privacy.emotion_classifier": "{emotion}"}), "refers to a training"),
+        (
+            lambda c: c.update(repetitions={"paper": {"psegan": 3}}),
+            r"repetitions\.paper is of a split that splits lacks",
+        ),
+        (
+            lambda c: c.update(splits={"paper": []}, repetitions={"paper": {"pseagn": 3}}),
+            r"repetitions\.paper\.pseagn is no system; there are psegan",
+        ),
+        (
+            lambda c: c.update(splits={"paper": []}, repetitions={"paper": {"psegan": 0}}),
+            "is 0, but must be 1 or more",
+        ),
     ],
 )
 def test_errors_in_an_experiment_file_are_named(experiment_file, change, message):
@@ -297,5 +323,5 @@ def test_a_seed_reaches_every_training(experiment_file):
     content["seed"] = 3
     experiment_file.write_text(yaml.safe_dump(content, sort_keys=False))
     experiment = Reproduction.read(str(experiment_file))
-    seeds = {name: job.values["seed_everything"] for (_, name), job in experiment.jobs(TINY).items()}
+    seeds = {name: job.values["seed_everything"] for (_, name, _), job in experiment.jobs(TINY).items()}
     assert seeds == {"emotion": 3, "speaker": 3, "speaker_matcher": 1003, "psegan": 3}
