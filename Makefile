@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint bench gpu torture clean
+.PHONY: demo test lint tables bench gpu torture clean
 
 demo: $(STAMP)
 	@echo "The demo takes about 4 minutes on two idle cores, and twice that where they are shared."
@@ -21,6 +21,9 @@ lint: $(STAMP)
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
+
+tables: $(STAMP)  # of the pages below, from docs/results/*/results.json
+	$(RUN)/cog -P -I docs -r README.md docs/results/README.md checkpoints/released/*/README.md
 
 bench: $(STAMP)
 	$(RUN)/python -c "from psegan.bench.training import main; main()"

@@ -525,7 +525,7 @@ def test_judges_alone_listen_to_speech_without_emotions(repository, tmp_path, ca
     file = tmp_path / "evaluation.yaml"
     content = yaml.safe_load((repository / "experiments" / "evaluate" / "librispeech.yaml").read_text())
     content["judges"] = {"moonshine": {"class_path": "Moonshine"}, "resemblyzer": {"class_path": "Resemblyzer"}}
-    del content["systems"]["many-voices"]
+    del content["systems"]["noise-40db"]
     file.write_text(yaml.safe_dump(content))
     out = tmp_path / "out"
     words = [

@@ -314,8 +314,7 @@ def test_secret_draws_are_those_of_no_seed():
 
 
 RELEASED = (
-    "psegan-ravdess", "psegan-emodb", "vocos", "vocos-many-voices", "speaker-matcher-ravdess", "speaker-matcher-emodb",
-    "content-matcher",
+    "psegan-ravdess", "psegan-emodb", "vocos", "speaker-matcher-ravdess", "speaker-matcher-emodb", "content-matcher",
 )  # fmt: skip
 
 

@@ -1,0 +1,22 @@
+"""Every table that a page takes from the results is what ``make tables`` would write."""
+
+from pathlib import Path
+
+import pytest
+from cogapp import Cog
+
+PAGES = sorted(
+    page
+    for page in (Path("README.md"), *Path("docs").rglob("*.md"), *Path("checkpoints").rglob("*.md"))
+    if "[[[cog" in page.read_text()
+)
+
+
+def test_the_front_page_and_the_cards_have_such_tables(from_repository):
+    cards = {path.parent for path in Path("checkpoints/released").glob("psegan-*/README.md")}
+    assert {Path("README.md"), *(card / "README.md" for card in cards)} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_tables_are_those_of_the_results(page, from_repository):
+    assert Cog().main(["cog", "--check", "-P", "-I", "docs", str(page)]) == 0, "run make tables"
