@@ -113,13 +113,21 @@ class Reproduction:
         read = parse_settings(cls, read_yaml(path), path)
         for split, folds in read.splits.items():
             _check_folds(f"{path}: splits.{split}", split, folds)
-        for key, factors in (("epochs", read.epochs), ("minutes", read.minutes)):
-            for split, factor in factors.items():
+        for key in ("epochs", "minutes", "repetitions"):
+            for split in getattr(read, key):
                 if split not in read.splits:
                     raise PseganError(f"{path}: {key}.{split} is of a split that splits lacks")
+        for key, factors in (("epochs", read.epochs), ("minutes", read.minutes)):
+            for split, factor in factors.items():
                 if not factor > 0:
                     raise PseganError(f"{path}: {key}.{split} is {factor}, but must be a factor above 0")
-        read._check_repetitions(path)
+        for split, times in read.repetitions.items():
+            for system, number in times.items():
+                where = f"{path}: repetitions.{split}.{system}"
+                if system not in read.systems:
+                    raise PseganError(f"{where} is no system; there are {', '.join(read.systems)}")
+                if number < 1:
+                    raise PseganError(f"{where} is {number}, but must be 1 or more")
         for key, value in read.set.items():
             if _REFERENCE.search(str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a training, which only the set of another training can")
@@ -132,17 +140,6 @@ class Reproduction:
             if name not in known:
                 raise PseganError(f"{path}: systems.{system} names training {name!r}; there are {', '.join(known)}")
         return read
-
-    def _check_repetitions(self, path: str) -> None:
-        for split, systems in self.repetitions.items():
-            if split not in self.splits:
-                raise PseganError(f"{path}: repetitions.{split} is of a split that splits lacks")
-            for system, times in systems.items():
-                where = f"{path}: repetitions.{split}.{system}"
-                if system not in self.systems:
-                    raise PseganError(f"{where} is no system; there are {', '.join(self.systems)}")
-                if times < 1:
-                    raise PseganError(f"{where} is {times}, but must be 1 or more")
 
     def split_folds(self) -> list[SplitFold]:
         """Where everything is trained and scored."""
@@ -395,9 +392,9 @@ def remaining(
         own = 0.0 if complete else job.minutes or 0.0
         ends[job] = own + max((ends[one] for one in job.jobs), default=0.0)
     out = Path(experiment.out)
+    controls = experiment.evaluation_of({}, options, out).systems
     for place in experiment.split_folds():
-        trained = dict.fromkeys(experiment.trained_systems(place.split), "x.ckpt")
-        systems = experiment.evaluation_of(trained, options, out, [place]).systems
+        systems = dict.fromkeys([*controls, *experiment.trained_systems(place.split)])
         predictions = out / place.split / f"fold-{place.fold or 0}" / "predictions"
         unscored = [name for name in systems if not (predictions / f"{name}-test.npz").is_file()]
         minutes += [None if options.attackers else experiment.evaluation_minutes] * len(unscored)
