@@ -22,8 +22,8 @@ lint: $(STAMP)
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 
-tables: $(STAMP)  # of the pages below, from docs/results/*/results.json
-	$(RUN)/cog -P -I docs -r README.md docs/results/README.md checkpoints/released/*/README.md
+tables: $(STAMP)  # of all pages that ask for some, from docs/results/*/results.json
+	$(RUN)/cog -P -I docs -r $$(grep -rlF '[[[cog' --include=*.md README.md docs checkpoints)
 
 bench: $(STAMP)
 	$(RUN)/python -c "from psegan.bench.training import main; main()"

@@ -149,16 +149,14 @@ small { color: #555; }
 </head>
 <body>
 <h1>How psegan sounds</h1>
-<p class="warning"><b>Keep the volume down.</b> Protected speech is damaged: its spectrum is smeared, and a public
-speech recogniser misunderstands many of its words. Nothing in the training bounds the level: the
-loudest 20 ms of a protected version on this page are up to {{ loudest }} against its original. A peak of 0.0 dBFS means
-that samples were cut off at full scale.
-Also, a synthesiser's voice is not what the weights learnt from, so that this page cannot say how well they work on
-people.</p>
+<p class="warning"><b>Protected speech is not as good as before</b>: its spectrum is smeared, and a public speech
+recogniser misunderstands more of its words. The level stays: the loudest 20 ms of a protected version on this page are up
+to {{ loudest }} against its original. A peak of 0.0 dBFS would mean that samples were cut off at full scale.
+A synthesiser's voice is not what the weights learnt from, so that this page cannot say how well they work on people.</p>
 <p>The three sentences are spoken by <a href="https://github.com/espeak-ng/espeak-ng">espeak-ng</a>, a speech
 synthesiser, since recordings of the corpora may not be published here. The weights are <code>{{ model }}</code>:
 PSEGAN trained on RAVDESS, where 24 actors speak two English sentences in eight emotions. They speak through the
-vocoder <code>vocos</code>, which was trained on RAVDESS and Emo-DB. Each sentence can be heard as it was spoken, as a
+vocoder <code>vocos</code>, which was trained on 318 voices of five corpora. Each sentence can be heard as it was spoken, as a
 copy by the vocoder alone (what it costs to go from speech to a log-mel spectrogram and back), and as <code>psegan
 protect</code> wrote it. The emotion that speech is moved to is drawn at random. The seed is fixed so that this page
 can be made again. Where privacy counts, leave it out.</p>

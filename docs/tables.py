@@ -4,24 +4,55 @@ A page holds, in a comment of Markdown, the call of a function below; cog runs i
 test does so again and compares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from psegan.report.results import Results, Row
-from psegan.report.tables import ATTACKERS, MEASURES
+import pandas as pd
+
+from psegan.report.results import Results, merge
+from psegan.report.tables import ATTACKERS, Cell, sections
 from psegan.report.typeset import summary_table
 
 RESULTS = Path(__file__).parent / "results"
-KEPT = {
-    "words, WER ↓": ("words", "moonshine", "wer"),
-    "words, WER to what it hears in the original ↓": ("words", "moonshine", "wer_to_original"),
-    "voice, EER ↓": ("speaker", "resemblyzer", "eer"),
-    "DNSMOS ↑": ("speech", "dnsmos", "overall"),
-    "loudest 20 ms, 95 % (dB)": ("speech", "level", "loudest_p95"),
+Columns = Mapping[str, tuple[str, str]]
+"""Heading → the attacker, judge or attribute, and the measure, of a column of the report."""
+EMOTION: Columns = {name: (name, "UAR ↓") for name in ATTACKERS} | {"residual (strongest)": ("strongest", "residual ↓")}
+HEADLINE: Columns = {f"emotion: `{name}`": (name, "UAR ↓") for name in ("strongest", "ignorant")}
+KEPT: Columns = {
+    "words, WER ↓": ("moonshine", "WER ↓"),
+    "words, WER to what it hears in the original ↓": ("moonshine", "WER to its transcript of the original ↓"),
+    "voice, EER ↓": ("resemblyzer", "EER ↓"),
+    "DNSMOS ↑": ("dnsmos", "overall ↑"),
+    "loudest 20 ms, 95 % (dB)": ("level", "loudest, 95 % (dB) →0"),
 }
-"""Heading → attribute, judge and metric: words by Moonshine and voice by Resemblyzer in %, DNSMOS from 1 to 5."""
-SIGNAL = {"MCD (dB) ↓": "mcd", "STOI ↑": "stoi"}
+SIGNAL: Columns = {"MCD (dB) ↓": ("speech", "MCD (dB) ↓"), "STOI ↑": ("speech", "STOI ↑")}
+
+
+def headline(run: str, systems: Mapping[str, str]) -> None:
+    """Print emotion, words, voice and quality without intervals; ``systems`` has a note, or nothing, on each."""
+    names = {f"`{system}`{note and f' ({note})'}": system for system, note in systems.items()}
+    _print(run, names, {**HEADLINE, **KEPT}, lambda cell: cell.text)
+
+
+def emotion(run: str, *systems: str) -> None:
+    """Print the emotion that attackers find, UAR in % and the residual, with intervals."""
+    _print(run, {system: system for system in systems}, EMOTION)
+
+
+def kept(run: str, *systems: str) -> None:
+    """Print what public judges say of words, voice, quality and level, with intervals."""
+    _print(run, {system: system for system in systems}, KEPT)
+
+
+def copies(run: str, systems: Mapping[str, str]) -> None:
+    """Print what vocoders' copies come to, with intervals; ``systems`` are names and what the results call them."""
+    _print(run, {"original": "original", **systems}, {**KEPT, **SIGNAL})
+
+
+def summary(run: str) -> None:
+    """Print what ``psegan evaluate`` printed."""
+    print(f"```text\n{summary_table(_published(run))}\n```")
 
 
 @cache
@@ -29,73 +60,25 @@ def _published(run: str) -> Results:
     return Results.from_json(RESULTS / run / "results.json")
 
 
-def headline(run: str, systems: Mapping[str, str]) -> None:
-    """Print emotion, words, voice and quality without intervals; ``systems`` has a note, or nothing, on each."""
-    lines = {}
-    for system, note in systems.items():
-        cells = {f"emotion: `{name}`": _shown(_emotion(run, system, name), False) for name in ("strongest", "ignorant")}
-        lines[f"`{system}`{note and f' ({note})'}"] = cells | _kept(run, system, False)
-    _print(lines)
+@cache
+def _cells(run: str) -> pd.Series:
+    """The cells of the report, by system and column."""
+    found = {
+        (system, block, measure): cell
+        for section in sections(merge({run: _published(run)}))
+        for table in section.tables
+        for (_, block, measure), column in table.frame.items()
+        for system, cell in column.items()
+    }
+    return pd.Series(found)
 
 
-def emotion(run: str, *systems: str) -> None:
-    """Print the emotion that attackers find, UAR in % and the residual, with intervals."""
-    lines = {}
-    for system in systems:
-        found = {name: _shown(_emotion(run, system, name)) for name in ATTACKERS}
-        found["residual (strongest)"] = _shown(_emotion(run, system, "strongest", "residual"))
-        lines[system] = {name: cell for name, cell in found.items() if cell != "–"}
-    _print(lines)
-
-
-def kept(run: str, *systems: str) -> None:
-    """Print what public judges say of words, voice, quality and level, with intervals."""
-    _print({system: _kept(run, system) for system in systems})
-
-
-def copies(run: str, **systems: str) -> None:
-    """Print what vocoders' copies come to: a name → the system in the results, and first the original."""
-    lines = {"original": _kept(run, "original")}
-    for name, system in systems.items():
-        signal = {head: _shown(_row(run, system, attribute="speech", metric=metric)) for head, metric in SIGNAL.items()}
-        lines[name.replace("_", "-")] = _kept(run, system) | signal
-    _print(lines)
-
-
-def summary(run: str) -> None:
-    """Print what ``psegan evaluate`` printed."""
-    print("\n".join(f"    {line}".rstrip() for line in summary_table(_published(run)).splitlines()))
-
-
-def _kept(run: str, system: str, intervals: bool = True) -> dict[str, str]:
-    found = {}
-    for head, (attribute, judge, metric) in KEPT.items():
-        row = _row(run, system, attribute=attribute, judge=judge, metric=metric)
-        found[head] = _shown(row, intervals)
-    return {head: cell for head, cell in found.items() if cell != "–"}
-
-
-def _emotion(run: str, system: str, attacker: str, metric: str = "uar") -> Row | None:
-    return _row(run, system, attribute="emotion", attacker=attacker, metric=metric)
-
-
-def _row(run: str, system: str, **wanted: str) -> Row | None:
-    """The row over all folds, or of the only one."""
-    rows = _published(run).select(system=system, **wanted)
-    whole = [row for row in rows if row.fold is None] or rows
-    return whole[0] if whole else None
-
-
-def _shown(row: Row | None, interval: bool = True) -> str:
-    if row is None:
-        return "–"
-    show = MEASURES[row.attribute, row.metric, row.judge is not None].format
-    return show(row.value) + (f" ({show(row.low)}–{show(row.high)})" if interval else "")
-
-
-def _print(lines: Mapping[str, Mapping[str, str]]) -> None:
-    """A table of lines (name → heading → cell), with a column for every heading."""
-    heads = list(dict.fromkeys(head for cells in lines.values() for head in cells))
-    rows = [["", *heads], ["---"] * (1 + len(heads))]
-    rows += [[name, *(cells.get(head, "–") for head in heads)] for name, cells in lines.items()]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+def _print(run: str, systems: Mapping[str, str], columns: Columns, show: Callable[[Cell], str] = str) -> None:
+    """A table of systems (name → what the results call it), with those columns that the results have."""
+    cells = _cells(run).map(show)
+    lines = {
+        name: {head: cells.get((system, *column)) for head, column in columns.items()}
+        for name, system in systems.items()
+    }
+    frame = pd.DataFrame.from_dict(lines, orient="index").dropna(axis="columns", how="all").fillna("–")
+    print(frame.to_markdown(tablefmt="pipe", disable_numparse=True))

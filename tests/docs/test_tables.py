@@ -13,8 +13,9 @@ PAGES = sorted(
 
 
 def test_the_front_page_and_the_cards_have_such_tables(from_repository):
-    cards = {path.parent for path in Path("checkpoints/released").glob("psegan-*/README.md")}
-    assert {Path("README.md"), *(card / "README.md" for card in cards)} <= set(PAGES)
+    cards = Path("checkpoints/released").glob("psegan-*/README.md")
+    findings, vocoder = Path("docs/results/README.md"), Path("checkpoints/released/vocos/README.md")
+    assert {Path("README.md"), findings, vocoder, *cards} <= set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
