@@ -22,8 +22,6 @@ from psegan.report.tables import SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
-Scored = tuple[str, str | tuple[str, str]]
-"""A system, and the attacker, the attribute, or attribute and judge, that it was scored by."""
 COUNTING = 6
 """Version of the scoring: raised by one whenever the same predictions give other scores, so that all are computed again."""
 ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
@@ -48,6 +46,18 @@ def heard(trained_on: str) -> tuple[str, ...]:
     """
     known = {IGNORANT: (ORIGINAL,), SHUFFLED: (ORIGINAL,), AWARE: (ORIGINAL, COPY_SYNTHESIS)}
     return known.get(trained_on, (trained_on,))
+
+
+class Key(NamedTuple):
+    """What is scored of a system, and who attacked or judged, if anybody did."""
+
+    attribute: str
+    attacker: str | None = None
+    judge: str | None = None
+
+
+Scored = dict[tuple[str, Key], dict[str, Resampled]]
+"""System and key → metric → score."""
 
 
 class Attack(NamedTuple):
@@ -126,53 +136,61 @@ class Scoring:
 
     def rows(self) -> Iterator[Row]:
         """The rows of all systems."""
-        scored: dict[Scored, dict[str, Resampled]] = {}
-        counts: dict[tuple[Scored, str], int] = {}
+        scored: Scored = {}
+        counts: dict[tuple[str, Key, str], int] = {}
         for system, attacks in self.attacks.items():
             for attacker, attack in attacks.items():
-                scored[system, attacker] = self.emotion(attacker, attack)
-                for metric, score in scored[system, attacker].items():
-                    yield self.row(system, "emotion", metric, score, attacker, attack.seed)
+                key = Key("emotion", attacker)
+                scored[system, key] = self.emotion(attacker, attack)
+                for metric, score in scored[system, key].items():
+                    yield self.row(system, key, metric, score, attack.seed)
             for (attribute, metric), score in self.preserved(system).items():
-                scored.setdefault((system, attribute), {})[metric] = score
-                yield self.row(system, attribute, metric, score)
+                scored.setdefault((system, Key(attribute)), {})[metric] = score
+                yield self.row(system, Key(attribute), metric, score)
             for one in self.survived(system):
-                key: Scored = (system, (one.attribute, one.judge))
-                scored.setdefault(key, {})[one.metric], counts[key, one.metric] = one.score, one.n
-                yield self.row(system, one.attribute, one.metric, one.score, judge=one.judge, n=one.n)
+                key = Key(one.attribute, judge=one.judge)
+                scored.setdefault((system, key), {})[one.metric] = one.score
+                counts[system, key, one.metric] = one.n
+                yield self.row(system, key, one.metric, one.score, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
-                values = self.pooled(system, "measure", metric)
-                key = (system, "speech")
-                scored.setdefault(key, {})[metric] = self.bootstrap.mean(values)
-                counts[key, metric] = int(np.isfinite(values).sum())
-                yield self.row(system, "speech", metric, scored[key][metric], n=counts[key, metric])
+                values, key = self.pooled(system, "measure", metric), Key("speech")
+                scored.setdefault((system, key), {})[metric] = self.bootstrap.mean(values)
+                counts[system, key, metric] = int(np.isfinite(values).sum())
+                yield self.row(system, key, metric, scored[system, key][metric], n=counts[system, key, metric])
         for name, members in self.evaluation.repetitions.items():
-            yield from self.averaged(name, members, scored, counts)
+            for key, means in self.averaged(name, members, scored).items():
+                scored[name, key] = means
+                for metric, mean in means.items():
+                    yield self.row(name, key, metric, mean, n=counts.get((members[0], key, metric)))
         yield from self.differences(scored)
 
-    def averaged(
-        self, name: str, members: Sequence[str], scored: dict[Scored, dict[str, Resampled]], counts: Mapping[Any, int]
-    ) -> Iterator[Row]:
-        """The mean scores of a system's repetitions, which are added to what is ``scored``."""
-        for key in [key for system, key in scored if system == members[0] and "/" not in key]:
-            every = [scored.get((one, key), {}) for one in members]
-            for metric in [metric for metric in every[0] if all(metric in one for one in every)]:
-                mean = self.bootstrap.mean_of([one[metric] for one in every], f"repetitions of {name}")
-                scored.setdefault((name, key), {})[metric] = mean
-                attribute, judge = key if isinstance(key, tuple) else (key, None)
-                attacker = key if key in self.evaluation.attackers else None
-                n = counts.get(((members[0], key), metric))
-                yield self.row(name, "emotion" if attacker else attribute, metric, mean, attacker, judge=judge, n=n)
+    def averaged(self, name: str, members: Sequence[str], scored: Scored) -> dict[Key, dict[str, Resampled]]:
+        """Key → metric → mean score of a system's repetitions; single attackers have none.
+
+        Raises:
+            ValueError: a score of one repetition is missing of another.
+        """
+        found: dict[tuple[Key, str], dict[str, Resampled]] = {}
+        for (system, key), scores in scored.items():
+            if system in members and "/" not in (key.attacker or ""):
+                for metric, score in scores.items():
+                    found.setdefault((key, metric), {})[system] = score
+        means: dict[Key, dict[str, Resampled]] = {}
+        for (key, metric), of_members in found.items():
+            if lacking := [one for one in members if one not in of_members]:
+                what = " ".join(filter(None, (*key, metric)))
+                raise ValueError(f"{lacking[0]} has no score {what}, as other repetitions of {name} have")
+            runs = [of_members[one] for one in members]
+            means.setdefault(key, {})[metric] = self.bootstrap.mean_of(runs, f"repetitions of {name}")
+        return means
 
     def row(
-        self, system: str, attribute: str, metric: str, score: Resampled, attacker: str | None = None,
-        seed: int | None = None, n: int | None = None, judge: str | None = None,
-    ) -> Row:  # fmt: skip
+        self, system: str, key: Key, metric: str, score: Resampled, seed: int | None = None, n: int | None = None
+    ) -> Row:
         """One row of the table; ``n`` is the number of utterances behind the score, by default all of them."""
         return Row(
-            system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, attacker=attacker, seed=seed,
-            judge=judge, attribute=attribute, metric=metric, **score.interval()._asdict(),
-            n=len(self.bootstrap) if n is None else n,
+            system=system, corpus=self.data.corpus, split=self.data.split, fold=self.fold, seed=seed, metric=metric,
+            **key._asdict(), **score.interval()._asdict(), n=len(self.bootstrap) if n is None else n,
         )  # fmt: skip
 
     def _attacks(self, system: str) -> Iterator[tuple[str, Attack]]:
@@ -295,10 +313,14 @@ class Scoring:
         names = self.test[system][self.folds[0]].level
         yield from level_scores({name: self.pooled(system, "level", name) for name in names}, self.bootstrap)
 
-    def differences(self, scored: Mapping[Scored, Mapping[str, Resampled]]) -> Iterator[Row]:
-        """Paired differences of every system to the reference systems, and of trained systems to all others."""
+    def differences(self, scored: Scored) -> Iterator[Row]:
+        """Paired differences of every system to the reference systems, and of trained systems to all others.
+
+        A system's repetitions stand in them by their mean alone.
+        """
         references = (ORIGINAL, COPY_SYNTHESIS)
-        systems = {name: is_trained(spec) for name, spec in self.evaluation.systems.items()}
+        members = {one for several in self.evaluation.repetitions.values() for one in several}
+        systems = {name: is_trained(spec) for name, spec in self.evaluation.systems.items() if name not in members}
         systems |= dict.fromkeys(self.evaluation.repetitions, True)
         for system, learnt in systems.items():
             if system == ORIGINAL:
@@ -308,14 +330,10 @@ class Scoring:
                 if other == system:
                     continue
                 for (one, key), found in scored.items():
-                    if one != system or (other, key) not in scored or "/" in key or key == SHUFFLED:
+                    who = key.attacker or ""
+                    if one != system or (other, key) not in scored or "/" in who or who == SHUFFLED:
                         continue
                     theirs = scored[other, key]
-                    attribute, judge = key if isinstance(key, tuple) else (key, None)
-                    attacker = key if key in self.evaluation.attackers else None
                     for metric in COMPARED:
                         if metric in found and metric in theirs:
-                            yield self.row(
-                                system, "emotion" if attacker else attribute, f"{metric}-minus-{other}",
-                                found[metric] - theirs[metric], attacker, judge=judge,
-                            )  # fmt: skip
+                            yield self.row(system, key, f"{metric}-minus-{other}", found[metric] - theirs[metric])

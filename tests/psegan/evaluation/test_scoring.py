@@ -9,7 +9,7 @@ from scipy.special import softmax
 from datamodules.synthetic import SyntheticDataModule
 from psegan.common.errors import PseganError
 from psegan.evaluation.predictions import SystemPredictions
-from psegan.evaluation.scoring import Scoring
+from psegan.evaluation.scoring import Key, Scoring
 from psegan.evaluation.specification import Evaluation
 from psegan.metrics import scores as metrics
 from psegan.report.results import Results, merge
@@ -175,6 +175,21 @@ def test_a_system_of_several_repetitions_has_their_mean_and_an_interval_that_kno
     assert not [r for r in rows if r.system == "both" and "/" in (r.attacker or "")]
     (measured,) = [r for r in rows if (r.system, r.metric) == ("both", "mcd")]
     assert (measured.value, measured.n) == (pytest.approx(2.5), len(several.bootstrap) - len(FOLDS))
+
+
+def test_repetitions_stand_in_paired_differences_by_their_mean_alone(several):
+    pairs = {(r.system, r.metric.partition("-minus-")[2]) for r in several.rows() if "-minus-" in r.metric}
+    assert {name for pair in pairs for name in pair} == {"both", "original", "copy-synthesis"}
+
+
+def test_a_score_that_one_repetition_lacks_is_named(several):
+    score = several.bootstrap.mean(np.ones(len(several.bootstrap)))
+    heard = Key("words", judge="moonshine")
+    for first, second in (("identity", "hidden"), ("hidden", "identity")):
+        with pytest.raises(
+            ValueError, match=f"{second} has no score words moonshine wer, as other repetitions of both"
+        ):
+            several.averaged("both", ["identity", "hidden"], {(first, heard): {"wer": score}})
 
 
 def test_tables_show_the_mean_of_several_repetitions_in_their_place(several):
