@@ -191,7 +191,8 @@ Point = tuple[float, float, float]
 def frontier_figure(panels: Mapping[str, Mapping[str, tuple[Point, Point]]], across: str, title: str) -> Figure:
     """What is hidden against what survives: a panel for each measure of what survives, in which every system is a point.
 
-    Intervals are drawn as crosses. A system has one marker and colour in all panels.
+    Intervals are drawn as crosses, from one end to the other, wherever the score lies. A system has one marker and colour in
+    all panels.
 
     Args:
         panels: name of the measure, with its unit, that goes upwards → system → score across and score upwards.
@@ -205,10 +206,15 @@ def frontier_figure(panels: Mapping[str, Mapping[str, tuple[Point, Point]]], acr
     for axes, (name, points) in zip(grid, panels.items(), strict=True):
         for system, scores in points.items():
             i = systems.index(system)
-            (x, y), ends = (s[0] for s in scores), [np.abs(np.array(s[1:]) - s[0])[:, None] for s in scores]
+            (x, *across_ends), (y, *upward_ends) = scores
             colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[(i + i // len(COLOURS)) % len(_MARKERS)]
-            style = {"color": colour, "marker": marker, "markersize": 7, "markeredgecolor": "white", "label": system}
-            axes.errorbar(x, y, *reversed(ends), linestyle="none", elinewidth=0.9, **style)
+            if np.isfinite(across_ends).all():
+                axes.hlines(y, *across_ends, color=colour, linewidth=0.9)
+            if np.isfinite(upward_ends).all():
+                axes.vlines(x, *upward_ends, color=colour, linewidth=0.9)
+            style = {"color": colour, "marker": marker, "markeredgecolor": "white", "label": system}
+            # a star of equal width has less area than other markers
+            axes.plot(x, y, linestyle="none", markersize=11 if marker == "*" else 7, **style)
         axes.set(xlabel=across, ylabel=name)
         axes.grid(alpha=0.25)
     handles = {text: mark for axes in grid for mark, text in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -138,24 +140,35 @@ def test_confusion(tmp_path: Path) -> None:
     check_png(figure, tmp_path / "confusion.png")
 
 
+def whiskers(axes: Axes) -> list[Any]:
+    """The ends of each interval, (x, y) and (x, y), in the order in which they were drawn."""
+    lines = [item for item in axes.collections if isinstance(item, LineCollection)]
+    return [segment.tolist() for line in lines for segment in line.get_segments()]
+
+
 def test_frontier_has_every_system_in_every_panel_that_knows_it(tmp_path: Path) -> None:
     nan = float("nan")
-    words = {"original": ((91.0, 85.0, 96.0), (5.0, 3.0, 8.0)), "psegan": ((73.0, 65.0, 81.0), (64.0, 58.0, 71.0))}
+    words = {"original": ((91.0, 85.0, 96.0), (5.0, 3.0, 8.0)), "psegan": ((73.0, 65.0, 81.0), (64.0, 66.0, 71.0))}
     panels = {"WER (%) ↓": words, "DNSMOS ↑": {"psegan": ((73.0, 65.0, 81.0), (1.8, nan, nan))}}
     figure = plots.frontier_figure(panels, "UAR (%)", "title")
     left, right = figure.axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("UAR (%)", "WER (%) ↓")
-    points = {box.get_label(): (float(box[0].get_xdata()[0]), float(box[0].get_ydata()[0])) for box in left.containers}
+    points = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in left.lines}
     assert points == {"original": (91.0, 5.0), "psegan": (73.0, 64.0)}
-    (across, upwards) = next(box for box in left.containers if box.get_label() == "psegan")[2]
-    assert across.get_segments()[0][:, 0].tolist() == [65.0, 81.0] and upwards.get_segments()[0][:, 1].tolist() == [
-        58.0,
-        71.0,
-    ]
-    assert [box.get_label() for box in right.containers] == ["psegan"]
-    assert left.containers[1][0].get_color() == right.containers[0][0].get_color()
+    # the score of the words lies outside of its interval
+    assert whiskers(left)[2:] == [[[65.0, 64.0], [81.0, 64.0]], [[73.0, 66.0], [73.0, 71.0]]]
+    assert whiskers(right) == [[[65.0, 1.8], [81.0, 1.8]]]
+    assert [line.get_label() for line in right.lines] == ["psegan"]
+    assert left.lines[1].get_color() == right.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["original", "psegan"]
     plots.save_figure(figure, tmp_path / "frontier.png")
+
+
+def test_every_marker_of_a_frontier_is_seen() -> None:
+    point = (0.5, 0.4, 0.6)
+    figure = plots.frontier_figure({"WER (%)": {str(i): (point, point) for i in range(10)}}, "UAR (%)", "title")
+    sizes = {str(line.get_marker()): line.get_markersize() for line in figure.axes[0].lines}
+    assert len(sizes) == 10 and sizes.pop("*") > 1.5 * max(sizes.values())
 
 
 def test_pyplot_is_not_imported() -> None:
