@@ -30,13 +30,13 @@ from psegan.plots import (
 )
 from psegan.report.page import AudioExample, Page, read_run, render_runs, write_page
 from psegan.report.results import Results, Row
-from psegan.report.tables import ADAPTIVE, JUDGED, RATINGS, REPETITION, VOICES
+from psegan.report.tables import ADAPTIVE, MEASURES, REPETITION
 from psegan.report.typeset import summary_table
 from psegan.speech.audio import LogMel, read_audio, write_audio
 from psegan.speech.batch import ATTRIBUTES
 
-FRONTIER = (*JUDGED[:2], VOICES[0], RATINGS[0])
-"""Measures of what survives that are drawn against emotion."""
+FRONTIER = (("words", "wer"), ("words", "wer_to_original"), ("speaker", "eer"), ("speech", "overall"))
+"""Attribute and metric of what judges measure that is drawn against emotion."""
 OUTPUTS = ("report.html", "results.json", "results.csv", "page.json", "figures", "audio")
 """What :func:`publish` writes."""
 
@@ -111,27 +111,37 @@ def largest_share(corpora: Sequence[CorpusDataModule]) -> float:
 def _frontier(results: Results, table: Scoring, folder: Path) -> dict[str, Path]:
     """What the strongest attacker who heard protected speech finds, against what judges say of the rest; title → file.
 
-    Of the table's own pool of folds. Systems that a judge didn't hear are left out of that panel.
+    Of the table's own pool of folds.
     """
     adaptive = [name for name in table.evaluation.attackers if name in ADAPTIVE]
     if not adaptive:  # who has not heard protected speech says nothing of what is hidden
         return {}
-    strongest, fold = adaptive[-1], table.fold
-    across = _points(results.select(attribute="emotion", attacker=strongest, metric="uar", fold=fold))
-    roles = results.header["roles"]
-    across = {name: point for name, point in across.items() if not roles.get(name, "").startswith(REPETITION)}
-    panels = {}
-    for measure in FRONTIER:
-        for judge in results.header["judges"]:
-            rows = results.select(attribute=measure.attribute, metric=measure.metric, judge=judge, fold=fold)
-            points = _points(rows, measure.scale)
-            if both := {name: (across[name], points[name]) for name in across if name in points}:
-                panels[f"{measure.name} {measure.better} by {judge}"] = both
+    strongest = adaptive[-1]
+    panels = frontier_panels(results, strongest, table.fold)
     if not panels:
         return {}
     title = f"{table.data.title}: emotion that attacker {strongest} finds, against what survives"
     figure = frontier_figure(panels, f"UAR of emotion, {strongest} (%) ↓", title)
     return {title: save_figure(figure, folder / "frontier.png")}
+
+
+def frontier_panels(results: Results, attacker: str, fold: int | None) -> dict[str, dict[str, tuple[Point, Point]]]:
+    """For each measure and judge, with its unit, system → UAR of emotion in percent, and what the judge says.
+
+    Systems that a judge didn't hear are left out of that panel, and repetitions of all: their mean stands for them.
+    """
+    across = _points(results.select(attribute="emotion", attacker=attacker, metric="uar", fold=fold))
+    roles = results.header["roles"]
+    across = {name: point for name, point in across.items() if not roles.get(name, "").startswith(REPETITION)}
+    panels = {}
+    for attribute, metric in FRONTIER:
+        measure = MEASURES[attribute, metric, True]
+        unit = " (%)" if measure.scale == 100 else ""
+        for judge in results.header["judges"]:
+            points = _points(results.select(attribute=attribute, metric=metric, judge=judge, fold=fold), measure.scale)
+            if both := {name: (across[name], points[name]) for name in across if name in points}:
+                panels[f"{measure.name}{unit} {measure.better} by {judge}"] = both
+    return panels
 
 
 def _points(rows: Sequence[Row], scale: float = 100.0) -> dict[str, Point]:
@@ -143,7 +153,7 @@ def _points(rows: Sequence[Row], scale: float = 100.0) -> dict[str, Point]:
 def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, Path]:
     """Figures 4 to 6 of the article, and confusion matrices; title → file."""
     data, names, wanted = table.data, table.data.classes["emotion"], table.target["emotion"]
-    systems = list(table.evaluation.systems)
+    systems, attackers = list(table.evaluation.systems), table.evaluation.attackers
     original, *others = systems
     figures = {}
 
@@ -156,15 +166,16 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
         mels = {one: front_end(w.unsqueeze(0), torch.tensor([len(w)]))[0][0] for one, w in waveforms.items()}
         figure = speech_figure(waveforms, mels, title=shown)
         keep(f"An utterance: original and {system}", f"speech_{system}", figure)
-    first, architecture = next(iter(table.evaluation.architectures.items()), ("", None))
-    if table.attacks[original] and architecture and architecture.estimator is None:  # networks have embeddings
-        network = f"ignorant/{first}-{architecture.seeds[0]}"
-        before = table.pooled(original, "embedding", network)
-        for system in others:
-            points, moved, kept = tsne_points(before, table.pooled(system, "embedding", network), seed=0)
-            figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
-            keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
-    for attacker in table.evaluation.attackers:
+    if attackers:
+        first, architecture = next(iter(table.evaluation.architectures.items()))
+        if architecture.estimator is None:  # networks have embeddings
+            network = f"ignorant/{first}-{architecture.seeds[0]}"
+            before = table.pooled(original, "embedding", network)
+            for system in others:
+                points, moved, kept = tsne_points(before, table.pooled(system, "embedding", network), seed=0)
+                figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
+                keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
+    for attacker in attackers:
         curves = {system: emotion_curve(table, system, attacker) for system in systems}
         title = f"Emotion ROC of {data.title}, attacker {attacker}, trials of all classes pooled"
         keep(title, f"roc_emotion_{attacker}", roc_figure(curves, title))
@@ -173,8 +184,10 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
             curves = {system: speaker_curve(table, system) for system in systems}
             title = f"Speaker ROC of {data.title}, verification trials"
             keep(title, "roc_speaker", roc_figure(curves, title))
-    for system in systems if table.evaluation.attackers else ():
-        strongest = table.evaluation.attackers[-1]
+    if not attackers:
+        return figures
+    strongest = attackers[-1]
+    for system in systems:
         title = f"Emotions that attacker {strongest} recognises in {system} speech"
         matrix = confusion(table, system, strongest)
         keep(title, f"confusion_{system}", confusion_figure(matrix, names, title))

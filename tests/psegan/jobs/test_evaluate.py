@@ -176,7 +176,7 @@ def test_everything_that_a_reader_wants_is_there(evaluated, results):
     assert not page.missing
     assert {path.name for path in page.figures.values()} >= {
         "speech_psegan.png", "tsne_psegan.png", "roc_emotion_ignorant.png", "roc_emotion_strongest.png",
-        "roc_speaker.png", "confusion_psegan.png",
+        "roc_speaker.png", "confusion_psegan.png", "frontier.png",
     }  # fmt: skip
     assert len(page.audio) == 2
     assert page.audio[0].clips.keys() == {"original", "copy-synthesis", "noise", "identity", "psegan"}
