@@ -11,6 +11,7 @@ import yaml
 from datamodules import JointDataModule
 from psegan.common.errors import PseganError
 from psegan.evaluation.specification import Evaluation
+from psegan.jobs.job import planned
 from psegan.jobs.reproduce import Reproduction
 from psegan.protection.controls import load_protector
 from psegan.training import command as training
@@ -90,6 +91,17 @@ def test_no_cm(run, tiny, tmp_path, ablations):
     cli = run(["psegan.yaml"], [*tiny, f"--config={words}", *ablations])
     assert (cli.model.content_matcher is None) == bool(ablations)
     assert ("train/generator/content" in cli.trainer.logged_metrics) != bool(ablations)
+
+
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb", "nemo"])
+def test_the_overlay_alone_makes_the_reproduced_ablation_without_a_content_matcher(corpus, from_repository):
+    """A checkpoint that it doesn't read would be recorded as one that it learnt from."""
+    trainings = Reproduction.read(f"experiments/reproduce/{corpus}.yaml").trainings
+    content = {name: [key for key in one.set if "content" in key] for name, one in trainings.items()}
+    assert content["psegan"] and content["psegan-no-sm"] and content["psegan-no-cm"] == []
+    without = trainings["psegan-no-cm"]
+    assert planned(without.config, without.set, "model.init_args.content_weight") == 0
+    assert without.set == {key: value for key, value in trainings["psegan"].set.items() if "content" not in key}
 
 
 def test_no_grn(run, tiny):
