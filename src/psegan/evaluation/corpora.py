@@ -91,6 +91,11 @@ def parts_of(data: CorpusDataModule, subsets: Iterable[str]) -> list[Part]:
     return [(subset, utterance) for subset in subsets for utterance in data.split_utterances(subset)]
 
 
+def arguments_at(root: str, manifest: Any) -> dict[str, str]:
+    """The arguments of a corpus that lies in the folder ``root``: its manifest there, if it has one, and else the folder."""
+    return {"manifest": str(Path(root) / Path(manifest).name)} if isinstance(manifest, str) else {"root": root}
+
+
 def load_corpus(
     config: str | Path, root: str | None = None, init_args: dict[str, Any] | None = None
 ) -> CorpusDataModule:
@@ -110,12 +115,10 @@ def load_corpus(
     own = spec.get("init_args") or {}
     if not isinstance(own, dict):
         raise PseganError(f"{config}: data.init_args is {own!r}, but must be a mapping")
-    over = dict(init_args or {})
-    if root is not None and isinstance(manifest := own.get("manifest"), str):
-        over["manifest"] = str(Path(root) / Path(manifest).name)
-    elif root is not None:
-        over["root"] = root
-    spec = {**spec, "init_args": {**own, **over}}
+    arguments = own | (init_args or {})
+    if root is not None:
+        arguments |= arguments_at(root, arguments.get("manifest"))
+    spec = {**spec, "init_args": arguments}
     return instantiate(CorpusDataModule, spec, str(config))  # type: ignore[type-abstract]
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # heavy, and not needed for --help
     from psegan.evaluation.specification import Evaluation
 
 _REFERENCE = re.compile(r"\{([\w-]+)\}")
+STRIDE = 1_000_000
+"""Between the seeds of a system's repetitions: more than any experiment's seed, so that no two experiments share a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +82,14 @@ class Reproduction:
         evaluation: an evaluation file, whose corpus gives way to the experiment's.
         systems: name in the tables → training.
         set: dotted key → value, laid over every training.
-        seed: added to the seed of every training, and of the scoring's targets and noise.
+        seed: from 0 to :data:`STRIDE` - 1; added to the seed of every training, and of the scoring's targets and noise.
         evaluation_minutes: as ``minutes`` of a training, of one system or control in one split or fold, with all attackers.
         splits: split → folds of it, none where it has none; without any, all happens in the corpus file's split.
         epochs: split → factor of the epochs of all its trainings, attackers included, since where there is less speech an
             epoch has fewer steps.
         minutes: split → factor of the minutes of its trainings, in each fold.
-        repetitions: split → system → how many trainings it has there, with seeds one apart; the tables show their mean.
+        repetitions: split → system → how many trainings it has there, with seeds :data:`STRIDE` apart; the tables show their
+            mean. What a training refers to is trained once, for all of its repetitions.
     """
 
     name: str
@@ -121,6 +124,8 @@ class Reproduction:
             for split, factor in factors.items():
                 if not factor > 0:
                     raise PseganError(f"{path}: {key}.{split} is {factor}, but must be a factor above 0")
+        if not 0 <= read.seed < STRIDE:
+            raise PseganError(f"{path}: seed is {read.seed}, but must lie between 0 and {STRIDE - 1}")
         for split, times in read.repetitions.items():
             for system, number in times.items():
                 where = f"{path}: repetitions.{split}.{system}"
@@ -128,6 +133,13 @@ class Reproduction:
                     raise PseganError(f"{where} is no system; there are {', '.join(read.systems)}")
                 if number < 1:
                     raise PseganError(f"{where} is {number}, but must be 1 or more")
+                made = {f"{read.systems[system]}-{k}" for k in range(1, number)} & read.trainings.keys()
+                if number > 1:
+                    made |= {f"{system}-{k}" for k in range(number)} & read.systems.keys()
+                if made:
+                    raise PseganError(
+                        f"{where} makes a {min(made)}, but there is one already; call one of them otherwise"
+                    )
         for key, value in read.set.items():
             if _REFERENCE.search(str(value)):
                 raise PseganError(f"{path}: set.{key} refers to a training, which only the set of another training can")
@@ -180,16 +192,27 @@ class Reproduction:
         return narrow if systems is None else narrow._with_systems(systems, self)
 
     def beside(self, whole: "Reproduction") -> "Reproduction":
-        """The same, with those systems and folds of the whole experiment that its folder has published: they stay published."""
+        """The same, with what its folder has published of the whole experiment, which stays published.
+
+        That is systems, folds, and repetitions. A system that is here only since it was published gets no new repetition.
+        """
         systems, splits = set(self.systems), dict(self.splits)
+        asked = {split: {k: n for k, n in own.items() if k in systems} for split, own in self.repetitions.items()}
+        repetitions = dict(asked)
         for split in splits or {"": []}:
             path = Path(self.out) / split / "results.json"
             if path.is_file():
                 published = json.loads(path.read_text(encoding="utf-8"))["header"]["evaluation"]
-                systems |= {*published["systems"], *published.get("repetitions", ())} & set(whole.systems)
+                several = published.get("repetitions", {})
+                found = [name for name in whole.systems if name in several or name in published["systems"]]
+                systems |= set(found)
+                own = asked.get(split, {})
+                more = {k: len(several[k]) for k in found if k in several and len(several[k]) > own.get(k, 1)}
+                if more:
+                    repetitions[split] = own | more
                 if splits.get(split):
                     splits[split] = sorted({*splits[split], *published["folds"]})
-        wider = replace(self, splits=splits)
+        wider = replace(self, splits=splits, repetitions=repetitions)
         return wider if systems == set(self.systems) else wider._with_systems(systems, whole)
 
     def _with_systems(self, names: Collection[str], whole: "Reproduction") -> "Reproduction":
@@ -230,11 +253,9 @@ class Reproduction:
                 values = {**self.set, **place.values, **training.set}
                 if planned(training.config, values, "trainer.devices", 1) not in (1, "1"):
                     raise PseganError(f"training {name}: psegan reproduce trains on one device; remove trainer.devices")
-                if self.seed + number:  # an offset, so that trainings which differ by their seeds go on to do so
-                    own = planned(training.config, values, "seed_everything", 0)
-                    values["seed_everything"] = own + self.seed + number
-                if options.data_root is not None:
-                    values["data.init_args.root"] = options.data_root
+                if offset := self.seed + STRIDE * number:  # added: trainings which differ by their seeds go on to do so
+                    values["seed_everything"] = planned(training.config, values, "seed_everything", 0) + offset
+                values |= root_values((*training.config, self.corpus), values, options)
                 epochs = self.epochs.get(place.split, 1)
                 jobs[place, name, number] = Job(
                     name=str(folder.relative_to(self.out)),
@@ -271,6 +292,16 @@ class Reproduction:
             seed=self.seed,
             repetitions=read.repetitions | self.repeated(split),
         )
+
+
+def root_values(configs: Sequence[str], values: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Dotted key → value of a training's corpus that lies where the options say; nothing where they say nothing."""
+    if options.data_root is None:
+        return {}
+    from psegan.evaluation.corpora import arguments_at
+
+    found = arguments_at(options.data_root, planned(configs, values, "data.init_args.manifest"))
+    return {f"data.init_args.{key}": value for key, value in found.items()}
 
 
 def _check_folds(where: str, split: str, folds: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from psegan.common.files import atomic_path, read_yaml, write_text
 from psegan.common.record import Record
 from psegan.jobs.job import RECORD, Job, only_one, planned_epochs, run_jobs
 from psegan.jobs.options import Options, add_options
-from psegan.jobs.reproduce import Reproduction, check_corpus, print_jobs
+from psegan.jobs.reproduce import Reproduction, check_corpus, print_jobs, root_values
 from psegan.jobs.sweep_file import Sweep, Trial
 
 METRICS = "metrics.csv"
@@ -118,7 +118,7 @@ def trial_jobs(
         needs: dict[str, Job | Path] = {}
         for path in _checkpoints([*(read_yaml(config) for config in trial.configs), trial.values]):
             needs[f"checkpoint/{path}"] = path if _is_usable(path) else trainings.get(path, path)
-        own = {} if options.data_root is None else {"data.init_args.root": options.data_root}
+        own = root_values(trial.configs, trial.values, options)
         values = trial.values | own | planned_epochs(trial.configs, trial.values, most=options.max_epochs)
         run = folder / "trials" / trial.name
         logged = {"group": sweep.name, "variant": trial.system, **options.logged}

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,7 +21,8 @@ from psegan.common.record import Record
 from psegan.jobs import estimate
 from psegan.jobs.job import planned
 from psegan.jobs.options import Options
-from psegan.jobs.reproduce import Reproduction, remaining, reproduce
+from psegan.jobs.reproduce import STRIDE, Reproduction, Training, remaining, reproduce
+from psegan.jobs.sweep import check
 from psegan.report.results import Results
 
 
@@ -132,7 +134,7 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path)
         thrice.narrowed(repetitions=0)
     here = [job for (place, _, _), job in thrice.jobs(TINY).items() if place.split == "paper"]
     seeds = {job.folder.name: planned(job.configs, job.values, "seed_everything", 0) for job in here}
-    assert seeds == {"speaker_matcher": 1000, "psegan": 0, "psegan-1": 1, "psegan-2": 2}
+    assert seeds == {"speaker_matcher": 1000, "psegan": 0, "psegan-1": STRIDE, "psegan-2": 2 * STRIDE}
     asked = [scored.evaluation_of({}, TINY, tmp_path, [place]) for place in places]
     assert [(one.epochs, one.folds) for one in asked] == [(1, [0]), (2, [0]), (2, [1])]
     twice = replace(experiment, repetitions={"speaker-disjoint": {"psegan": 2}})
@@ -149,7 +151,7 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path)
     heard = results.header["heard by the systems"]
     assert "speaker-disjoint" in heard["psegan-0"]
     assert "speaker-disjoint" in heard["psegan-1"]
-    for fold, (name, seed) in itertools.product((0, 1), {"psegan": 0, "psegan-1": 1}.items()):
+    for fold, (name, seed) in itertools.product((0, 1), {"psegan": 0, "psegan-1": STRIDE}.items()):
         config = yaml.safe_load((disjoint / f"systems-{fold}" / name / "config.yaml").read_text())
         assert config["data"]["init_args"]["speakers"] == "protector"
         assert config["data"]["init_args"]["fold"] == fold
@@ -165,7 +167,7 @@ def test_splits_and_folds_are_reproduced_side_by_side(experiment_file, tmp_path)
     # what is published stays so
     assert other.beside(experiment).splits == {"paper": [], "speaker-disjoint": [0, 1, 2]}
     assert replace(other, systems={}, trainings={}).beside(experiment) == replace(
-        experiment, splits={"paper": [], "speaker-disjoint": [0, 1, 2]}
+        twice, splits={"paper": [], "speaker-disjoint": [0, 1, 2]}
     )
     assert left(twice.narrowed(["speaker-disjoint"])) == ([], 0)
 
@@ -185,6 +187,57 @@ def test_a_part_of_the_systems_needs_a_part_of_the_trainings():
     assert list(part.trainings) == ["emotion", "speaker", "critic", "psegan-no-sm"]
     with pytest.raises(PseganError, match="--systems gan: the experiment has psegan, gengan"):
         experiment.narrowed(systems=["gan"])
+
+
+def published(experiment: Reproduction, split: str) -> None:
+    """Write what :meth:`Reproduction.beside` reads of an evaluation of all that the experiment trains in a split."""
+    several = experiment.repeated(split)
+    header = {"systems": dict.fromkeys(experiment.trained_systems(split)), "repetitions": several, "folds": [0]}
+    path = Path(experiment.out) / split / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"header": {"evaluation": header}}))
+
+
+def test_fewer_repetitions_than_are_published_take_none_away(tmp_path):
+    whole = replace(Reproduction.read("experiments/reproduce/ravdess.yaml"), out=str(tmp_path))
+    published(whole, "paper")
+    for asked in (whole.narrowed(repetitions=1), whole.narrowed(["paper"], systems=["gengan"], repetitions=2)):
+        beside = asked.beside(whole)
+        assert beside.trained_systems("paper") == whole.trained_systems("paper")
+        assert beside.trained_systems("speaker-disjoint") == asked._with_systems(whole.systems, whole).trained_systems(
+            "speaker-disjoint"
+        )
+
+
+def test_what_is_published_once_is_not_repeated_unasked(tmp_path):
+    whole = replace(Reproduction.read("experiments/reproduce/ravdess.yaml"), out=str(tmp_path))
+    once = whole.narrowed(["paper"], repetitions=1)
+    published(once, "paper")
+    later = whole.narrowed(["paper"], systems=["gengan"]).beside(whole)
+    assert later.trained_systems("paper") == once.trained_systems("paper")
+    assert later.jobs(TINY).keys() == once.jobs(TINY).keys()
+    assert whole.beside(whole).trained_systems("paper") == whole.trained_systems("paper"), "asked for, they are trained"
+
+
+def test_the_seeds_of_two_experiments_have_no_training_in_common():
+    whole = replace(Reproduction.read("experiments/reproduce/ravdess.yaml"), repetitions={"paper": {"psegan": 3}})
+    zero, one = (
+        {job.values.get("seed_everything", 0) for (_, name, _), job in e.jobs(TINY).items() if name == "psegan"}
+        for e in (whole, replace(whole, seed=1))
+    )
+    assert min(zero) == 0 and min(one) == 1 and len(zero) == len(one) == 3
+    assert not zero & one
+
+
+def test_a_corpus_with_a_manifest_lies_in_data_root(from_repository, tmp_path):
+    experiment = Reproduction(
+        name="mine", out=str(tmp_path), corpus="experiments/corpora/manifest.yaml", evaluation="none.yaml", systems={},
+        trainings={"classifier": Training(config=["experiments/classifier.yaml"])},
+    )  # fmt: skip
+    for own, name in (({}, "manifest.csv"), ({"data.init_args.manifest": "data/corpus/mine.jsonl"}, "mine.jsonl")):
+        (job,) = replace(experiment, set=own).jobs(Options(data_root="elsewhere")).values()
+        assert job.values == {"data.init_args.manifest": f"elsewhere/{name}"}
+        check(job, False)  # by psegan fit, which knows no root of such a corpus
 
 
 def test_an_interrupted_reproduction_goes_on(experiment_file, from_repository, tmp_path):
@@ -278,6 +331,23 @@ def test_a_record_knows_other_settings(tmp_path):
             lambda c: c.update(splits={"paper": []}, repetitions={"paper": {"psegan": 0}}),
             "is 0, but must be 1 or more",
         ),
+        (
+            lambda c: c.update(
+                splits={"paper": []},
+                repetitions={"paper": {"psegan": 2}},
+                systems={"psegan": "psegan", "psegan-0": "psegan"},
+            ),
+            r"repetitions\.paper\.psegan makes a psegan-0, but there is one already",
+        ),
+        (
+            lambda c: c.update(
+                splits={"paper": []},
+                repetitions={"paper": {"psegan": 2}},
+                trainings=c["trainings"] | {"psegan-1": {"config": []}},
+            ),
+            r"repetitions\.paper\.psegan makes a psegan-1, but there is one already",
+        ),
+        (lambda c: c.update(seed=STRIDE), "seed is 1000000, but must lie between 0 and 999999"),
     ],
 )
 def test_errors_in_an_experiment_file_are_named(experiment_file, change, message):

@@ -19,7 +19,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
 from psegan.jobs.job import Job
 from psegan.jobs.options import Options
-from psegan.jobs.sweep import check_metric, find_experiment, trial_jobs
+from psegan.jobs.sweep import check, check_metric, find_experiment, trial_jobs
 from psegan.jobs.sweep_file import Sweep
 from psegan.report.results import Results
 from psegan.training import command as training
@@ -397,6 +397,16 @@ def test_the_wandb_agents_trials_do_not_meet(files, monkeypatch, capsys):
         assert parsed["run"]["wandb_id"] == run and parsed["run"]["group"] == "abc"
         folders.append(parsed["run"]["dir"])
     assert folders == ["runs/sweeps/abc/run1", "runs/sweeps/abc/run2"]
+
+
+def test_trials_of_a_corpus_with_a_manifest_read_it_in_data_root(from_repository, tmp_path):
+    configs = [f"--config=experiments/{name}.yaml" for name in ("classifier", "corpora/manifest")]
+    content = {"name": "mine", "method": "grid", "command": ["psegan", "fit", *configs, "${args}"]}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content | {"parameters": {"seed_everything": {"value": 0}}}))
+    sweep = Sweep.read(str(tmp_path / "sweep.yaml"))
+    (job,) = trial_jobs(sweep.trials(), sweep, tmp_path, None, Options(data_root="elsewhere")).values()
+    assert job.values["data.init_args.manifest"] == "elsewhere/manifest.csv"
+    check(job, False)
 
 
 @pytest.mark.parametrize("name", ["systems", "ablations"])
