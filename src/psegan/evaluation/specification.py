@@ -79,7 +79,8 @@ class Evaluation:
             checkpoint, where ``{fold}`` stands for the fold. ``original`` and ``copy-synthesis`` are always there.
         ablations: name → the system that it is without a part; names that are no systems of this evaluation do no harm.
         repetitions: name → the systems that are trainings of it with several seeds. Its scores are their means, and its
-            intervals speak of other trainings as well as of other speakers; tables show it in their place. Names that are no
+            intervals speak of other trainings as well as of other speakers, but not of what its trainings share, such as the
+            network that they begin with; tables show it in their place. Names that are no
             systems of this evaluation do no harm; fewer than two systems are no repetitions.
         vocoder: of copy-synthesis and of the trained systems: a name or a class, see :func:`psegan.weights.load_vocoder`.
         architectures: of attackers on emotion; the first one is that of ``ignorant``, ``vocoder-aware`` and ``informed``,

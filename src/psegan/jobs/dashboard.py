@@ -39,7 +39,11 @@ TAG = 64
 
 
 def log_evaluation(run: "EvaluationRun") -> None:
-    """Log every system of a published evaluation whose results W&B does not have yet; one that fails stops no other."""
+    """Log every system of a published evaluation whose results W&B does not have yet; one that fails stops no other.
+
+    Repetitions have a run each, tagged by their role. Their mean has none: no network made it, so there is nothing to hear,
+    to draw or to link, and W&B can average runs itself. It stands in ``results.json``, which every run has as an artifact.
+    """
     folder = run.folder / "wandb"
     path, results = folder / RECORD, file_hash(run.folder / "results.json")
     new = list(run.evaluation.systems)

@@ -3,7 +3,7 @@
 Every table is a pandas frame made from the tidy rows; :mod:`psegan.report.typeset` writes it in a format.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mode
 from typing import Any, NamedTuple
@@ -232,6 +232,7 @@ class Section:
         tables: the article's, then ours, then ``Differences`` (paired, between systems), then ``Members`` (the single
             attackers), each of every corpus.
         several_seeds: whether a cell is the mean of several seeds.
+        repeated: whether a cell is the mean of several trainings of one system.
     """
 
     split: str
@@ -239,6 +240,7 @@ class Section:
     attackers: list[str]
     tables: list[Table]
     several_seeds: bool
+    repeated: bool
 
     @property
     def adaptive(self) -> bool:
@@ -266,6 +268,10 @@ def _ordered(names: Iterable[str], first: Iterable[str]) -> list[str]:
     return [name for name in order if name in names] + [name for name in names if name not in order]
 
 
+_KEYS = ["corpus", "system", "other", "block", "attribute", "metric", "judged", "member"]
+"""Of one cell."""
+
+
 def pooled(scores: pd.DataFrame) -> pd.DataFrame:
     """One line a score out of tidy rows.
 
@@ -287,13 +293,12 @@ def pooled(scores: pd.DataFrame) -> pd.DataFrame:
     rows["block"] = rows.attacker.where(emotion, rows.judge.where(rows.judged, rows.attribute))
     rows["rank"] = np.select([rows.fold.notna(), rows.seed >= 0], [2, 1], 0) + 3 * (~emotion & stand_in)
     rows = rows[(emotion & rows.attacker.notna()) | (~emotion & (stand_in | rows.attacker.isna()))]
-    keys = ["corpus", "system", "other", "block", "attribute", "metric", "judged", "member"]
-    best = rows.groupby([*keys, "run_seed"])["rank"].transform("min")
-    runs = rows[rows["rank"] == best].groupby([*keys, "run_seed", "seed"], sort=False)
+    best = rows.groupby([*_KEYS, "run_seed"])["rank"].transform("min")
+    runs = rows[rows["rank"] == best].groupby([*_KEYS, "run_seed", "seed"], sort=False)
     numbers = ["value", "low", "high"]
     means = runs[numbers].mean(skipna=False).assign(n=runs.n.sum(), folds=runs.fold.count())
     means.loc[runs.size() > 1, ["low", "high"]] = np.nan
-    seeds = means.groupby(keys, sort=False)
+    seeds = means.groupby(_KEYS, sort=False)
     spread = seeds.agg(
         n=("n", "max"), folds=("folds", "max"), seeds=("n", "size"), least=("value", "min"), greatest=("value", "max")
     )
@@ -317,7 +322,14 @@ class _Split:
         self.systems = _ordered(systems, self.controls)
         of_folds = self.rows[self.rows.fold.notna()].groupby(["corpus", "run_seed", "system"], dropna=False)
         self.tested = of_folds.fold.agg(frozenset)
-        cells = pooled(self.rows)
+        members = here[here.system.isin(behind)]
+        whole = members.system.map(wholes)
+        self.repeated = set(zip(members.corpus, whole, strict=True))
+        self.trainings = _trainings(self.rows, self.rows.system) | _trainings(members, whole)
+        cells = pooled(here)
+        spread = _spread(cells[cells.system.isin(behind)], wholes)
+        cells = cells[~(cells.system.isin(behind) | cells.other.isin(behind))].merge(spread, "left", _KEYS)
+        cells["trainings"] = [self._compared(*key) for key in zip(cells.corpus, cells.system, cells.other, strict=True)]
         cells["measure"] = [_measure(*key) for key in zip(cells.attribute, cells.metric, cells.judged, strict=True)]
         cells["column"] = [_column(*key) for key in zip(cells.measure, cells.block, cells.member, strict=True)]
         cells["line"] = cells.system.where(cells.other == "", cells.system + " − " + cells.other)
@@ -326,13 +338,27 @@ class _Split:
         self.several_seeds, self.judged = bool((cells.seeds > 1).any()), bool(cells.judged.any())
         self.scores, self.differences = cells[cells.other == ""], cells[cells.other != ""]
 
+    def _compared(self, corpus: str, *systems: str) -> tuple[int, ...]:
+        """Of how many trainings each of a cell's systems is, controls left out; nothing where none of them is repeated."""
+        if not any((corpus, system) in self.repeated for system in systems):
+            return ()
+        return tuple(self.trainings[corpus, name] for name in systems if name and name not in self.controls)
+
     def _chance(self, corpus: str, measure: Measure) -> float:
         levels = self.merged.chance.get(corpus, {}) if measure.metric.startswith(("accuracy", "uar")) else {}
         return levels.get(measure.attribute, measure.chance)
 
     def section(self) -> Section:
         tables = [table for layout in LAYOUTS for table in self.table(layout)]
-        pairs = self.differences.assign(marked=(self.differences.low > 0) | (self.differences.high < 0))
+        pairs = self.differences
+        # of several trainings against one, the interval says nothing of how the one would differ if it were repeated
+        alike = [
+            len(trainings) < 2 or {(corpus, system), (corpus, other)} <= self.repeated
+            for corpus, system, other, trainings in zip(
+                pairs.corpus, pairs.system, pairs.other, pairs.trainings, strict=True
+            )
+        ]
+        pairs = pairs.assign(marked=((pairs.low > 0) | (pairs.high < 0)) & np.array(alike, bool))
         columns = self._columns(Layout("", "", (*EMOTION, BITS), (*JUDGED, *SPEAKER, *REST, *SIGNAL)))
         tables += self._tables("Differences", "paired differences between systems", pairs, columns, pairs.line.unique())
         members = self.scores[self.scores.block.str.contains("/") & (self.scores.metric == "uar")]
@@ -341,7 +367,7 @@ class _Split:
         columns = [column for *_, column in sorted(found, key=lambda one: (names.index(one[0]), one[1]))]
         tables += self._tables("Members", "UAR of every single attacker", members, columns, self.systems)
         settings = {corpus: self._setting(corpus) for corpus in self.corpora}
-        return Section(self.split, settings, self.attackers, tables, self.several_seeds)
+        return Section(self.split, settings, self.attackers, tables, self.several_seeds, bool(self.repeated))
 
     def table(self, layout: Layout) -> list[Table]:
         """A layout's table of every corpus, without the columns in which nothing was measured."""
@@ -456,6 +482,18 @@ class _Split:
         return Setting(f"{text}, at chance as {'it' if len(checked) == 1 else 'they'} must be.")
 
 
+def _trainings(rows: pd.DataFrame, whole: pd.Series) -> dict[tuple[str, str], int]:
+    """(corpus, system) → how often it was trained, where ``whole`` names the system of every row's training."""
+    every = rows[["corpus", "system", "run_seed"]].assign(whole=whole).drop_duplicates()
+    return dict(every.groupby(["corpus", "whole"]).size())
+
+
+def _spread(members: pd.DataFrame, wholes: Mapping[str, str]) -> pd.DataFrame:
+    """Of each score of a repeated system, the ``lowest`` and ``highest`` among the pooled scores of its trainings."""
+    cells = members.assign(system=members.system.map(wholes).astype(members.system.dtype))
+    return cells.groupby(_KEYS).agg(lowest=("least", "min"), highest=("greatest", "max")).reset_index()
+
+
 def _measure(attribute: str, metric: str, judged: bool) -> Measure:
     """A metric as tables show it; one that only a judge of the user's own knows is shown under its name."""
     return MEASURES.get((attribute, metric, judged)) or Measure(attribute, metric, metric, "", 1, 3, judged=judged)
@@ -510,5 +548,10 @@ def _cell(row: Any, n: int | None = None) -> Cell:
         notes.append(f"mean of {row.folds} folds" if row.folds > 1 else "one fold")
     if row.seeds > 1:
         notes.append(f"{row.seeds} seeds: {between(row.least, row.greatest, ' to ')}")
+    if len(row.trainings) == 2:
+        notes.append("{} against {} trainings".format(*row.trainings))
+    elif row.trainings:
+        spread = "" if pd.isna(row.lowest) else f": {between(row.lowest, row.highest, ' to ')}"
+        notes.append(f"mean of {row.trainings[0]} trainings{spread}")
     interval = "" if pd.isna(row.low) else between(row.low, row.high, " to " if signed else "–")
     return Cell(row.measure.format(row.value, signed), interval, tuple(notes), bool(getattr(row, "marked", False)))

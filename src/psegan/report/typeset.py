@@ -27,6 +27,12 @@ SEEDS = (
     "Where several seeds ran, a score is their mean, with their range. Its interval has the mean of their ends, which is "
     "no narrower than an interval of the mean: it speaks of other speakers, the range of other trainings."
 )
+REPEATED = (
+    "Where a system was trained several times, a score is the mean over its trainings, with their range. Its interval is by "
+    "bootstrap over speakers and over these trainings, which are so few that it is too narrow rather than too wide. "
+    "A paired difference of several trainings of one system to one training of another is never bold, for how that one would "
+    "differ if it were trained again is not known."
+)
 DIFFERENCES = (
     "The line's first system minus its second on the same utterances, in points where the score is in percent. Bold: the "
     "95 % interval leaves out zero. With many pairs some will by chance."
@@ -38,8 +44,9 @@ def _split_text(split: str) -> str:
 
 
 def legend(found: Sequence[Section]) -> str:
-    """How to read the tables; seeds are explained only where there are several."""
-    return f"{LEGEND} {SEEDS}" if any(section.several_seeds for section in found) else LEGEND
+    """How to read the tables; seeds and trainings are explained only where there are several."""
+    seeds, repeated = any(section.several_seeds for section in found), any(section.repeated for section in found)
+    return " ".join([LEGEND, *([SEEDS] if seeds else []), *([REPEATED] if repeated else [])])
 
 
 def html(table: Table, name: str) -> str:

@@ -259,6 +259,44 @@ def test_differences_are_signed_and_marked_where_zero_is_left_out() -> None:
     assert labels(table(section)) == ["psegan"]
 
 
+def repeated(*more: Row, runs: int = 1) -> Section:
+    """``psegan`` of three trainings, ``gengan`` of one."""
+    roles = {"psegan": "system"} | {f"psegan-{k}": "repetition of psegan" for k in range(3)}
+    found = []
+    for seed in range(runs):
+        rows = [row(f"psegan-{k}", value=value + seed / 100) for k, value in enumerate((0.2, 0.3, 0.7))]
+        rows += [
+            row("psegan", value=0.4, low=0.1, high=0.8),
+            row("original", value=0.9),
+            row("gengan", value=0.3),
+            *more,
+        ]
+        found.append(Results({"seed": seed, "roles": roles}, rows))
+    (section,) = of(*found)
+    return section
+
+
+def test_a_mean_of_several_trainings_says_so_with_their_range() -> None:
+    section = repeated()
+    assert section.repeated and labels(table(section)) == ["original", "psegan", "gengan"]
+    assert cell(table(section)) == Cell("40.0", "10.0–80.0", ("mean of 3 trainings: 20.0 to 70.0",))
+    assert cell(table(section), "gengan").notes == ()
+    assert cell(table(repeated(runs=2))).notes[-1] == "mean of 6 trainings: 20.0 to 71.0"
+    assert not made(row(), row("gengan")).repeated
+
+
+def test_several_trainings_against_one_are_no_bold_difference() -> None:
+    def difference(system: str, other: str) -> Row:
+        return row(system, metric=f"uar-minus-{other}", value=-0.5, low=-0.6, high=-0.4)
+
+    pairs = [("psegan", "gengan"), ("gengan", "psegan"), ("psegan", "original"), ("gengan", "original")]
+    shown = table(repeated(*(difference(*pair) for pair in pairs)), "Differences")
+    assert {line: (cell(shown, line).notes, cell(shown, line).marked) for line in shown.frame.index} == {
+        "psegan − gengan": (("3 against 1 trainings",), False), "gengan − psegan": (("1 against 3 trainings",), False),
+        "psegan − original": (("mean of 3 trainings",), True), "gengan − original": ((), True),
+    }  # fmt: skip
+
+
 def test_setting_holds_validity_and_the_chance_check() -> None:
     def shuffled(low: float, high: float, metric: str = "uar") -> Row:
         return row("original", "shuffled-labels", metric, value=(low + high) / 2, low=low, high=high)

@@ -110,6 +110,15 @@ def test_seeds_are_explained_only_where_there_are_several(invented: Callable[[in
         assert "Where several seeds ran" in view(shown(invented(0), invented(1)))
 
 
+def test_repetitions_are_explained_only_where_there_are_some() -> None:
+    common = {"corpus": "c", "split": "paper", "attribute": "emotion", "metric": "uar", "attacker": "informed", "n": 12}
+    rows = [Row(system=name, value=0.25, **common) for name in ("psegan", "psegan-0", "psegan-1")]
+    roles = {"psegan": "system", "psegan-0": "repetition of psegan", "psegan-1": "repetition of psegan"}
+    for view in (markdown, latex):
+        assert "over speakers and over these trainings" in view(shown(Results({"roles": roles}, rows)))
+        assert "over these trainings" not in view(shown(Results({"roles": roles}, rows[:1])))
+
+
 def test_summary_is_aligned(invented: Callable[[int], Results]) -> None:
     blocks = summary_table(invented(0)).split("\n\n")[1:]
     assert [block.splitlines()[0].split(",")[0] for block in blocks] == ["ravdess", "emodb"] * 4
