@@ -120,7 +120,7 @@ def markdown(found: Sequence[Section]) -> str:
         for table in section.tables:
             if title != (title := f"### {table.name}: {_markdown_escape(table.title)}"):
                 parts += [title, *([_markdown_escape(DIFFERENCES)] if table.name == "Differences" else [])]
-            frame = table.frame.map(_markdown_cell)
+            frame = table.frame.map(markdown_cell)
             frame.columns = [_markdown_escape(f"{block}: {head}") for _, block, head in frame.columns]
             frame.index = frame.index.map(lambda line: "*chance*" if line == "chance" else _markdown_escape(line))
             frame.index.name = _markdown_escape(", ".join(filter(None, (table.corpus, table.part))))
@@ -133,7 +133,8 @@ def _markdown_escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def markdown_cell(cell: Cell) -> str:
+    """A score with its interval and notes."""
     text = f"**{cell.text}**" if cell.marked else cell.text
     return "; ".join([f"{text} ({cell.interval})" if cell.interval else text, *cell.notes])
 
