@@ -1,6 +1,7 @@
 """Whether a measurement may be believed at all: nobody is tested on what anybody learnt from."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from psegan.protection.controls import checkpoint_of, is_trained
 
 CONTENT_MATCHER = "the content matcher"
 """Its role: it learns from texts, and its speech has no emotions; shipped, it doesn't say where that lay."""
+READ_ALOUD = "speechocean762"
+"""The released content matcher's corpus. No other corpus that psegan names has its recordings, so it need not be here."""
 Corpora = Mapping[int, CorpusDataModule]
 """Fold → the corpus, split for the attackers."""
 
@@ -72,8 +75,11 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
 
 def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
     init = network.data.get("init_args") or {}
-    if network.role.startswith(CONTENT_MATCHER) and init.get("name") and "manifest" not in init:
-        return f"{network.role}: {init['name']} (not compared with the test set: {init['name']} is not here)"
+    if network.role.startswith(CONTENT_MATCHER) and (whose := init.get("name")) and "manifest" not in init:
+        if (manifest := _manifest_of(whose, corpus)) is not None:
+            network = replace(network, data={**network.data, "init_args": {**init, "manifest": manifest}})
+        elif whose == READ_ALOUD != corpus.corpus:
+            return f"{network.role}: {whose} (not compared with the test set: {whose} is not here)"
     theirs, absent = _corpus(network, corpus)
     name = f"{network.role} ({network.source})"
     recorded = any(utterance.path is not None for utterance in corpus.split_utterances("test"))
@@ -91,6 +97,13 @@ def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers
     unseen = f" (not compared with the test set: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not here)"
     named = "+".join(init.get("corpora") or [theirs.corpus])
     return f"{network.role}: {named}, split {theirs.members[0].split}{unseen if absent else ''}"
+
+
+def _manifest_of(name: str, tested: CorpusDataModule) -> list[str] | None:
+    """The manifests of a corpus by its name: those that are tested, or else the one in ``data/NAME``; None without any."""
+    if name == tested.corpus:
+        return [str(path) for path in tested.manifests] if isinstance(tested, ManifestDataModule) else None
+    return [str(here)] if (here := Path("data", name, MANIFEST)).is_file() else None
 
 
 def _corpus(network: TrainingData, like: CorpusDataModule) -> tuple[CorpusDataModule, list[str]]:

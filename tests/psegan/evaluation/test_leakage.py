@@ -6,7 +6,9 @@ import pytest
 import torch
 import yaml
 
-from datamodules import SyntheticDataModule, write_manifest
+from datamodules import ManifestDataModule, SyntheticDataModule, write_manifest
+from datamodules.base import CorpusDataModule
+from datamodules.joint import PUBLISHED
 from psegan.common.errors import PseganError
 from psegan.evaluation.leakage import _check, check_manifest, check_systems
 from psegan.evaluation.specification import Evaluation
@@ -104,22 +106,75 @@ def test_a_manifest_that_mixes_what_is_kept_apart_is_refused(tmp_path, attribute
         check_manifest(path, ("speaker", "content"))
 
 
-def stated(role: str, data: dict) -> str:
+def stated(role: str, data: dict, corpus: CorpusDataModule | None = None) -> str:
     """What the check says of a shipped network that was trained on ``data``."""
     network = TrainingData(role, "shipped", data)
-    return _check(network, SyntheticDataModule(split="paper"), 0, attackers=True)
+    return _check(network, corpus or SyntheticDataModule(split="paper"), 0, attackers=True)
 
 
-def test_texts_that_a_shipped_content_matcher_learnt_from_are_stated():
+@pytest.mark.parametrize("name", ["ravdess", "emodb", "nemo", "librispeech"])
+def test_the_released_content_matcher_is_stated_where_its_corpus_is_not(name, tmp_path, monkeypatch):
     """Its corpus has no emotions, and its weights don't say where that lay."""
-    data = {
-        "class_path": "datamodules.ManifestDataModule",
-        "init_args": {"name": "readers", "split": "speaker-disjoint"},
-    }
-    said = stated("the content matcher of psegan", data)
-    assert said == "the content matcher of psegan: readers (not compared with the test set: readers is not here)"
-    with pytest.raises(PseganError, match="psegan was trained on a corpus of its maker's own"):
-        stated("psegan", data)
+    (matcher,) = (one for one in lineage("psegan-ravdess", "psegan") if one.role.startswith("the content matcher"))
+    monkeypatch.chdir(tmp_path)
+    write_manifest("manifest.csv", [{"path": "a.flac", "speaker": "s", "split": "test"}])
+    corpus = PUBLISHED[name]("data") if name in PUBLISHED else ManifestDataModule("manifest.csv", name=name)
+    said = _check(matcher, corpus, 0, attackers=False)
+    assert said == (
+        "the content matcher of psegan: speechocean762 (not compared with the test set: speechocean762 is not here)"
+    )
+
+
+READERS = {"class_path": "datamodules.ManifestDataModule", "init_args": {"split": "speaker-disjoint", "n_folds": 3}}
+MATCHER = "the content matcher of psegan"
+
+
+def of_readers(name: str) -> dict:
+    """What a matcher that was trained on a manifest of that name says of it."""
+    return {**READERS, "init_args": {**READERS["init_args"], "name": name}}
+
+
+def read_aloud(folder: Path) -> str:
+    """The manifest of recordings of six speakers."""
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(6):
+        write_audio(folder / f"{number}.wav", torch.full((1_600,), number / 10))
+        rows.append({"path": f"{number}.wav", "speaker": f"s{number}", "text": "a"})
+    write_manifest(folder / "manifest.csv", rows)
+    return str(folder / "manifest.csv")
+
+
+@pytest.mark.parametrize("name", ["speechocean762", "readers"])
+def test_a_content_matcher_is_compared_with_the_corpus_that_it_learnt_from(name, tmp_path):
+    manifest = read_aloud(tmp_path / "elsewhere")
+    tested = [
+        ManifestDataModule(manifest, split="speaker-disjoint", n_folds=3, name=name, fold=fold) for fold in (0, 1)
+    ]
+    said = _check(TrainingData(MATCHER, "shipped", of_readers(name)), tested[0], 0, attackers=False)
+    assert said == f"{MATCHER}: {name}, split speaker-disjoint"
+    with pytest.raises(PseganError, match=r"was trained on \d utterances of the test set of fold 0"):
+        stated(MATCHER, of_readers(name), tested[1])
+
+
+def test_a_content_matcher_is_compared_with_its_corpus_where_that_is_here(tmp_path, monkeypatch):
+    manifest = read_aloud(tmp_path / "data" / "speechocean762")
+    monkeypatch.chdir(tmp_path)
+    other = ManifestDataModule(manifest, split="speaker-disjoint", n_folds=3, name="other", fold=1)
+    with pytest.raises(PseganError, match=r"was trained on data/speechocean762/\d.wav, which is \d of the test set"):
+        stated(MATCHER, of_readers("speechocean762"), other)
+
+
+def test_a_content_matcher_of_a_corpus_that_nobody_knows_is_refused(tmp_path, monkeypatch):
+    """As any other network: a manifest may list what is tested, whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+    for role, name, corpus in (
+        (MATCHER, "readers", None),
+        (MATCHER, "ravdess", PUBLISHED["ravdess"]("data")),
+        ("psegan", "speechocean762", None),
+    ):
+        with pytest.raises(PseganError, match=f"shipped: {role} was trained on a corpus of its maker's own"):
+            stated(role, of_readers(name), corpus)
 
 
 def test_corpora_of_a_vocoder_that_are_not_here_are_named(tmp_path):
