@@ -74,10 +74,15 @@ def test_a_reproduction_publishes_and_is_not_done_twice(experiment_file, tmp_pat
     assert "\nevaluation\n" in printed
     assert "report.html" in printed
 
-    made = [path for path in out.rglob("*") if path.is_file() and "manifests" not in path.parts]
+    # W&B's own process still writes its logs when a run has ended; the file of ours tells whether anything was logged again
+    logged = out / "wandb"
+    made = [path for path in out.rglob("*") if path.is_file() and not ({"manifests", "wandb"} & {*path.parts})]
+    made.append(logged / "evaluation.json")
+    runs = set(logged.glob("offline-run-*"))
     stamps = {path: path.stat().st_mtime_ns for path in made}
     run(experiment_file)
     assert {path: path.stat().st_mtime_ns for path in made} == stamps
+    assert set(logged.glob("offline-run-*")) == runs != set()
     assert capsys.readouterr().out.count("complete, nothing to do") == 4
 
     (out / "results.json").unlink()
