@@ -1,5 +1,6 @@
 """What the only loader of weights says of files that are none, and where it looks for classes and names."""
 
+import json
 import os
 import pickle
 import sys
@@ -11,6 +12,7 @@ import torch
 from psegan.common.errors import PseganError
 from psegan.common.instantiate import search_here
 from psegan.models.vocos import Vocos
+from psegan.protection.protector import Protector
 from psegan.weights import PretrainedModel, find, is_checkpoint, load_part, load_system, read_checkpoint
 from tests.support.protectors import small_protector
 
@@ -150,3 +152,12 @@ def test_weights_of_the_longest_name(tmp_path):
     folder = tmp_path / ("n" * 255)
     small_protector().save_pretrained(folder)
     assert PretrainedModel.from_pretrained(folder).about["emotions"]
+
+
+def test_weights_of_before_the_level_keep_it(tmp_path):
+    """As docs/protect.md has it; psegan-emodb is such."""
+    small_protector().save_pretrained(old := tmp_path / "old")
+    config = json.loads((old / "config.json").read_text())
+    del config["parts"]["conversion"]["init_args"]["level"]
+    (old / "config.json").write_text(json.dumps(config))
+    assert Protector.from_pretrained(old).conversion.level == "kept"
