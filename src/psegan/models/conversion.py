@@ -24,13 +24,15 @@ class Conversion(nn.Module):
 
     Args:
         level: ``kept``, or the level in dB of full scale that all speech gets, for privacy: how loud somebody speaks says
-            something of the emotion.
+            something of the emotion. Speech gets it before the networks hear it, so that they cannot pass the original's on.
+            A long recording is converted in windows of 16 s, each of which gets the level.
     """
 
     def __init__(self, level: Literal["kept"] | float = "kept") -> None:
         super().__init__()
         self.level = level
-        self.levelling = Level(fixed=None if level == "kept" else float(level))
+        self.fixed = None if level == "kept" else float(level)
+        self.levelling = Level()
 
     @property
     def least_frames(self) -> int:
@@ -54,11 +56,16 @@ class Conversion(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
         """``(B, 80, N)`` scaled log-mel and ``(B,)`` frames → ``(B, 80, N)`` on the same scale, zero in padding."""
+        mel = self.levelled(mel, lengths)
         return self.levelling(self.convert(mel, lengths, draws), mel, lengths)
+
+    def levelled(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, 80, N)`` scaled log-mel and ``(B,)`` frames → the same at the fixed level; where it is kept, as it is."""
+        return mel if self.fixed is None else self.levelling.at(self.fixed, mel, lengths)
 
     @abstractmethod
     def convert(self, mel: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
-        """What :meth:`forward` does, before the level."""
+        """What the networks make of speech that is :meth:`levelled`; its own level is anything."""
 
 
 class ToEmotion(Conversion):

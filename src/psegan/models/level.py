@@ -19,7 +19,7 @@ FULL_SCALE = math.log(512 * 384)
 PASSES = 4
 """Of raising all frames and lowering the loudest; speech needs one or two."""
 MOST_RAISED = 30.0
-"""By a fixed level, in dB."""
+"""By :meth:`Level.at`, in dB."""
 
 
 class Level(nn.Module):
@@ -28,21 +28,16 @@ class Level(nn.Module):
     All frames are shifted by one number, after which the utterance has the original's energy. Then every frame that is louder
     than the loudest of the original by more than ``headroom`` is lowered to that, and the others are raised by what that took.
 
-    A level says something of an emotion. With ``fixed`` the utterance gets that level, whatever the original's was, but is
-    raised by :data:`MOST_RAISED` at most, for silence has a level too. A long recording is converted in windows of 16 s, each
-    of which then gets the level.
-
     The energy of a frame is estimated from its mel bands: a band is the mean magnitude of its bins, as many as its filter is
     wide. On speech that is within about a decibel of the waveform's.
 
     Args:
         headroom: in dB, 0 or above.
-        fixed: root mean square of the utterance in dB of full scale; None keeps the original's.
     """
 
-    def __init__(self, headroom: float = 1.0, fixed: float | None = None) -> None:
+    def __init__(self, headroom: float = 1.0) -> None:
         super().__init__()
-        self.headroom, self.fixed = headroom, fixed
+        self.headroom = headroom
         self.scale = UnitScaler.high - UnitScaler.low
 
     def of_frames(self, mel: Tensor, lengths: Tensor) -> Tensor:
@@ -55,15 +50,28 @@ class Level(nn.Module):
         """Scaled log-mels ``(B, 80, N)``, converted and original, and frames ``(B,)`` → the former at the latter's level."""
         ours, theirs = self.of_frames(mel, lengths), self.of_frames(original, lengths)
         wanted, most = theirs.logsumexp(1, keepdim=True), theirs.amax(1, keepdim=True) + 2 * DECIBEL * self.headroom
-        if self.fixed is not None:
-            # of as many frames at the fixed level
-            target = (2 * DECIBEL * self.fixed + FULL_SCALE + lengths.log()).unsqueeze(1)
-            raised = (target - wanted).clamp(max=2 * DECIBEL * MOST_RAISED)
-            wanted, most = wanted + raised, most + raised
         change = torch.zeros_like(ours)
         for _ in range(PASSES):
             change = change + (wanted - (ours + 2 * change).logsumexp(1, keepdim=True)) / 2
             change = change - F.relu(ours + 2 * change - most) / 2
+        return self._shifted(mel, change, lengths)
+
+    def at(self, decibels: float, mel: Tensor, lengths: Tensor) -> Tensor:
+        """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → the same at a level, whatever its own was.
+
+        All frames are shifted by one number, which raises them by :data:`MOST_RAISED` at most, for silence has a level too.
+
+        Args:
+            decibels: root mean square of the utterance, in dB of full scale.
+            mel, lengths: the utterances.
+        """
+        energy = self.of_frames(mel, lengths).logsumexp(1, keepdim=True)
+        wanted = (2 * DECIBEL * decibels + FULL_SCALE + lengths.log()).unsqueeze(1)
+        change = (wanted - energy).clamp(max=2 * DECIBEL * MOST_RAISED) / 2
+        return self._shifted(mel, change.expand(-1, mel.shape[-1]), lengths)
+
+    def _shifted(self, mel: Tensor, change: Tensor, lengths: Tensor) -> Tensor:
+        """The frames shifted by ``change (B, N)`` nepers; padding stays zero."""
         change = (change / self.scale).masked_fill(~length_mask(lengths, mel.shape[-1]), 0.0)
         return mel + change.unsqueeze(1).to(mel.dtype)
 

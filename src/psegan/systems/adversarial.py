@@ -25,7 +25,10 @@ from psegan.systems.gan import GANSystem, first_epochs
 
 @dataclass(frozen=True)
 class ConvertedBatch(TensorRecord):
-    """Speech before and after protection: scaled log-mels ``(B, 80, N)``, names, frames and target emotions ``(B,)``."""
+    """Speech before and after protection: scaled log-mels ``(B, 80, N)``, names, frames and target emotions ``(B,)``.
+
+    Where the system has a fixed level, the original has it too.
+    """
 
     id: tuple[str, ...]
     original: Tensor
@@ -191,14 +194,15 @@ class AdversarialSystem(GANSystem):
 
     def prepare(self, batch: SpeechBatch, random: torch.Generator) -> PreparedBatch:
         """Protect the batch; during the warm-up real speech takes the place of generated speech."""
-        real, lengths = self.originals(batch)
-        fake, target = (real, batch.emotion) if self.warming_up else self.protect(real, lengths, random)
+        mel, lengths = self.features(batch)
+        real = self.conversion.levelled(mel, lengths)
+        fake, target = (real, batch.emotion) if self.warming_up else self.protect(mel, lengths, random)
         return PreparedBatch(real, fake, lengths, batch.emotion, batch.speaker, target)
 
     def originals(self, batch: SpeechBatch) -> tuple[Tensor, Tensor]:
-        """:meth:`features` at the level that protected speech has: a discriminator must not know that by the level."""
-        real, lengths = self.features(batch)
-        return (real if self.level == "kept" else self.conversion.levelling(real, real, lengths)), lengths
+        """:meth:`features` at the level that protected speech has: nothing that compares the two must go by the level."""
+        mel, lengths = self.features(batch)
+        return self.conversion.levelled(mel, lengths), lengths
 
     def discriminator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
         """:meth:`emotion_or_fake` of the network ``discriminator``."""
@@ -258,8 +262,9 @@ class AdversarialSystem(GANSystem):
 
     def convert(self, batch: SpeechBatch) -> ConvertedBatch:
         """Protect the spectrograms of a batch, with the draws of each utterance's own name."""
-        original, lengths = self.features(batch)
+        mel, lengths = self.features(batch)
         conversion = self.conversion
         each = [conversion.draw(1, of_utterance(self.seed, id)) for id in batch.id]
-        draws = {name: torch.cat([one[name] for one in each]).to(original.device) for name in each[0]}
-        return ConvertedBatch(batch.id, original, conversion(original, lengths, draws), lengths, draws.get("target"))
+        draws = {name: torch.cat([one[name] for one in each]).to(mel.device) for name in each[0]}
+        original, protected = conversion.levelled(mel, lengths), conversion(mel, lengths, draws)
+        return ConvertedBatch(batch.id, original, protected, lengths, draws.get("target"))

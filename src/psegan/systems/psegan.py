@@ -178,7 +178,7 @@ class PSEGAN(AdversarialSystem):
         counts = sums.new_zeros(sums.shape[:2])
         for batch in tqdm(speech, desc="mean embeddings of speakers", unit="batch", leave=False, disable=None):
             here = batch.to(self.device)
-            embedding = matcher(*self.features(here))
+            embedding = matcher(*self.originals(here))
             where = (here.speaker, here.emotion)
             sums.index_put_(where, embedding, accumulate=True)
             counts.index_put_(where, torch.ones_like(embedding[:, 0]), accumulate=True)

@@ -1,6 +1,7 @@
 """The level of spectrograms: an estimate of the waveform's, given back to what was converted, and bounded."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -71,13 +72,13 @@ def test_padding_stays_zero_and_changes_nothing():
 
 
 def test_a_fixed_level_is_the_same_for_all_but_for_silence():
-    level = Level(fixed=-26.0)
+    level = Level()
     for gain in (1.0, 0.1):
         mel, frames = spectrogram(gain=gain)
-        found = energy(level(mel, mel, frames), frames) - (FULL_SCALE + frames.log()) / (2 * DECIBEL)
+        found = energy(level.at(-26.0, mel, frames), frames) - (FULL_SCALE + frames.log()) / (2 * DECIBEL)
         assert float(found) == pytest.approx(-26.0, abs=0.01)
     silence, frames = torch.zeros(1, 80, 40), torch.tensor([40])
-    raised = level(silence, silence, frames)
+    raised = level.at(-26.0, silence, frames)
     assert float(energy(raised, frames) - energy(silence, frames)) == pytest.approx(MOST_RAISED, abs=1e-3)
 
 
@@ -86,15 +87,34 @@ def test_gradients_reach_the_generator_through_the_level():
     made = (mel + 0.05 * torch.rand_like(mel)).requires_grad_()
     # what raises the energy of the loudest frames must lower the others
     Level()(made, mel, frames)[..., :60].sum().backward()
-    assert torch.isfinite(made.grad).all() and made.grad.abs().sum() > 0
+    assert torch.isfinite(made.grad).all()
+    assert made.grad[..., 60:].abs().sum() > 0, "nothing but the level joins these frames to the others"
+
+
+def loud(level: Literal["kept"] | float) -> Conversion:
+    """A conversion whose network changes the level by itself."""
+    torch.manual_seed(0)
+    network = PSEGANGenerator(4, noise_dim=4, grn_repeats=0).eval()
+    torch.nn.init.normal_(network.unet.output.weight, std=3.0)
+    return ToEmotion(network, 4, level=level)
+
+
+def test_a_fixed_level_leaves_nothing_of_the_originals():
+    """The networks hear speech at that level, whatever its own was; where it is kept they hear the level."""
+    mel, frames = spectrogram()
+    draws = loud("kept").draw(1, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        fixed, kept = (
+            conversion(mel - 15 * STEP, frames, draws) - conversion(mel, frames, draws)
+            for conversion in (loud(-26.0), loud("kept"))
+        )
+    assert fixed.abs().max() < 1e-4
+    assert (kept + 15 * STEP).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("level", ["kept", -30.0])
 def test_every_conversion_has_its_level(level):
-    torch.manual_seed(0)
-    network = PSEGANGenerator(4, noise_dim=4, grn_repeats=0).eval()
-    torch.nn.init.normal_(network.unet.output.weight, std=3.0)
-    conversion: Conversion = ToEmotion(network, 4, level=level)
+    conversion = loud(level)
     mel, frames = spectrogram()
     draws = conversion.draw(1, torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -3,7 +3,9 @@
 import copy
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -11,14 +13,18 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
+from datamodules import Utterance
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import distortion, speaker_consistency
 from psegan.models.content import ContentEncoder
+from psegan.models.level import DECIBEL
 from psegan.models.psegan import PSEGANGenerator
 from psegan.protection.protector import Protector
+from psegan.speech.audio import UnitScaler
 from psegan.speech.batch import SpeechBatch
-from psegan.systems import PSEGAN, CharacterRecogniser
+from psegan.speech.masking import mask_like
+from psegan.systems import PSEGAN, CharacterRecogniser, PCMelGAN
 from psegan.systems.adversarial import ConvertedBatch
 from psegan.systems.classifier import load_classifier
 from psegan.training import command as training
@@ -84,20 +90,37 @@ def test_several_speaker_matchers_count_alike(fitted, trained):
 
 
 def test_the_wanted_speaker_is_the_mean_over_all_emotions_alike(fitted, trained):
+    """Also where a speaker has more utterances of one emotion than of another."""
     cli = fitted()
     system, data = cli.model, cli.datamodule
     encoder = load_classifier(trained("speaker_matcher"), "speaker").encoder
-    embeddings: dict[tuple[int, int], list[torch.Tensor]] = {}
-    for utterance in data.split_utterances("train"):
-        waveform = data.loader()(utterance)[None]
-        mel, frames = system.front_end(waveform, torch.tensor([waveform.shape[1]]))
-        with torch.no_grad():
-            found = torch.nn.functional.normalize(encoder(mel, frames)[0].relu(), dim=0)
-        embeddings.setdefault((utterance.speaker, utterance.emotion), []).append(found)
-    for speaker, found in enumerate(system.speaker_means):
-        means = [torch.stack(each).mean(0) for (own, _), each in embeddings.items() if own == speaker]
-        expected = torch.nn.functional.normalize(torch.stack(means).sum(0), dim=0)
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+    def expected(utterances: list[Utterance], speaker: int, by: Callable[[Utterance], object]) -> torch.Tensor:
+        """The mean of the means over what ``by`` finds equal."""
+        embeddings: dict[object, list[torch.Tensor]] = {}
+        for utterance in utterances:
+            if utterance.speaker == speaker:
+                waveform = data.loader()(utterance)[None]
+                mel, frames = system.front_end(waveform, torch.tensor([waveform.shape[1]]))
+                with torch.no_grad():
+                    found = torch.nn.functional.normalize(encoder(mel, frames)[0].relu(), dim=0)
+                embeddings.setdefault(by(utterance), []).append(found)
+        means = [torch.stack(each).mean(0) for each in embeddings.values()]
+        return torch.nn.functional.normalize(torch.stack(means).sum(0), dim=0)
+
+    whole = data.split_utterances("train")
+    first = {(utterance.speaker, utterance.emotion): utterance for utterance in reversed(whole)}
+    # of every other emotion one utterance, of the others all
+    uneven = [u for u in whole if u.emotion % 2 or u is first[u.speaker, u.emotion]]
+    assert len(uneven) < len(whole)
+    for utterances in (whole, uneven):
+        if utterances is uneven:
+            system._find_speakers(data.eval_dataloader(uneven))
+        for speaker, found in enumerate(system.speaker_means):
+            alike = expected(utterances, speaker, lambda utterance: utterance.emotion)
+            torch.testing.assert_close(found, alike, atol=1e-5, rtol=1e-3)
+    plain = torch.stack([expected(uneven, speaker, lambda utterance: utterance.id) for speaker in range(4)])
+    assert (system.speaker_means - plain).abs().max() > 1e-3, "emotions that a mean of all utterances would count alike"
     assert "speaker_means" not in system.state_dict(), "a training that goes on elsewhere has other speakers"
     # another utterance of the speaker is wanted as much
     batch = system.prepare(one_batch(cli), seeded(0))
@@ -165,11 +188,48 @@ def test_what_is_no_content_matcher(fitted, trained):
 
 def test_original_speech_has_the_fixed_level_too_before_the_discriminator(fitted):
     cli = fitted("--model.init_args.level=-26")
-    batch = cli.model.prepare(one_batch(cli), seeded(0))
-    level = cli.model.conversion.levelling
-    real, fake = (level.of_frames(mel, batch.lengths).logsumexp(1) for mel in (batch.real, batch.fake))
+    system, level = cli.model, cli.model.conversion.levelling
+    torch.nn.init.constant_(system.generator.unet.output.bias, 0.1)
+    batch = system.prepare(one_batch(cli), seeded(0))
+    made = system.conversion.convert(batch.real, batch.lengths, system.draws(batch.real, seeded(0)))
+    real, fake, raw = (level.of_frames(mel, batch.lengths).logsumexp(1) for mel in (batch.real, batch.fake, made))
     torch.testing.assert_close(real - batch.lengths.log(), (real - batch.lengths.log()).mean().expand(len(real)))
+    assert (raw - real).abs().min() > 1, "the network's own level"
     torch.testing.assert_close(fake, real, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["psegan", "pcmelgan"])
+def test_with_a_fixed_level_nothing_goes_by_the_originals(name, fitted):
+    """Neither what is trained, nor what is protected, nor what validation compares, nor the wanted speakers."""
+    cli = fitted("--model.init_args.level=-26")
+    system = cli.model
+    if name == "pcmelgan":
+        system = PCMelGAN(system.n_classes, level=-26.0)
+        system._planned_warmup = 0
+    system.eval()
+    for network in (system.generator, system.get_submodule("filter" if name == "pcmelgan" else "generator")):
+        torch.nn.init.normal_(network.unet.output.weight, std=0.1, generator=seeded("another level"))
+    batch = one_batch(cli)
+    mel, lengths = system.features(batch)
+    system.features = lambda _: (mel, lengths)
+    prepared, converted = system.prepare(batch, seeded(0)), system.convert(batch)
+    protected, _ = system.protect(mel, lengths, seeded(0))
+    torch.testing.assert_close(converted.original, prepared.real, atol=1e-5, rtol=0)
+    if name == "psegan":
+        assert torch.equal(prepared.fake, protected), "the generator trains on what it meets in use"
+        system._find_speakers([batch])
+        means = system.speaker_means.clone()
+    quieter = (mel - 15 * DECIBEL / (UnitScaler.high - UnitScaler.low)) * mask_like(lengths, mel)
+    system.features = lambda _: (quieter, lengths)
+    again, converted_again = system.prepare(batch, seeded(0)), system.convert(batch)
+    close = partial(torch.testing.assert_close, atol=1e-4, rtol=0)
+    close(again.real, prepared.real)
+    close(again.fake, prepared.fake)
+    close(converted_again.original, converted.original)
+    close(converted_again.protected, converted.protected)
+    if name == "psegan":
+        system._find_speakers([batch])
+        close(system.speaker_means, means)
 
 
 def test_utterances_that_leave_weights_untrained_are_refused(fitted):
