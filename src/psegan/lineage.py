@@ -1,12 +1,16 @@
 """What trained weights have learnt from: their own corpus, and those of the networks that their training read."""
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from psegan.common.errors import PseganError
 from psegan.common.files import not_a_file, read_yaml
+from psegan.speech.audio import SAMPLE_RATE, frame_lengths
 from psegan.weights import is_checkpoint, is_public, read_about
 
 VOCODER = "the vocoder"
@@ -77,6 +81,40 @@ def lineage(source: str, role: str) -> list[TrainingData]:
         for one in value if isinstance(value, list) else [value]:
             family += lineage(one, member)
     return family
+
+
+def crop_frames(source: str | Path | Mapping[str, Any]) -> int | None:
+    """Spectrogram frames of the longest crop that weights learnt from; None where they heard whole utterances or nobody says.
+
+    Args:
+        source: checkpoint, whose run's ``config.yaml`` says it, or what weights that ship say of themselves.
+    """
+    try:
+        if isinstance(source, Mapping):
+            data = [one["data"] for one in source["trained_on"] if one["role"] == "itself"]
+        else:
+            data = [config["data"] for config in _configurations(source)]
+        longest = max(float(one["init_args"]["crop_seconds"]) for one in data)
+        return int(frame_lengths(torch.tensor(round(longest * SAMPLE_RATE))))
+    except (
+        PseganError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ):  # anybody may have written that
+        return None
+
+
+def _configurations(checkpoint: str | Path) -> Iterator[dict[str, Any]]:
+    """That of a checkpoint's run, and of the runs that it went on from."""
+    seen: set[str] = set()
+    following: str | Path | None = checkpoint
+    while following and str(following) not in seen:
+        seen.add(str(following))
+        yield (config := read_yaml(Path(following).parent.parent / "config.yaml"))
+        following = (config.get("run") or {}).get("continued_from")
 
 
 def _same(role: str) -> str:

@@ -12,6 +12,7 @@ from psegan.models.conditional import ConditionalUNet
 from psegan.models.gengan import GenGANGenerator
 from psegan.models.level import Level
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
+from psegan.speech.audio import HOP, SAMPLE_RATE
 
 Draws = dict[str, Tensor]
 """Random draws of a batch, first axis B; ``target``, if there is one, is the index of the target emotion."""
@@ -36,17 +37,20 @@ class Conversion(nn.Module):
 
     @property
     def least_frames(self) -> int:
-        """Frames that the longest training utterance must have, so that all weights are trained."""
+        """Frames that the longest training utterance must have, so that all weights are trained.
+
+        A network says it by an attribute of this name; one that has none is taken to be trained by any utterance.
+        """
         return max(int(getattr(part, "least_frames", 1)) for part in self.children())
 
     def check_reach(self, frames: int) -> None:
         """Raise :class:`PseganError` if training utterances of ``frames`` frames leave weights untrained."""
         if self.least_frames > frames:
-            seconds = math.ceil(self.least_frames * 0.16) / 10
+            seconds = math.ceil(10 * self.least_frames * HOP / SAMPLE_RATE) / 10
             raise PseganError(
-                f"the generator relates frames {self.least_frames - 1} apart, but the longest training utterance has {frames}: "
-                f"weights stay untrained that act on longer recordings; train on {seconds:g} s or more "
-                "(data.init_args.crop_seconds), or lower grn_dilations, or GenGAN's noise_dim, in "
+                f"some weights of the generator act only on recordings of {self.least_frames} frames or more, but the longest "
+                f"training utterance has {frames}: they stay untrained; train on {seconds:g} s or more "
+                "(data.init_args.crop_seconds), or lower PSEGAN's grn_dilations or GenGAN's noise_dim in "
                 "model.init_args.generator.init_args"
             )
 

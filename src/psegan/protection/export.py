@@ -66,7 +66,7 @@ def exported(checkpoint: str, vocoder: str | dict[str, Any] | None = None) -> "P
     trained_on = lineage(checkpoint, "itself")
     if "conversion" in parts:
         vocoder = vocoder or DEFAULT_VOCODER
-        model: PretrainedModel = Protector.of(parts["conversion"], vocoder, about)
+        model: PretrainedModel = Protector.load(checkpoint, vocoder)
         trained_on += lineage(vocoder, VOCODER) if isinstance(vocoder, str) else []  # a class has no weights
     else:
         model = PretrainedModel.assemble(parts, about)

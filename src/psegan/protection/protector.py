@@ -1,8 +1,9 @@
 """The product: a recording goes in and comes out with another emotion, whatever its rate and length."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from psegan.common.errors import PseganError
 from psegan.common.instantiate import describe
 from psegan.common.random import of_utterance, secret
+from psegan.lineage import crop_frames
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
@@ -49,8 +51,26 @@ class Protector(PretrainedModel, Transform):
 
     def check(self) -> None:
         """Refuse weights that no training utterance reached, as far as it is known how long those were."""
-        if (frames := self.about.get("training_frames")) is not None:
-            self.conversion.check_reach(int(frames))
+        if (frames := self._training_frames) is not None:
+            self.conversion.check_reach(frames)
+
+    @property
+    def _training_frames(self) -> int | None:
+        """Spectrogram frames of the longest training utterance or, where no more is known, of the longest crop."""
+        frames = self.about.get("training_frames")
+        return crop_frames(self.about) if frames is None else int(frames)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """See the base class; where nobody says how long the training speech was, one line on stderr does."""
+        protector = super().from_pretrained(name, **kwargs)
+        protector._say_if_unknown(name)
+        return protector
+
+    def _say_if_unknown(self, source: str | Path) -> None:
+        least = self.conversion.least_frames
+        if least > 1 and self._training_frames is None:
+            _say_unknown(str(source), (least - 1) * HOP / SAMPLE_RATE)
 
     @classmethod
     def load(cls, checkpoint: str | Path, vocoder: Vocoder | str | dict[str, Any] | None = None) -> Self:
@@ -74,7 +94,11 @@ class Protector(PretrainedModel, Transform):
             raise PseganError(
                 f"{checkpoint} holds {about['system']}; give a checkpoint of a protecting system that psegan fit wrote"
             )
-        return cls.of(parts["conversion"], vocoder, about)
+        if about.get("training_frames") is None and (frames := crop_frames(checkpoint)) is not None:
+            about["training_frames"] = frames  # checkpoints of before don't say it
+        protector = cls.of(parts["conversion"], vocoder, about)
+        protector._say_if_unknown(checkpoint)
+        return protector
 
     @classmethod
     def of(cls, conversion: nn.Module, vocoder: Vocoder | str | dict[str, Any] | None, about: dict[str, Any]) -> Self:
@@ -208,6 +232,16 @@ class Protector(PretrainedModel, Transform):
             "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
             "weights": self.weights,
         })  # fmt: skip
+
+
+@cache
+def _say_unknown(source: str, seconds: float) -> None:
+    """Say once that weights may be untrained."""
+    print(
+        f"psegan: warning: {source}: nobody says how long its training speech was; some of its weights act only on recordings "
+        f"of more than {seconds:.1f} s, and at random if no training utterance was that long",
+        file=sys.stderr,
+    )
 
 
 def _mix(waveform: Tensor, sample_rate: int) -> Tensor:

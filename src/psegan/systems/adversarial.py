@@ -134,8 +134,22 @@ class AdversarialSystem(GANSystem):
 
     def check_speech(self, data: TrainingSpeech) -> None:
         """Refuse weights that no training utterance reaches, and that would speak untrained in a longer recording."""
-        self.training_frames = int(frame_lengths(torch.tensor(data.training_samples)))
-        self.conversion.check_reach(self.training_frames)
+        self.conversion.check_reach(_longest(data))
+
+    def on_fit_start(self) -> None:
+        """Note how long the training speech is, which goes with the weights.
+
+        Raises:
+            PseganError: the trainer has no datamodule to say it, and the networks have weights that short speech cannot train.
+        """
+        super().on_fit_start()
+        if self.corpus is not None:
+            self.training_frames = _longest(self.corpus)
+        elif (least := self.conversion.least_frames) > 1:
+            raise PseganError(
+                f"some weights of the generator act only on recordings of {least} frames or more, and it is not known whether "
+                "any training utterance is that long: give Trainer.fit a corpus as its datamodule"
+            )
 
     def _discriminators(self) -> dict[str, nn.Module]:
         return {name: self.get_submodule(name) for phase in self.phases() if phase.warms_up for name in phase.networks}
@@ -268,3 +282,8 @@ class AdversarialSystem(GANSystem):
         draws = {name: torch.cat([one[name] for one in each]).to(mel.device) for name in each[0]}
         original, protected = conversion.levelled(mel, lengths), conversion(mel, lengths, draws)
         return ConvertedBatch(batch.id, original, protected, lengths, draws.get("target"))
+
+
+def _longest(data: TrainingSpeech) -> int:
+    """Spectrogram frames of the longest training utterance."""
+    return int(frame_lengths(torch.tensor(data.training_samples)))

@@ -1,6 +1,7 @@
 """What every system shares: the front-end, what its checkpoints say about it, and a count of batches."""
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import lightning as L
@@ -21,6 +22,9 @@ class TrainingSpeech(Protocol):
     @property
     def training_samples(self) -> int:
         """Samples of the longest training utterance."""
+
+    def training_speech(self) -> Iterable[SpeechBatch]:
+        """The training set, each utterance once and whole."""
 
 
 class ScaledLogMel(nn.Module):
@@ -90,12 +94,16 @@ class System(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a training that lacks something; from here on :meth:`setup` leaves the weights as they are."""
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            self.check_speech(data)
+        if self.corpus is not None:
+            self.check_speech(self.corpus)
         if not self.begun:
             self.check_ready()
         self.begun = True
+
+    @property
+    def corpus(self) -> TrainingSpeech | None:
+        """What the trainer was given as its datamodule; None if it was given loaders."""
+        return getattr(self.trainer, "datamodule", None)
 
     def check_ready(self) -> None:
         """Raise :class:`PseganError` if something that a training needs is missing; by default nothing is needed."""

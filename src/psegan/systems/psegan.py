@@ -161,13 +161,12 @@ class PSEGAN(AdversarialSystem):
         super().on_fit_start()
         if self.speaker_means is None:
             return
-        corpus = self.trainer.datamodule  # type: ignore[attr-defined]
-        if corpus is None:
+        if self.corpus is None:
             raise PseganError(
                 "the speaker term wants the mean embedding of each speaker's training speech: give Trainer.fit a corpus as "
                 "its datamodule, or set model.init_args.speaker_target to utterance"
             )
-        self._find_speakers(corpus.training_speech())
+        self._find_speakers(self.corpus.training_speech())
 
     @torch.no_grad()
     def _find_speakers(self, speech: Iterable[SpeechBatch]) -> None:

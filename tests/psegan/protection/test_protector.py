@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 import psegan
 from psegan.common.errors import PseganError
 from psegan.common.random import of_utterance, secret, seeded
+from psegan.models.vocos import Vocos
 from psegan.protection.protector import Protector
 from psegan.protection.streaming import stitch, windows
 from psegan.speech.audio import SAMPLE_RATE
@@ -183,6 +184,33 @@ def test_a_folder_gives_the_same_protector_again(protector, folder):
         load_part(folder, "encoder")
 
 
+def test_weights_that_may_be_untrained_in_long_recordings_are_loaded_with_a_line(tmp_path, capsys):
+    """Where the export says how long crops were, that decides; where it doesn't, one line says so."""
+    small_protector().save_pretrained(tmp_path / "short")
+    small_protector(grn_repeats=1).save_pretrained(tmp_path / "far")
+    capsys.readouterr()
+    Protector.from_pretrained(tmp_path / "short")
+    assert not capsys.readouterr().err, "without gated layers every utterance trains all weights"
+    Protector.load(tmp_path / "far", Vocos(width=8, hidden=8, depth=1))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"psegan: warning: {tmp_path / 'far'}: nobody says how long its training speech was")
+    assert "more than 24.6 s" in line
+    path = tmp_path / "far" / "config.json"
+    config = json.loads(path.read_text())
+    for heard, refused in (([25.0], False), ([3.0], True), ([3.0, 25.0], False)):
+        config["about"]["trained_on"] = [
+            {"role": "itself", "data": {"class_path": "datamodules.X", "init_args": {"crop_seconds": seconds}}}
+            for seconds in heard
+        ]
+        path.write_text(json.dumps(config))
+        if refused:
+            with pytest.raises(PseganError, match="of 1537 frames or more, but the longest training utterance has 188"):
+                Protector.from_pretrained(tmp_path / "far")
+        else:
+            Protector.from_pretrained(tmp_path / "far")
+    assert not capsys.readouterr().err
+
+
 def test_half_the_size_is_nearly_the_same(protector, folder, tmp_path):
     protector.save_pretrained(tmp_path / "half", half=True)
     psegan.Protector.from_pretrained(folder).save_pretrained(tmp_path / "again")
@@ -338,8 +366,9 @@ def test_released_weights_are_small():
 
 
 @pytest.mark.parametrize("name", ["psegan-ravdess", "psegan-emodb"])
-def test_released_protectors_protect(name):
+def test_released_protectors_protect(name, capsys):
     protector = Protector.from_pretrained(name)
+    assert not capsys.readouterr().err
     waveform = speech(2.0)
     protected = protector(waveform, SAMPLE_RATE, seed=0)
     assert len(protected) == len(waveform)

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from psegan.losses import distortion, speaker_consistency
 from psegan.models.content import ContentEncoder
 from psegan.models.level import DECIBEL
 from psegan.models.psegan import PSEGANGenerator
+from psegan.protection.export import exported
 from psegan.protection.protector import Protector
 from psegan.speech.audio import UnitScaler
 from psegan.speech.batch import SpeechBatch
@@ -234,10 +236,10 @@ def test_with_a_fixed_level_nothing_goes_by_the_originals(name, fitted):
 
 def test_utterances_that_leave_weights_untrained_are_refused(fitted):
     with pytest.raises(
-        PseganError, match="96 apart, but the longest training utterance has 63.*train on 1.6 s or more"
+        PseganError, match="of 97 frames or more, but the longest training utterance has 63.*train on 1.6 s or more"
     ):
         fitted("--data.init_args.crop_seconds=1")
-    with pytest.raises(PseganError, match="1536 apart, but the longest training utterance has 117"):
+    with pytest.raises(PseganError, match="of 1537 frames or more, but the longest training utterance has 117"):
         fitted("--model.init_args.generator.init_args.grn_dilations=[1,2,4,8,16,32]")
 
 
@@ -252,8 +254,55 @@ def test_the_length_of_training_utterances_goes_with_the_weights(fitted, tmp_pat
     config = json.loads((tmp_path / "weights" / "config.json").read_text())
     config["about"]["training_frames"] = 90
     (tmp_path / "weights" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PseganError, match="weights: cannot be loaded .the generator relates frames 96 apart"):
+    with pytest.raises(
+        PseganError, match="weights: cannot be loaded .some weights of the generator act only on recordings"
+    ):
         Protector.from_pretrained(tmp_path / "weights")
+
+
+def test_a_question_whether_speech_suits_changes_nothing(fitted):
+    cli = fitted()
+    cli.model.training_frames = None
+    cli.model.check_speech(cli.datamodule)
+    assert cli.model.training_frames is None
+    cli.model.on_fit_start()
+    assert cli.model.training_frames == 117
+
+
+def test_without_a_corpus_nobody_knows_what_is_trained(fitted):
+    cli = fitted()
+    cli.trainer.datamodule = None
+    with pytest.raises(PseganError, match="of 97 frames or more, and it is not known.*give Trainer.fit a corpus"):
+        cli.model.on_fit_start()
+
+
+def test_the_configuration_says_how_long_crops_were_where_a_checkpoint_does_not(fitted, tmp_path, capsys):
+    """A checkpoint of before training_frames, with its run's config.yaml and without, and what was exported of it."""
+    fitted()
+    run = tmp_path / "run"
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["psegan"]["training_frames"]
+    torch.save(checkpoint, path)
+    config = (run / "config.yaml").read_text()
+
+    def load(seconds: str) -> Protector:
+        changed, times = re.subn(r"crop_seconds: \S+", f"crop_seconds: {seconds}", config)
+        assert times == 1
+        (run / "config.yaml").write_text(changed)
+        return Protector.load(path)
+
+    capsys.readouterr()
+    assert load("3.0").about["training_frames"] == 188
+    with pytest.raises(PseganError, match="of 97 frames or more, but the longest training utterance has 63"):
+        load("1.0")
+    with pytest.raises(PseganError, match="of 97 frames or more, but the longest training utterance has 63"):
+        exported(str(path))
+    assert not capsys.readouterr().err
+    assert "training_frames" not in load("null").about, "whole utterances may be of any length"
+    load("null")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"psegan: warning: {path}: nobody says how long") and "more than 1.5 s" in line
 
 
 def test_a_checkpoint_of_one_matcher_is_still_read(fitted, tmp_path):
