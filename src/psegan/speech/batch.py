@@ -48,7 +48,7 @@ class SpeechBatch(TensorRecord):
     gender: Tensor
     content: Tensor
     id: tuple[str, ...]
-    text: tuple[str | None, ...] = ()
+    text: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.id)

@@ -1,7 +1,7 @@
 """What every system shares: the front-end, what its checkpoints say about it, and a count of batches."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import lightning as L
@@ -14,6 +14,18 @@ from psegan.speech.audio import LogMel, UnitScaler
 from psegan.speech.batch import SpeechBatch
 
 
+class Spoken(Protocol):
+    """What a system asks of an utterance that it doesn't hear yet."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the corpus."""
+
+    @property
+    def text(self) -> str | None:
+        """What is said, None where that is not known."""
+
+
 class TrainingSpeech(Protocol):
     """What a system asks of the corpus that it is trained on."""
 
@@ -22,6 +34,9 @@ class TrainingSpeech(Protocol):
     @property
     def training_samples(self) -> int:
         """Samples of the longest training utterance."""
+
+    def subsets(self) -> Mapping[str, Sequence[Spoken]]:
+        """``train``, ``validation`` and ``test`` → its utterances."""
 
     def training_speech(self) -> Iterable[SpeechBatch]:
         """The training set, each utterance once and whole."""

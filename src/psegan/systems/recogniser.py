@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from psegan.systems.one_cycle import OneCycleSystem
 class CharacterRecogniser(OneCycleSystem):
     """Spells what is said, trained by connectionist temporal classification on whole utterances with known texts.
 
-    Spectrograms are augmented, so that what it learns depends little on level, tempo and voice.
+    Spectrograms are augmented, so that what it learns depends little on level, tempo and voice. An utterance that has fewer
+    frames than its text takes has no loss; their share is logged as ``train/unalignable``.
 
     Args:
         encoder: makes the network; its alphabet must hold every letter and digit of the texts.
@@ -47,11 +49,14 @@ class CharacterRecogniser(OneCycleSystem):
         self.error_rate = CharErrorRate()
 
     def check_speech(self, data: TrainingSpeech) -> None:
-        """Refuse crops, which hold a part of what their text says."""
+        """Refuse crops, which hold a part of what their text says, and a text, of validation too, that cannot be spelt."""
         if data.crop_seconds is not None:
             raise PseganError(
                 f"data.init_args.crop_seconds is {data.crop_seconds:g}, but a text goes with a whole utterance; set it to null"
             )
+        for subset in ("train", "validation"):
+            for utterance in data.subsets()[subset]:
+                self._plain(utterance.text, utterance.id)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
@@ -62,8 +67,10 @@ class CharacterRecogniser(OneCycleSystem):
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         mel, frames = self.augmentation(*self.features(batch), seeded(*self.occasion))
         logits, lengths = self(mel, frames)
-        loss = self._loss(logits, lengths, batch)
+        spelt = self._spelt(batch)
+        loss = self._loss(logits, lengths, spelt)
         self.log("train/loss", loss, batch_size=len(batch))
+        self.log("train/unalignable", unalignable(lengths, spelt), batch_size=len(batch))
         return loss
 
     def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,35 +81,55 @@ class CharacterRecogniser(OneCycleSystem):
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
         """Log the loss and the character error rate of the likeliest spelling."""
         logits, lengths = self(*self.features(batch))
-        loss = self._loss(logits, lengths, batch)
-        self.error_rate.update(self.encoder.spell(logits, lengths), [self._plain(t, batch) for t in batch.text])
+        spelt = self._spelt(batch)
+        texts = ["".join(self.encoder.alphabet[index] for index in one) for one in spelt]
+        self.error_rate.update(self.encoder.spell(logits, lengths), texts)
+        loss = self._loss(logits, lengths, spelt)
         self.log(f"{self.stage}/loss", loss, batch_size=len(batch), sync_dist=True)
         self.log(f"{self.stage}/cer", self.error_rate, prog_bar=True)
 
     test_step = validation_step
 
-    def _loss(self, logits: Tensor, lengths: Tensor, batch: SpeechBatch) -> Tensor:
+    def _spelt(self, batch: SpeechBatch) -> list[list[int]]:
+        """The texts of a batch as indices of the alphabet's characters."""
         known = {character: index for index, character in enumerate(self.encoder.alphabet)}
-        spelt = [[known[c] for c in self._plain(text, batch)] for text in batch.text]
+        texts = [self._plain(text, id) for text, id in zip(batch.text, batch.id, strict=True)]
+        return [[known[character] for character in text] for text in texts]
+
+    def _loss(self, logits: Tensor, lengths: Tensor, spelt: list[list[int]]) -> Tensor:
         targets = torch.tensor([index for one in spelt for index in one], dtype=torch.long, device=logits.device)
         sizes = torch.tensor([len(one) for one in spelt], device=logits.device)
         log_probability = logits.float().log_softmax(-1).transpose(0, 1)
-        # a tempo that leaves fewer frames than characters has no spelling
-        return F.ctc_loss(log_probability, targets, lengths, sizes, blank=len(known), zero_infinity=True)
+        # what is unalignable has no probability, and would make the whole batch's loss infinite
+        blank = len(self.encoder.alphabet)
+        return F.ctc_loss(log_probability, targets, lengths, sizes, blank=blank, zero_infinity=True)
 
-    def _plain(self, text: str | None, batch: SpeechBatch) -> str:
-        """The characters of a text that the alphabet has: lower case, without punctuation."""
+    def _plain(self, text: str | None, id: str) -> str:
+        """The characters of an utterance's text that the alphabet has: lower case, without punctuation."""
         if text is None:
             raise PseganError(
-                f"{batch.id[batch.text.index(None)]}: its text isn't known; a recogniser of characters learns from texts: "
-                "give a manifest with the column text"
+                f"{id}: its text isn't known; a recogniser of characters learns from texts: give a manifest with the column "
+                "text"
             )
         lower = unicodedata.normalize("NFKC", text).replace("’", "'").casefold()
         unknown = sorted({c for c in lower if c.isalnum()} - set(self.encoder.alphabet))
         if unknown:
             raise PseganError(
-                f"{batch.id[batch.text.index(text)]}: its text has {', '.join(map(repr, unknown))}; add that to "
+                f"{id}: its text has {', '.join(map(repr, unknown))}; add that to "
                 "model.init_args.encoder.init_args.alphabet"
             )
         kept = "".join(c for c in lower if c in self.encoder.alphabet or c.isspace())
         return " ".join(kept.split())
+
+
+def unalignable(lengths: Tensor, spelt: list[list[int]]) -> Tensor:
+    """Share of utterances that have fewer frames than their spelling takes, as a tempo may make them, ``()``.
+
+    A character takes a frame, and two equal ones in a row a blank between them.
+
+    Args:
+        lengths: frames of the logits ``(B,)``.
+        spelt: classes of the ``B`` texts.
+    """
+    needed = [len(one) + sum(a == b for a, b in pairwise(one)) for one in spelt]
+    return (lengths < torch.tensor(needed, device=lengths.device)).float().mean()

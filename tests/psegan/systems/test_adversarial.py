@@ -449,7 +449,7 @@ def one_batch_of(*frames: int) -> SpeechBatch:
     labels = dict.fromkeys(("emotion", "speaker", "gender", "content"), torch.zeros(len(frames), dtype=torch.long))
     waveform = torch.rand(len(frames), int(lengths.max()), generator=seeded("waveform")) - 0.5
     waveform *= torch.arange(waveform.shape[1]) < lengths.unsqueeze(1)
-    return SpeechBatch(waveform, lengths, **labels, id=tuple(map(str, frames)))
+    return SpeechBatch(waveform, lengths, **labels, id=tuple(map(str, frames)), text=(None,) * len(frames))
 
 
 def test_losses_of_the_first_batch_are_logged_whole(fitted, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 from functools import partial
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -9,8 +10,10 @@ import torch
 
 from datamodules import ManifestDataModule, SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
+from psegan.common.random import seeded
 from psegan.models.content import STRIDE, ContentEncoder
 from psegan.systems import CharacterRecogniser
+from psegan.systems.recogniser import unalignable
 from psegan.training import command as training
 from psegan.weights import load_parts
 
@@ -51,6 +54,7 @@ def test_a_training_logs_how_it_spells_voices_that_it_never_heard(fit, tmp_path)
     fit("--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=2", "--trainer.log_every_n_steps=1")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert {float(row["train/unalignable"]) for row in rows if row["train/loss"]} == {0.0}
     assert [row["val/cer"] for row in rows if row["val/cer"]] and [
         row["train/loss"] for row in rows if row["train/loss"]
     ]
@@ -72,7 +76,7 @@ def test_it_learns_to_spell(corpus):
     for _ in range(400):
         optimizer.zero_grad()
         logits, lengths = system(mel, frames)
-        system._loss(logits, lengths, batch).backward()
+        system._loss(logits, lengths, system._spelt(batch)).backward()
         optimizer.step()
     with torch.no_grad():
         assert system.encoder.spell(*system(mel, frames)) == [text.strip("!").lower() for text in batch.text]
@@ -124,23 +128,29 @@ def test_features_depend_on_as_many_frames_as_it_says(monkeypatch):
     ("text", "message"),
     [("", r"its text isn't known"), ("Zażółć", r"its text has 'ó', 'ć', 'ł', 'ż'; add that to .*alphabet")],
 )
-def test_what_cannot_be_learnt_from(fit, corpus, text, message):
+@pytest.mark.parametrize("subset", ["train", "validation"])
+def test_what_cannot_be_learnt_from(fit, corpus, text, message, subset, monkeypatch):
+    """One text of all, which is refused before anything is trained, whichever batch would have it."""
+    data = ManifestDataModule(str(corpus / "manifest.csv"), "speaker-disjoint", n_folds=3, crop_seconds=None)
+    wrong = data.subsets()[subset][-1].path.name
     lines = (corpus / "manifest.csv").read_text().splitlines()
     header, *rows = lines
     place = header.split(",").index("text")
     cells = [row.split(",") for row in rows]
-    for row in cells:
-        row[place] = text
+    (row,) = [row for row in cells if wrong in row]
+    row[place] = text
     broken = corpus / "broken.csv"
     broken.write_text("\n".join([header, *map(",".join, cells)]))
-    with pytest.raises(PseganError, match=message):
+    monkeypatch.setattr(CharacterRecogniser, "training_step", None)
+    monkeypatch.setattr(CharacterRecogniser, "validation_step", None)
+    with pytest.raises(PseganError, match=f"^{Path(wrong).stem}: {message}"):
         fit("--trainer.max_epochs=1", manifest=broken)
 
 
 @pytest.mark.parametrize(("text", "spelt"), [("Well, – yes!", "well yes"), ("– It’s  fine.", "it's fine")])
 def test_texts_are_spelt_without_punctuation(text, spelt):
     system = CharacterRecogniser({}, partial(ContentEncoder, width=8, hidden=8, depth=1))
-    assert system._plain(text, None) == spelt
+    assert system._plain(text, "a") == spelt
 
 
 def test_crops_are_refused(fit):
@@ -153,6 +163,19 @@ def test_a_text_that_is_longer_than_the_speech_costs_nothing():
     encoder = system.encoder
     logits = torch.randn(1, 3, len(encoder.alphabet) + 1, requires_grad=True)
     batch = type("Batch", (), {"text": ("far too long for this",), "id": ("a",)})()
-    loss = system._loss(logits, torch.tensor([3]), batch)
+    loss = system._loss(logits, torch.tensor([3]), system._spelt(batch))
     loss.backward()
     assert float(loss) == 0 and torch.isfinite(logits.grad).all()
+
+
+def test_the_share_of_utterances_that_have_no_loss_is_known():
+    """By the loss itself: one frame fewer than a text takes, equal characters in a row a blank more."""
+    system = CharacterRecogniser({"emotion": 1, "speaker": 1, "gender": 1, "content": 1})
+    spelt = [[3, 4, 5], [3, 3, 4], [3, 3, 3], []]
+    needed = torch.tensor([3, 4, 5, 0])
+    for fewer, share in ((0, 0.0), (1, 0.75)):
+        lengths = (needed - fewer).clamp(min=0)
+        assert float(unalignable(lengths, spelt)) == share
+        logits = torch.randn(4, 5, len(system.encoder.alphabet) + 1, generator=seeded("logits"))
+        losses = [float(system._loss(logits[i : i + 1], lengths[i : i + 1], spelt[i : i + 1])) for i in range(3)]
+        assert [loss == 0 for loss in losses] == [bool(fewer)] * 3

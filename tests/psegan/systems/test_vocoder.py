@@ -143,7 +143,7 @@ def test_nothing_is_clipped_by_the_random_gain():
 
     waveform = torch.rand(2, 4_000) - 0.5
     labels = {name: torch.zeros(2, dtype=torch.long) for name in ("emotion", "speaker", "gender", "content")}
-    batch = SpeechBatch(waveform, torch.tensor([4_000, 4_000]), **labels, id=("a", "b"))
+    batch = SpeechBatch(waveform, torch.tensor([4_000, 4_000]), **labels, id=("a", "b"), text=(None, None))
     prepared = system.prepare(batch, torch.Generator())
     assert prepared.real.abs().amax(1) == pytest.approx([1, 1], abs=1e-5)
     assert prepared.fake.shape == prepared.real.shape
