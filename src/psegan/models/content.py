@@ -18,7 +18,8 @@ class ContentEncoder(nn.Module):
 
     It is trained by connectionist temporal classification (Graves et al., ICML 2006), so that the features before the logits
     tell sounds apart. Every band is normalised by its mean and deviation over the utterance, so that neither the level nor
-    the room counts. Beyond those, a feature depends on ``STRIDE · depth · (kernel_size // 2)`` frames of 16 ms on either side.
+    the room counts. Beyond those, a feature depends on ``STRIDE · depth · (kernel_size // 2) + 2`` frames of 16 ms on either
+    side, the two by the first convolution.
 
     Args:
         alphabet: the characters that it knows; the class after the last one is CTC's blank.

@@ -16,7 +16,8 @@ class GenGANGenerator(nn.Module):
     Args:
         noise_dim: length of the noise in frames of the bottleneck, where each row has its own draws; 65 frames are 16.6 s,
             to which the public code pads. A shorter utterance takes the beginning of the noise, a longer one repeats it. Where
-            no training utterance is that long, the places behind stay untrained: 12 are 3 s.
+            no training utterance is that long, the places behind stay untrained: a training on crops of 3 s refuses more than
+            12. The default is the public network's, and that of checkpoints that name none.
         residual, smooth: see :class:`psegan.models.unet.UNet`.
     """
 

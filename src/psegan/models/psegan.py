@@ -16,7 +16,8 @@ class PSEGANGenerator(ConditionalUNet):
         noise_dim: size of the noise vector; 65 is the public GenGAN's, 0 the ablation without noise.
         grn_repeats: times the dilations are stacked; 0 is the ablation without GRN.
         grn_dilations: of the gated layers, in frames of the bottleneck (0.256 s). Those of the paper, the default, need
-            training utterances of 24.6 s; 1 2 3 are content with 2.4 s, 1 2 with 1.6 s.
+            training utterances of 24.6 s, so that a training on crops of 3 s refuses them; 1 2 3 are content with 2.4 s, 1 2
+            with 1.6 s. The default cannot change, since released weights that name none have it.
         residual, widths, embedding_dim, smooth: see :class:`psegan.models.conditional.ConditionalUNet`.
     """
 

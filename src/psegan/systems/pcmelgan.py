@@ -93,11 +93,21 @@ class PCMelGAN(AdversarialSystem):
         step = torch.randint(1, self.n_emotions, (len(real),), generator=random).to(real.device)
         other = (batch.emotion + step) % self.n_emotions
         if self.warming_up:
-            return PCMelGANBatch(real, real, lengths, batch.emotion, batch.speaker, batch.emotion, real, other)
-        conversion, draws = self.conversion, self.draws(real, random)
-        filtered = conversion.hide(real, lengths, draws)
-        fake = conversion.generate(filtered.detach(), real, lengths, draws)
-        return PCMelGANBatch(real, fake, lengths, batch.emotion, batch.speaker, draws["target"], filtered, other)
+            fake, filtered, target = real, real, batch.emotion
+        else:
+            conversion, draws = self.conversion, self.draws(real, random)
+            filtered = conversion.hide(real, lengths, draws)
+            fake, target = conversion.generate(filtered.detach(), real, lengths, draws), draws["target"]
+        return PCMelGANBatch(
+            real=real,
+            fake=fake,
+            lengths=lengths,
+            emotion=batch.emotion,
+            speaker=batch.speaker,
+            target=target,
+            filtered=filtered,
+            other=other,
+        )
 
     @property
     def conversion(self) -> FilterThenEmotion:

@@ -116,7 +116,7 @@ class PSEGAN(AdversarialSystem):
         return ToEmotion(self.generator, self.n_emotions, target, self.level)
 
     def generator_loss(self, batch: PreparedBatch) -> dict[str, Tensor]:
-        """``L_G``: distances from the original, from the target emotion and from the speaker."""
+        """``L_G``: distances from the original, from the target emotion, from the speaker and from what was said."""
         if self.distortion_form == "l1":
             near = distortion(batch.fake, batch.real, batch.lengths)
         else:

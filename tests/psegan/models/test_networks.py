@@ -1,6 +1,8 @@
 """The networks: shapes, sizes that the sources state, and that padding changes nothing."""
 
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from psegan.models.gengan import GenGANGenerator
 from psegan.models.grn import GatedResidualStack
 from psegan.models.pcmelgan import PCMelGANFilter, PCMelGANGenerator
 from psegan.models.psegan import PSEGANGenerator
+from psegan.weights import build, find
 
 
 def size(network: nn.Module) -> int:
@@ -92,6 +95,14 @@ def test_gated_layers_look_as_far_as_they_say():
         furthest[repeats] = int((difference.amax(1)[0] > 0).nonzero().max())
     receptive_field = 3 * 2 * (1 + 2) * 16
     assert furthest[0] < 160 and receptive_field <= furthest[2] <= receptive_field + furthest[0] + 1
+
+
+def test_weights_that_name_no_dilations_keep_theirs():
+    """As the released psegan-emodb; with others its tensors would have the same shapes, and nothing would say so."""
+    config = json.loads((Path(find("psegan-emodb")) / "config.json").read_text())
+    generator = config["parts"]["conversion"]["init_args"]["generator"]
+    assert "grn_dilations" not in generator["init_args"]
+    assert build(generator).grn_dilations == (1, 2, 4, 8, 16, 32)
 
 
 def test_taps_of_zero_are_out_of_reach():
