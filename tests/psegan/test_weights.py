@@ -155,7 +155,7 @@ def test_weights_of_the_longest_name(tmp_path):
 
 
 def test_weights_of_before_the_level_keep_it(tmp_path):
-    """As docs/protect.md has it; psegan-emodb is such."""
+    """As docs/protect.md has it."""
     small_protector().save_pretrained(old := tmp_path / "old")
     config = json.loads((old / "config.json").read_text())
     del config["parts"]["conversion"]["init_args"]["level"]
