@@ -342,8 +342,8 @@ def test_secret_draws_are_those_of_no_seed():
 
 
 RELEASED = (
-    "psegan-ravdess", "psegan-emodb", "vocos", "content-matcher",
-    "speaker-matcher-ravdess", "speaker-matcher-emodb",
+    "psegan-ravdess", "psegan-emodb", "psegan-nemo", "vocos", "content-matcher",
+    "speaker-matcher-ravdess", "speaker-matcher-emodb", "speaker-matcher-nemo",
 )  # fmt: skip
 
 
@@ -366,7 +366,7 @@ def test_released_weights_are_small():
     assert sum(path.stat().st_size for folder in released().values() for path in Path(folder).iterdir()) < 60e6
 
 
-@pytest.mark.parametrize("name", ["psegan-ravdess", "psegan-emodb"])
+@pytest.mark.parametrize("name", ["psegan-ravdess", "psegan-emodb", "psegan-nemo"])
 def test_released_protectors_protect(name, capsys):
     protector = Protector.from_pretrained(name)
     assert not capsys.readouterr().err
