@@ -1,15 +1,14 @@
 """What the repaired PSEGAN was to reach, beside what its released weights come to: a table of docs/results/README.md."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from tables import published
 
 from psegan.common.errors import PseganError
 from psegan.report.results import Results
 
-RESULTS = Path(__file__).parent / "results"
 COPY = "minus-copy-synthesis"
 
 
@@ -54,7 +53,7 @@ BARS = {
     "loudest 20 ms, 95th percentile (dB)": Bar(
         "–", "+22.5", "≤ +3", {"system": "psegan", "judge": "level", "metric": "loudest_p95"}, "+.1f", 1.0
     ),
-}  # fmt: skip
+}
 
 
 def table(runs: Mapping[str, str], unheard: Mapping[str, str] | None = None) -> None:
@@ -67,7 +66,7 @@ def table(runs: Mapping[str, str], unheard: Mapping[str, str] | None = None) -> 
     Raises:
         PseganError: an evaluation lacks a score, or has several.
     """
-    columns = {corpus: Results.from_json(RESULTS / run / "results.json") for corpus, run in runs.items()}
+    columns = {corpus: published(run) for corpus, run in runs.items()}
     lines = {}
     for text, bar in BARS.items():
         lines[text] = {"article": bar.article, "before": bar.before, "bar": bar.bar}

@@ -59,18 +59,19 @@ def copies(run: str, systems: Mapping[str, str], columns: Columns = KEPT) -> Non
 
 def summary(run: str) -> None:
     """Print what ``psegan evaluate`` printed."""
-    print(f"```text\n{summary_table(_published(run))}\n```")
+    print(f"```text\n{summary_table(published(run))}\n```")
 
 
 @cache
-def _published(run: str) -> Results:
+def published(run: str) -> Results:
+    """The committed results of a folder below docs/results."""
     return Results.from_json(RESULTS / run / "results.json")
 
 
 @cache
 def _tables(run: str) -> list[Table]:
     """Those of the report, in its order."""
-    return [table for section in sections(merge({run: _published(run)})) for table in section.tables]
+    return [table for section in sections(merge({run: published(run)})) for table in section.tables]
 
 
 def _table_with(run: str, column: tuple[str, str]) -> Table:
@@ -88,7 +89,7 @@ def _print(run: str, systems: Mapping[str, str], columns: Columns, intervals: bo
     Raises:
         PseganError: the results lack a system, or a column of all the systems, or columns rest on different utterances.
     """
-    known = {row.system: None for row in _published(run).rows}
+    known = {row.system: None for row in published(run).rows}
     if unknown := [system for system in systems.values() if system not in known]:
         raise PseganError(f"{run}: its results have no system {unknown[0]}; there are {', '.join(known)}")
     found = {head: _table_with(run, column) for head, column in columns.items()}

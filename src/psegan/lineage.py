@@ -96,14 +96,8 @@ def crop_frames(source: str | Path | Mapping[str, Any]) -> int | None:
             data = [config["data"] for config in _configurations(source)]
         longest = max(float(one["init_args"]["crop_seconds"]) for one in data)
         return int(frame_lengths(torch.tensor(round(longest * SAMPLE_RATE))))
-    except (
-        PseganError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ):  # anybody may have written that
+    # anybody may have written that
+    except (PseganError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 

@@ -91,10 +91,10 @@ def tables(from_repository, monkeypatch, tmp_path):
     (tmp_path / "made").mkdir()
     results.to_json(tmp_path / "made" / "results.json")
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    for one in (tables._published, tables._tables):
+    for one in (tables.published, tables._tables):
         one.cache_clear()
     yield tables
-    for one in (tables._published, tables._tables):
+    for one in (tables.published, tables._tables):
         one.cache_clear()
 
 
