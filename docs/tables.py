@@ -52,6 +52,11 @@ def kept(run: str, *systems: str, columns: Columns = KEPT) -> None:
     _print(run, {system: system for system in systems}, columns)
 
 
+def differences(run: str, whole: str, *systems: str, columns: Columns) -> None:
+    """Print what every system has more than ``whole``, paired, with intervals."""
+    _print(run, {f"{system} − {whole}": f"{system} − {whole}" for system in systems}, columns, kind="Differences")
+
+
 def copies(run: str, systems: Mapping[str, str], columns: Columns = KEPT) -> None:
     """Print what vocoders' copies come to, with intervals; ``systems`` are names and what the results call them."""
     _print(run, {"original": "original", **systems}, {**columns, **SIGNAL})
@@ -74,25 +79,32 @@ def _tables(run: str) -> list[Table]:
     return [table for section in sections(merge({run: published(run)})) for table in section.tables]
 
 
-def _table_with(run: str, column: tuple[str, str]) -> Table:
-    """The first table of the report that has a column; of its frame that column alone."""
+def _table_with(run: str, column: tuple[str, str], kind: str) -> Table:
+    """The first table of the report, of that kind if one is asked for, that has a column; of its frame that column alone."""
     for table in _tables(run):
         for head in table.frame:
-            if head[1:] == column:
+            if head[1:] == column and (not kind or table.name == kind):
                 return replace(table, frame=table.frame[[head]])
     raise PseganError(f"{run}: its results have no {': '.join(column)}; ask for columns that they have")
 
 
-def _print(run: str, systems: Mapping[str, str], columns: Columns, intervals: bool = True) -> None:
+def _print(
+    run: str, systems: Mapping[str, str], columns: Columns, intervals: bool = True, kind: str = ""
+) -> None:
     """Print a table of systems (name → what the results call it), and below it which part of the folds it is.
+
+    Those are systems or, of the ``kind`` "Differences", pairs of systems.
 
     Raises:
         PseganError: the results lack a system, or a column of all the systems, or columns rest on different utterances.
     """
-    known = {row.system: None for row in published(run).rows}
+    found = {head: _table_with(run, column, kind) for head, column in columns.items()}
+    if kind:
+        known = dict.fromkeys(line for table in found.values() for line in table.frame.index)
+    else:
+        known = dict.fromkeys(row.system for row in published(run).rows)
     if unknown := [system for system in systems.values() if system not in known]:
         raise PseganError(f"{run}: its results have no system {unknown[0]}; there are {', '.join(known)}")
-    found = {head: _table_with(run, column) for head, column in columns.items()}
     if len({(table.n, table.part) for table in found.values()}) > 1:
         raise PseganError(f"{run}: the columns rest on different utterances; print them in tables of their own")
     frame = pd.DataFrame({head: table.frame.squeeze(axis=1) for head, table in found.items()})

@@ -84,7 +84,7 @@ def tables(from_repository, monkeypatch, tmp_path):
         row("original", 0.1, judge="moonshine"), row("psegan", 0.2, judge="moonshine", n=8),
         row("psegan", 0.25, metric="uar", **attack), row("psegan", 1.0, metric="most_predicted", **attack),
         row("psegan", 0.5, attribute="speech", metric="stoi", n=7),
-        row("original", 0.5, metric="uar", **attack),
+        row("original", 0.5, metric="uar", **attack), row("psegan", -0.25, metric="uar-minus-original", **attack),
         row("other", 0.3, metric="eer", attribute="speaker", judge="resemblyzer"),
     ]  # fmt: skip
     results = Results({"chance": {"made": {"emotion": 0.25}}, "folds": {"made": 2}}, rows)
@@ -104,6 +104,13 @@ def test_a_table_says_what_there_is_to_say_of_its_scores(tables, capsys):
     assert said.endswith("|\n\nAll scores: 1 of 2 folds.\n")
     tables._print("made", {"ours": "psegan"}, {"found": ("strongest", "UAR ↓")}, intervals=False)
     assert "| 25.0; collapsed: one class in 100 % |" in " ".join(capsys.readouterr().out.split())
+
+
+def test_differences_are_those_of_pairs(tables, capsys):
+    tables.differences("made", "original", "psegan", columns={"found": ("strongest", "UAR ↓")})
+    assert "| psegan − original | **−25.0** (−25.0 to −25.0) |" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(PseganError, match="no system original − psegan"):
+        tables.differences("made", "psegan", "original", columns={"found": ("strongest", "UAR ↓")})
 
 
 @pytest.mark.parametrize(
