@@ -1,9 +1,9 @@
-"""The content matcher's network: what is said, frame by frame, whoever says it and however loud."""
+"""What is said, frame by frame, whoever says it and however loud: the content matcher, and Anchored's encoder."""
 
 import torch
 from torch import Tensor, nn
 
-from psegan.models.convnext import ConvNeXtBlock
+from psegan.models.convnext import ConvNeXtBlock, TimeConv
 from psegan.speech.audio import N_MELS
 from psegan.speech.masking import mask_like, masked_statistics, strided_length
 
@@ -13,42 +13,36 @@ FLOOR = 0.01
 """Added to a band's deviation, 0.15 nepers: a band of silence stays small."""
 
 
-class ContentEncoder(nn.Module):
-    """Strided convolution and ConvNeXt blocks over time, then the logits of characters.
+class FrameEncoder(nn.Module):
+    """Strided convolution and ConvNeXt blocks over time: features of what is said, 31 a second.
 
-    It is trained by connectionist temporal classification (Graves et al., ICML 2006), so that the features before the logits
-    tell sounds apart. Every band is normalised by its mean and deviation over the utterance, so that neither the level nor
-    the room counts. Beyond those, a feature depends on ``STRIDE · depth · (kernel_size // 2) + 2`` frames of 16 ms on either
-    side, the two by the first convolution.
+    Every band is normalised by its mean and deviation over the utterance, so that neither the level nor the room counts.
+    Beyond those, a feature depends on ``STRIDE · depth · (kernel_size // 2) + 2`` frames of 16 ms on either side, the two by
+    the first convolution; ahead, where there is a ``lookahead``, on ``STRIDE · depth · lookahead + 2``.
 
     Args:
-        alphabet: the characters that it knows; the class after the last one is CTC's blank.
         width: size of the features.
         hidden: channels inside the blocks.
         depth: blocks.
         kernel_size: taps of a block, in frames of 32 ms, odd.
         dropout: in the blocks, in training.
+        lookahead: of each block, see :class:`~psegan.models.convnext.TimeConv`.
     """
 
     def __init__(
-        self,
-        alphabet: str = " 'abcdefghijklmnopqrstuvwxyz",
-        width: int = 192,
-        hidden: int = 576,
-        depth: int = 6,
-        kernel_size: int = 11,
-        dropout: float = 0.1,
+        self, width: int, hidden: int, depth: int, kernel_size: int, dropout: float, lookahead: int | None = None
     ) -> None:
         super().__init__()
-        self.alphabet, self.width, self.hidden = alphabet, width, hidden
-        self.depth, self.kernel_size, self.dropout = depth, kernel_size, dropout
-        self.stem = nn.Conv1d(N_MELS, width, 5, STRIDE, 2)
+        self.width, self.hidden, self.depth = width, hidden, depth
+        self.kernel_size, self.dropout, self.lookahead = kernel_size, dropout, lookahead
+        self.stem = TimeConv(N_MELS, width, 5, STRIDE)
         self.stem_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout, lookahead) for _ in range(depth)
+        )
         self.last_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, len(alphabet) + 1)
 
-    def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled log-mel ``(B, 80, N)``, zero in padding, and frames ``(B,)`` → features ``(B, width, N')`` and their lengths.
 
         N' is N / 2, rounded up. Features are normalised over channels, and zero in padding.
@@ -62,6 +56,35 @@ class ContentEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         return self.last_norm(x.transpose(1, 2)).transpose(1, 2) * mask, lengths
+
+
+class ContentEncoder(FrameEncoder):
+    """The content matcher: a :class:`FrameEncoder`, then the logits of characters.
+
+    It is trained by connectionist temporal classification (Graves et al., ICML 2006), so that the features before the logits
+    tell sounds apart.
+
+    Args:
+        alphabet: the characters that it knows; the class after the last one is CTC's blank.
+        width, hidden, depth, kernel_size, dropout: see :class:`FrameEncoder`.
+    """
+
+    def __init__(
+        self,
+        alphabet: str = " 'abcdefghijklmnopqrstuvwxyz",
+        width: int = 192,
+        hidden: int = 576,
+        depth: int = 6,
+        kernel_size: int = 11,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(width, hidden, depth, kernel_size, dropout)
+        self.alphabet = alphabet
+        self.head = nn.Linear(width, len(alphabet) + 1)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`features`."""
+        return self.features(mel, lengths)
 
     def classify(self, features: Tensor) -> Tensor:
         """Features ``(B, width, N')`` → logits ``(B, N', len(alphabet) + 1)``."""
