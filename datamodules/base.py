@@ -162,7 +162,7 @@ class CorpusDataModule(LightningDataModule):
         most = None if self.crop_seconds is None else round(self.crop_seconds * SAMPLE_RATE)
         longest, load = 0, self.loader()
         for utterance in self.split_utterances("train"):
-            longest = max(longest, _samples(utterance, load))
+            longest = max(longest, samples_of(utterance, load))
             if most is not None and longest >= most:
                 return most
         return longest
@@ -306,7 +306,7 @@ class CorpusDataModule(LightningDataModule):
     def _dataloader(self, dataset: SpeechDataset, batch_size: int, train: bool) -> SpeechLoader:
         alike = None
         if train and self.alike:
-            alike = ([_samples(u, dataset.load) for u in dataset.utterances], batch_size)
+            alike = ([samples_of(u, dataset.load) for u in dataset.utterances], batch_size)
         sampler = EpochSampler(len(dataset), self.seed, shuffle=train, alike=alike)
         samples = None if self.pad_seconds is None else round(self.pad_seconds * SAMPLE_RATE)
         return SpeechLoader(
@@ -322,7 +322,7 @@ class CorpusDataModule(LightningDataModule):
         )
 
 
-def _samples(utterance: Utterance, load: Callable[[Utterance], Tensor]) -> int:
+def samples_of(utterance: Utterance, load: Callable[[Utterance], Tensor]) -> int:
     """Length of an utterance at 16 kHz, by its file's header where it has a file."""
     if utterance.path is None:
         return len(load(utterance))

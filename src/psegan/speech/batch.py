@@ -1,4 +1,4 @@
-"""The batch of utterances that corpora give to systems."""
+"""The batches of utterances that corpora give to systems."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -26,7 +26,9 @@ class TensorRecord:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)})
+        mapped = {name: function(v) for name, v in values.items() if isinstance(v, Tensor)}
+        records = {name: v._map(function) for name, v in values.items() if isinstance(v, TensorRecord)}
+        return replace(self, **mapped, **records)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,30 @@ class SpeechBatch(TensorRecord):
     def label(self, attribute: str) -> Tensor:
         """Class indices ``(B,)`` of one of :data:`ATTRIBUTES`."""
         return getattr(self, attribute)
+
+
+@dataclass(frozen=True)
+class EnrolmentBatch(TensorRecord):
+    """Utterances that are to be said in calm voices, and calm speech of the same speakers, by which those are known.
+
+    Attributes:
+        speech: all utterances, B of them.
+        target: ``(M,)`` rows that are to come out: calm speech.
+        source: ``(M,)`` rows that go in: the same ones, or somebody else or another emotion saying the same.
+        group: ``(M,)`` the speaker of each target, counted within the batch.
+        enrolled: ``(B,)`` the speaker whose profile a row is part of, -1 for rows of none.
+        emotional: ``(M,)`` whether the emotion of what goes in is known.
+    """
+
+    speech: SpeechBatch
+    target: Tensor
+    source: Tensor
+    group: Tensor
+    enrolled: Tensor
+    emotional: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
 
 
 def pad_waveforms(waveforms: Sequence[Tensor], minimum: int = 0) -> tuple[Tensor, Tensor]:
