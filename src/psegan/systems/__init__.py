@@ -1,5 +1,6 @@
 """The LightningModules: what is trained, with which losses, by which optimisers."""
 
+from psegan.systems.anchored import Anchored
 from psegan.systems.classifier import Classifier
 from psegan.systems.gengan import GenGAN
 from psegan.systems.pcmelgan import PCMelGAN
@@ -7,4 +8,4 @@ from psegan.systems.psegan import PSEGAN
 from psegan.systems.recogniser import CharacterRecogniser
 from psegan.systems.vocoder import VocoderGAN
 
-__all__ = ["PSEGAN", "CharacterRecogniser", "Classifier", "GenGAN", "PCMelGAN", "VocoderGAN"]
+__all__ = ["PSEGAN", "Anchored", "CharacterRecogniser", "Classifier", "GenGAN", "PCMelGAN", "VocoderGAN"]
