@@ -88,9 +88,7 @@ def _table_with(run: str, column: tuple[str, str], kind: str) -> Table:
     raise PseganError(f"{run}: its results have no {': '.join(column)}; ask for columns that they have")
 
 
-def _print(
-    run: str, systems: Mapping[str, str], columns: Columns, intervals: bool = True, kind: str = ""
-) -> None:
+def _print(run: str, systems: Mapping[str, str], columns: Columns, intervals: bool = True, kind: str = "") -> None:
     """Print a table of systems (name → what the results call it), and below it which part of the folds it is.
 
     Those are systems or, of the ``kind`` "Differences", pairs of systems.
