@@ -39,7 +39,7 @@ def test_findings_show_what_the_command_printed(from_repository, run):
 
 
 SECTIONS = {
-    "The released weights": ("released-ravdess", "released-emodb", "released-nemo"),
+    "The released weights": ("released-ravdess", "released-emodb", "released-nemo", "ablations-ravdess"),
     "RAVDESS, in plain words": ("ravdess/paper",),
     "RAVDESS, split `paper`": ("ravdess/paper",),
     "RAVDESS, split `speaker-disjoint`": ("ravdess/speaker-disjoint",),
