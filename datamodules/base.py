@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from datamodules.dataset import SpeechDataset, SpeechLoader, Utterance, collate, read_utterance
 from datamodules.sampling import EpochSampler
@@ -309,16 +310,24 @@ class CorpusDataModule(LightningDataModule):
             alike = ([samples_of(u, dataset.load) for u in dataset.utterances], batch_size)
         sampler = EpochSampler(len(dataset), self.seed, shuffle=train, alike=alike)
         samples = None if self.pad_seconds is None else round(self.pad_seconds * SAMPLE_RATE)
-        return SpeechLoader(
+        return self.loader_of(
             dataset,
+            sampler,
             batch_size=batch_size,
-            sampler=sampler,
             drop_last=train and len(sampler) > batch_size,
             collate_fn=partial(collate, samples=samples),
+        )
+
+    def loader_of(self, dataset: Dataset[Any], sampler: EpochSampler, **batching: Any) -> SpeechLoader:
+        """A loader with the corpus's workers; ``batching`` are :class:`torch.utils.data.DataLoader`'s arguments of batches."""
+        return SpeechLoader(
+            dataset,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,  # they keep the waveforms that they have read
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # keeps the loader off the global one
+            **batching,
         )
 
 

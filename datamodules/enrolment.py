@@ -22,17 +22,17 @@ from psegan.speech.edges import trimmed
 
 
 class Piece(NamedTuple):
-    """Samples ``start`` to ``end`` of an utterance, of ``corpus``."""
+    """Samples ``start`` to ``end`` of an utterance, of ``corpus``; an ``end`` of None is that of the whole utterance."""
 
     corpus: str
     utterance: Utterance
     start: int
-    end: int
+    end: int | None
 
     @property
     def whole(self) -> bool:
         """Whether its text is the utterance's."""
-        return self.start == 0 and self.end < 0
+        return self.end is None
 
 
 class EnrolmentDataModule(JointDataModule):
@@ -111,18 +111,11 @@ class EnrolmentDataModule(JointDataModule):
 
     def _grouped(self, subset: str, batches: int, shuffle: bool) -> SpeechLoader:
         dataset = EnrolmentDataset(self, self.dataset(self.split_utterances(subset)), subset, batches)
-        sampler = EpochSampler(batches, self.seed, shuffle=shuffle)
-        random = torch.Generator().manual_seed(self.seed)
-        workers = self.num_workers
-        return SpeechLoader(
-            dataset,
-            batch_size=None,
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=random,
-        )
+        return self.loader_of(dataset, EpochSampler(batches, self.seed, shuffle=shuffle), batch_size=None)
+
+    def weight(self, corpus: str) -> float:
+        """How often its speakers are drawn, in proportion."""
+        return float(self.weights.get(corpus, 1.0))
 
     def knows_emotion(self, utterance: Utterance) -> bool:
         """Whether its corpus states emotions."""
@@ -148,19 +141,18 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
 
     def __init__(self, data: EnrolmentDataModule, speech: SpeechDataset, subset: str, batches: int) -> None:
         self.data, self.speech, self.subset, self.batches = data, speech, subset, batches
-        pieces = [piece for utterance in speech.utterances for piece in self._pieces(utterance)]
-        self.calm: dict[str, dict[int, list[Piece]]] = {}
+        calm: dict[str, dict[int, list[Piece]]] = {}
         self.saying: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            if data.is_calm(piece.utterance):
-                self.calm.setdefault(piece.corpus, {}).setdefault(piece.utterance.speaker, []).append(piece)
+        for piece in (piece for utterance in speech.utterances for piece in self._pieces(utterance)):
+            if data.is_calm(piece.utterance) and data.weight(piece.corpus) > 0:
+                calm.setdefault(piece.corpus, {}).setdefault(piece.utterance.speaker, []).append(piece)
             if piece.whole and not data.contents[piece.utterance.content].endswith(f"/{UNKNOWN}"):
                 self.saying.setdefault(piece.utterance.content, []).append(piece)
-        for corpus, speakers in list(self.calm.items()):
-            self.calm[corpus] = {speaker: own for speaker, own in speakers.items() if len(own) > 1}
-            if not self.calm[corpus]:
-                del self.calm[corpus]
-        self.calm = {name: own for name, own in self.calm.items() if data.weights.get(name, 1.0) > 0}
+        several = {
+            corpus: {speaker: own for speaker, own in speakers.items() if len(own) > 1}
+            for corpus, speakers in calm.items()
+        }
+        self.calm = {corpus: speakers for corpus, speakers in several.items() if speakers}
         if not self.calm:
             raise PseganError(
                 f"{data.where}: the {subset} set has no speaker with two recordings of calm speech; say in calm which emotions "
@@ -177,10 +169,12 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
             epoch = 0
         random = seeded("enrolment", self.data.seed, self.subset, epoch, number)
         rows: list[Piece] = []
+        waveforms: list[Tensor] = []
         target, source, group, enrolled = [], [], [], []
 
         def add(piece: Piece, profile: int) -> int:
             rows.append(piece)
+            waveforms.append(self._waveform(piece))
             enrolled.append(profile)
             return len(rows) - 1
 
@@ -189,9 +183,8 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
             n = min(self.data.targets, len(own) - 1)
             profile, seconds = set(), 0.0
             for piece in own[n:]:
-                add(piece, speaker)
+                seconds += len(waveforms[add(piece, speaker)]) / SAMPLE_RATE
                 profile.add(piece.utterance.id)
-                seconds += len(self._waveform(piece)) / SAMPLE_RATE
                 if seconds >= self.data.profile_seconds:
                     break
             for piece in own[:n]:
@@ -199,10 +192,8 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
                 other = self._other(piece, profile, random)
                 source.append(target[-1] if other is None else add(other, -1))
                 group.append(speaker)
-        items = [(self._waveform(piece), piece.utterance) for piece in rows]
-        speech = collate(items)
-        texts = tuple(p.utterance.text if p.whole else None for p in rows)
-        speech = replace(speech, text=texts)
+        speech = collate([(one, piece.utterance) for one, piece in zip(waveforms, rows, strict=True)])
+        speech = replace(speech, text=tuple(p.utterance.text if p.whole else None for p in rows))
         emotional = [self.data.knows_emotion(rows[row].utterance) for row in source]
         return EnrolmentBatch(speech, *(torch.tensor(x) for x in (target, source, group, enrolled, emotional)))
 
@@ -210,7 +201,7 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
         corpus = utterance.id.partition("/")[0]
         samples, most = samples_of(utterance, self.speech.load), round(self.data.piece_seconds * SAMPLE_RATE)
         if samples <= most:
-            return [Piece(corpus, utterance, 0, -1)]
+            return [Piece(corpus, utterance, 0, None)]
         parts = -(-samples // most)
         edges = [round(part * samples / parts) for part in range(parts + 1)]
         return [Piece(corpus, utterance, start, end) for start, end in pairwise(edges)]
@@ -218,7 +209,7 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
     def _speaker(self, random: torch.Generator) -> list[Piece]:
         """Calm speech of a drawn speaker, in a drawn order."""
         corpora = sorted(self.calm)
-        weights = torch.tensor([float(self.data.weights.get(name, 1)) for name in corpora])
+        weights = torch.tensor([self.data.weight(name) for name in corpora])
         speakers = self.calm[corpora[int(torch.multinomial(weights, 1, generator=random))]]
         own = speakers[sorted(speakers)[_draw(len(speakers), random)]]
         return [own[i] for i in torch.randperm(len(own), generator=random).tolist()]
@@ -236,7 +227,7 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
 
     def _waveform(self, piece: Piece) -> Tensor:
         waveform, _ = self.speech[self.index[piece.utterance.id]]
-        return trimmed(waveform if piece.whole else waveform[piece.start : piece.end])
+        return trimmed(waveform[piece.start : piece.end])
 
 
 def _draw(n: int, random: torch.Generator) -> int:

@@ -164,9 +164,8 @@ class ProfileDecoder(nn.Module):
         query, key = self._heads(self.query, said), self._heads(self.key, profile.keys)
         value = self._heads(self.value, profile.values)[group]
         there = profile.mask[group].unsqueeze(1) > 0
-        with torch.autocast(
-            said.device.type, enabled=False
-        ):  # in half precision the average is wrong by some hundredths
+        # in half precision the average is wrong by some hundredths
+        with torch.autocast(said.device.type, enabled=False):
             query, key = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
             likeness = query @ key[group].transpose(-1, -2) * self.sharpness.clamp(max=SHARPEST).exp()
             weight = likeness.masked_fill(~there, -torch.inf).softmax(-1)  # (B, heads, N', K)

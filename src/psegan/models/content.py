@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from psegan.models.convnext import ConvNeXtBlock, TimeConv
+from psegan.models.convnext import ConvNeXtStack, TimeConv
 from psegan.speech.audio import N_MELS
 from psegan.speech.masking import mask_like, masked_statistics, strided_length
 
@@ -11,6 +11,12 @@ STRIDE = 2
 """Spectrogram frames to a frame of features."""
 FLOOR = 0.01
 """Added to a band's deviation, 0.15 nepers: a band of silence stays small."""
+
+
+def normalised_bands(mel: Tensor, lengths: Tensor) -> Tensor:
+    """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → every band less its mean, over its deviation; zero in padding."""
+    mean, deviation = masked_statistics(mel, lengths)
+    return (mel - mean.unsqueeze(-1)) / (deviation.unsqueeze(-1) + FLOOR) * mask_like(lengths, mel)
 
 
 class FrameEncoder(nn.Module):
@@ -37,9 +43,7 @@ class FrameEncoder(nn.Module):
         self.kernel_size, self.dropout, self.lookahead = kernel_size, dropout, lookahead
         self.stem = TimeConv(N_MELS, width, 5, STRIDE)
         self.stem_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout, lookahead) for _ in range(depth)
-        )
+        self.blocks = ConvNeXtStack(width, hidden, kernel_size, depth, dropout, lookahead)
         self.last_norm = nn.LayerNorm(width)
 
     def features(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,14 +51,12 @@ class FrameEncoder(nn.Module):
 
         N' is N / 2, rounded up. Features are normalised over channels, and zero in padding.
         """
-        mean, deviation = masked_statistics(mel, lengths)
-        x = (mel - mean.unsqueeze(-1)) / (deviation.unsqueeze(-1) + FLOOR) * mask_like(lengths, mel)
+        x = normalised_bands(mel, lengths)
         lengths = strided_length(lengths, STRIDE)
         x = self.stem(x)
         mask = mask_like(lengths, x)
         x = self.stem_norm(x.transpose(1, 2)).transpose(1, 2) * mask
-        for block in self.blocks:
-            x = block(x, mask)
+        x = self.blocks(x, mask)
         return self.last_norm(x.transpose(1, 2)).transpose(1, 2) * mask, lengths
 
 

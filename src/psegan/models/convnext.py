@@ -71,7 +71,7 @@ class ConvNeXtBlock(nn.Module):
         return (x + h.transpose(1, 2)) * mask
 
 
-class ConvNeXtStack(nn.Module):
+class ConvNeXtStack(nn.ModuleList):
     """Blocks one after another.
 
     Args:
@@ -88,13 +88,10 @@ class ConvNeXtStack(nn.Module):
         dropout: float = 0.0,
         lookahead: int | None = None,
     ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout, lookahead) for _ in range(depth)
-        )
+        super().__init__(ConvNeXtBlock(width, hidden, kernel_size, 1 / depth, dropout, lookahead) for _ in range(depth))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """See :class:`ConvNeXtBlock`."""
-        for block in self.blocks:
+        for block in self:
             x = block(x, mask)
         return x

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from psegan.models.convnext import ConvNeXtBlock
+from psegan.models.convnext import ConvNeXtStack
 from psegan.models.vocoder import Vocoder, overlap_add
 from psegan.speech.audio import HOP, N_MELS, LogMel
 from psegan.speech.masking import mask_like
@@ -43,7 +43,7 @@ class Vocos(Vocoder):
         self.register_buffer("inverse_bank", torch.linalg.pinv(front_end.bank), persistent=False)
         self.embed = nn.Conv1d(N_MELS, width, kernel_size, padding=kernel_size // 2)
         self.norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, kernel_size, 1 / depth) for _ in range(depth))
+        self.blocks = ConvNeXtStack(width, hidden, kernel_size, depth)
         self.last_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2 * (FFT // 2 + 1))
         for module in self.modules():
@@ -55,8 +55,7 @@ class Vocos(Vocoder):
         mask = mask_like(lengths, log_mel)
         x = self.embed(log_mel * mask)
         x = self.norm(x.transpose(1, 2)).transpose(1, 2) * mask
-        for block in self.blocks:
-            x = block(x, mask)
+        x = self.blocks(x, mask)
         correction, phase = self.head(self.last_norm(x.transpose(1, 2))).float().transpose(1, 2).chunk(2, dim=1)
         with torch.autocast(log_mel.device.type, enabled=False):  # half-precision phases are audible
             prior = (self.inverse_bank @ log_mel.float().clamp(max=10.0).exp()).clamp(min=1e-5)

@@ -22,6 +22,7 @@ from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, not_a_file
 from psegan.models.analysis import Analysed, Analysis
 from psegan.models.level import DECIBEL
+from psegan.protection.command import CLIPPED
 from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE, at_full_scale, read_audio
 from psegan.speech.edges import trimmed
 
@@ -38,8 +39,6 @@ LEAST_SNR_DB = 20.0
 WIDEST_PITCH, WIDEST_BETWEEN = 12.0, 2.0
 """Semitones from the 10th to the 90th percentile of the pitch, and the standard deviation of recordings' median pitch. Of the
 neutral and calm speech of eight of RAVDESS's actors 95 % is below 10.1 and 1.7; in anger half is above 15.1 and 4.9."""
-CLIPPED = 1e-3
-"""Share of samples at full scale from which a recording is called clipped."""
 TENSORS = ("mel", "energy", "log_pitch", "lengths")
 
 
@@ -161,6 +160,7 @@ class Voice:
         if problem := not_a_file(path):
             raise PseganError(f"{path}: {problem}; {remedy}")
         try:
+            # safe_open takes a file that may not be read for one that is missing
             with path.open("rb"), safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {})["psegan voice"])
                 if (version := about["version"]) != VERSION:

@@ -14,12 +14,13 @@ from psegan.models.adversary import FrameReader, UtteranceReader, reverse_gradie
 from psegan.models.analysis import Analysed, Analysis
 from psegan.models.anchored import CodeEncoder, Profile, ProfileDecoder
 from psegan.models.augmentation import SpectrogramAugmentation
-from psegan.models.content import STRIDE
+from psegan.models.content import STRIDE, normalised_bands
 from psegan.speech.audio import N_MELS
 from psegan.speech.batch import EnrolmentBatch, SpeechBatch
-from psegan.speech.masking import length_mask, mask_like, masked_mean, masked_statistics, strided_length
+from psegan.speech.masking import length_mask, mask_like, masked_mean, strided_length
 from psegan.systems.base import TrainingSpeech
 from psegan.systems.one_cycle import OneCycleSystem
+from psegan.systems.spelling import plain, spelling_loss
 
 SHARPNESS = 20.0
 """Of the soft minimum of three distances."""
@@ -31,8 +32,7 @@ class Anchored(OneCycleSystem):
     Speech comes out as calm speech of its speaker, by the profile that the batch has of them. Where somebody else or another
     emotion goes in, which say the same, the codes are aligned in time first. Those are to be the codes of the calm speech,
     so that voice and emotion are left out. Characters are to be readable in the codes (connectionist temporal
-    classification). The emotion is not, nor is the pitch where what goes in is what comes out: the gradients of those who
-    read them are turned round.
+    classification). Emotion and pitch are not: the gradients of those who read them are turned round.
 
     Args:
         encoder, decoder: make the networks; their codes must have as many values.
@@ -205,22 +205,20 @@ class Anchored(OneCycleSystem):
         return masked_mean(nearest_distance(moved, wanted, lengths), lengths)
 
     def _spelling(self, codes: Tensor, lengths: Tensor, batch: EnrolmentBatch) -> Tensor:
-        """Mean of the CTC losses a character, over utterances whose texts are known and fit."""
-        losses = []
+        """Mean over utterances whose texts are known of the loss a character; see :func:`spelling_loss`."""
+        rows: dict[str, list[int]] = {}
+        spelt: dict[str, list[list[int]]] = {}
         for row, source in enumerate(batch.source.tolist()):
             corpus, text = batch.speech.id[source].partition("/")[0], batch.speech.text[source]
-            if corpus not in self.spellers or not text:
-                continue
-            alphabet = self.alphabets[corpus]
-            spelt = [alphabet.index(c) for c in " ".join(text.casefold().split()) if c in alphabet]
-            n = int(lengths[row])
-            logits = self.spellers[corpus](codes[row : row + 1, :, :n], lengths[row : row + 1])
-            log_probability = logits.log_softmax(-1).transpose(0, 1)
-            target, sizes = torch.tensor([spelt], device=codes.device), torch.tensor([len(spelt)])
-            blank = len(alphabet)
-            loss = F.ctc_loss(log_probability, target, torch.tensor([n]), sizes, blank=blank, zero_infinity=True)
-            losses.append(loss)
-        return torch.stack(losses).mean() if losses else codes.new_zeros(())
+            if corpus in self.spellers and text:
+                alphabet = self.alphabets[corpus]
+                rows.setdefault(corpus, []).append(row)
+                spelt.setdefault(corpus, []).append([alphabet.index(c) for c in plain(text, alphabet)])
+        total = codes.new_zeros(())
+        for corpus, own in rows.items():
+            logits = self.spellers[corpus](codes[own], lengths[own])
+            total = total + len(own) * spelling_loss(logits, lengths[own], spelt[corpus])
+        return total / max(sum(map(len, rows.values())), 1)
 
     def _emotion(self, codes: Tensor, lengths: Tensor, batch: EnrolmentBatch) -> Tensor:
         """Cross-entropy of the adversary on emotion, over utterances whose emotion is known."""
@@ -315,5 +313,4 @@ def alignment(source: Tensor, target: Tensor) -> Tensor:
 
 def _normalised(mel: Tensor) -> Tensor:
     mel = mel.detach().float().cpu()
-    mean, deviation = (x[0].unsqueeze(1) for x in masked_statistics(mel[None], torch.tensor([mel.shape[1]])))
-    return (mel - mean) / (deviation + 0.01)
+    return normalised_bands(mel[None], torch.tensor([mel.shape[1]]))[0]

@@ -1,13 +1,11 @@
 """Training of the content matcher, a recogniser of characters that PSEGAN freezes."""
 
-import unicodedata
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics.text import CharErrorRate
 
 from psegan.common.errors import PseganError
@@ -17,6 +15,7 @@ from psegan.models.content import ContentEncoder
 from psegan.speech.batch import SpeechBatch
 from psegan.systems.base import TrainingSpeech
 from psegan.systems.one_cycle import OneCycleSystem
+from psegan.systems.spelling import lowered, plain, spelling_loss
 
 
 class CharacterRecogniser(OneCycleSystem):
@@ -68,7 +67,7 @@ class CharacterRecogniser(OneCycleSystem):
         mel, frames = self.augmentation(*self.features(batch), seeded(*self.occasion))
         logits, lengths = self(mel, frames)
         spelt = self._spelt(batch)
-        loss = self._loss(logits, lengths, spelt)
+        loss = spelling_loss(logits, lengths, spelt)
         self.log("train/loss", loss, batch_size=len(batch))
         self.log("train/unalignable", unalignable(lengths, spelt), batch_size=len(batch))
         return loss
@@ -84,7 +83,7 @@ class CharacterRecogniser(OneCycleSystem):
         spelt = self._spelt(batch)
         texts = ["".join(self.encoder.alphabet[index] for index in one) for one in spelt]
         self.error_rate.update(self.encoder.spell(logits, lengths), texts)
-        loss = self._loss(logits, lengths, spelt)
+        loss = spelling_loss(logits, lengths, spelt)
         self.log(f"{self.stage}/loss", loss, batch_size=len(batch), sync_dist=True)
         self.log(f"{self.stage}/cer", self.error_rate, prog_bar=True)
 
@@ -96,14 +95,6 @@ class CharacterRecogniser(OneCycleSystem):
         texts = [self._plain(text, id) for text, id in zip(batch.text, batch.id, strict=True)]
         return [[known[character] for character in text] for text in texts]
 
-    def _loss(self, logits: Tensor, lengths: Tensor, spelt: list[list[int]]) -> Tensor:
-        targets = torch.tensor([index for one in spelt for index in one], dtype=torch.long, device=logits.device)
-        sizes = torch.tensor([len(one) for one in spelt], device=logits.device)
-        log_probability = logits.float().log_softmax(-1).transpose(0, 1)
-        # what is unalignable has no probability, and would make the whole batch's loss infinite
-        blank = len(self.encoder.alphabet)
-        return F.ctc_loss(log_probability, targets, lengths, sizes, blank=blank, zero_infinity=True)
-
     def _plain(self, text: str | None, id: str) -> str:
         """The characters of an utterance's text that the alphabet has: lower case, without punctuation."""
         if text is None:
@@ -111,15 +102,13 @@ class CharacterRecogniser(OneCycleSystem):
                 f"{id}: its text isn't known; a recogniser of characters learns from texts: give a manifest with the column "
                 "text"
             )
-        lower = unicodedata.normalize("NFKC", text).replace("’", "'").casefold()
-        unknown = sorted({c for c in lower if c.isalnum()} - set(self.encoder.alphabet))
+        unknown = sorted({c for c in lowered(text) if c.isalnum()} - set(self.encoder.alphabet))
         if unknown:
             raise PseganError(
                 f"{id}: its text has {', '.join(map(repr, unknown))}; add that to "
                 "model.init_args.encoder.init_args.alphabet"
             )
-        kept = "".join(c for c in lower if c in self.encoder.alphabet or c.isspace())
-        return " ".join(kept.split())
+        return plain(text, self.encoder.alphabet)
 
 
 def unalignable(lengths: Tensor, spelt: list[list[int]]) -> Tensor:

@@ -14,6 +14,7 @@ from psegan.common.random import seeded
 from psegan.models.content import STRIDE, ContentEncoder
 from psegan.systems import CharacterRecogniser
 from psegan.systems.recogniser import unalignable
+from psegan.systems.spelling import spelling_loss
 from psegan.training import command as training
 from psegan.weights import load_parts
 
@@ -76,7 +77,7 @@ def test_it_learns_to_spell(corpus):
     for _ in range(400):
         optimizer.zero_grad()
         logits, lengths = system(mel, frames)
-        system._loss(logits, lengths, system._spelt(batch)).backward()
+        spelling_loss(logits, lengths, system._spelt(batch)).backward()
         optimizer.step()
     with torch.no_grad():
         assert system.encoder.spell(*system(mel, frames)) == [text.strip("!").lower() for text in batch.text]
@@ -163,7 +164,7 @@ def test_a_text_that_is_longer_than_the_speech_costs_nothing():
     encoder = system.encoder
     logits = torch.randn(1, 3, len(encoder.alphabet) + 1, requires_grad=True)
     batch = type("Batch", (), {"text": ("far too long for this",), "id": ("a",)})()
-    loss = system._loss(logits, torch.tensor([3]), system._spelt(batch))
+    loss = spelling_loss(logits, torch.tensor([3]), system._spelt(batch))
     loss.backward()
     assert float(loss) == 0 and torch.isfinite(logits.grad).all()
 
@@ -177,5 +178,5 @@ def test_the_share_of_utterances_that_have_no_loss_is_known():
         lengths = (needed - fewer).clamp(min=0)
         assert float(unalignable(lengths, spelt)) == share
         logits = torch.randn(4, 5, len(system.encoder.alphabet) + 1, generator=seeded("logits"))
-        losses = [float(system._loss(logits[i : i + 1], lengths[i : i + 1], spelt[i : i + 1])) for i in range(3)]
+        losses = [float(spelling_loss(logits[i : i + 1], lengths[i : i + 1], spelt[i : i + 1])) for i in range(3)]
         assert [loss == 0 for loss in losses] == [bool(fewer)] * 3
