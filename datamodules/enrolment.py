@@ -34,6 +34,11 @@ class Piece(NamedTuple):
         """Whether its text is the utterance's."""
         return self.end is None
 
+    @property
+    def name(self) -> str:
+        """Of the utterance, and where in it a part of it begins."""
+        return self.utterance.id if self.whole else f"{self.utterance.id}@{self.start}"
+
 
 class EnrolmentDataModule(JointDataModule):
     """Several corpora as one, in batches of a few speakers with several utterances each.
@@ -193,7 +198,8 @@ class EnrolmentDataset(Dataset[EnrolmentBatch]):
                 source.append(target[-1] if other is None else add(other, -1))
                 group.append(speaker)
         speech = collate([(one, piece.utterance) for one, piece in zip(waveforms, rows, strict=True)])
-        speech = replace(speech, text=tuple(p.utterance.text if p.whole else None for p in rows))
+        texts = tuple(p.utterance.text if p.whole else None for p in rows)
+        speech = replace(speech, id=tuple(p.name for p in rows), text=texts)
         emotional = [self.data.knows_emotion(rows[row].utterance) for row in source]
         return EnrolmentBatch(speech, *(torch.tensor(x) for x in (target, source, group, enrolled, emotional)))
 

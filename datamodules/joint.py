@@ -10,7 +10,7 @@ from datamodules.emodb import EmoDBDataModule
 from datamodules.manifest import ManifestDataModule
 from datamodules.nemo import NEMODataModule
 from datamodules.ravdess import RAVDESSDataModule
-from datamodules.splits import APART, SUBSETS
+from datamodules.splits import APART, SUBSETS, Role
 from psegan.common.errors import PseganError
 
 PUBLISHED: dict[str, type[FolderDataModule]] = {
@@ -33,13 +33,15 @@ class JointDataModule(CorpusDataModule):
         corpora: one or more of ``ravdess``, ``emodb`` and ``nemo``, and of folders with a ``manifest.csv`` (docs/corpora.md).
         split_of: corpus → split of it, where it is not ``split``; a manifest that doesn't have the split ``split`` is split by
             its column.
+        speakers_of: corpus → whose speakers of it are trained on (``speakers`` of :class:`CorpusDataModule`), where it is not
+            ``speakers``; of a corpus whose split shares speakers, everybody is.
         repeats: corpus → number of times that a training epoch goes through it, by default 1; with more, a small corpus
             has more weight beside a large one.
         kwargs: see :class:`CorpusDataModule`.
 
     Raises:
-        PseganError: there is no corpus, one is named twice, a manifest is missing or wrong, or ``split_of`` or ``repeats``
-            names no corpus or a number below 1.
+        PseganError: there is no corpus, one is named twice, a manifest is missing or wrong, or ``split_of``,
+            ``speakers_of`` or ``repeats`` names no corpus or a number below 1.
     """
 
     title = "the joint corpus"
@@ -49,16 +51,19 @@ class JointDataModule(CorpusDataModule):
         root: str,
         corpora: Sequence[str] = ("ravdess", "emodb"),
         split_of: dict[str, str] | None = None,
+        speakers_of: dict[str, Role] | None = None,
         repeats: dict[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not corpora or len(set(corpora)) < len(corpora):
             raise PseganError(f"corpora is {list(corpora)}, but must be one or more names, each once")
-        self.split_of, self.repeats = dict(split_of or {}), dict(repeats or {})
-        for name in self.split_of:
-            if name not in corpora:
-                raise PseganError(f"split_of names {name}, which is none of corpora ({', '.join(corpora)})")
+        self.split_of, self.speakers_of = dict(split_of or {}), dict(speakers_of or {})
+        self.repeats = dict(repeats or {})
+        for key, named in (("split_of", [*self.split_of]), ("speakers_of", [*self.speakers_of])):
+            for name in named:
+                if name not in corpora:
+                    raise PseganError(f"{key} names {name}, which is none of corpora ({', '.join(corpora)})")
         for name, times in self.repeats.items():
             if name not in corpora or times < 1:
                 raise PseganError(f"repeats holds {name}: {times}, but must give one of corpora a number from 1 up")
@@ -76,7 +81,8 @@ class JointDataModule(CorpusDataModule):
         published = PUBLISHED.get(name)
         known = (published or ManifestDataModule).splits
         split = self.split_of.get(name, self.split if self.split in known else "manifest")
-        own = {**kwargs, "split": split, "fold": self.fold if split in APART else 0}
+        role = self.speakers_of.get(name, self.role if split in APART else "all")
+        own = {**kwargs, "split": split, "speakers": role, "fold": self.fold if split in APART else 0}
         if published is not None:
             return published(root=str(folder), **own)
         manifest = folder / MANIFEST

@@ -126,6 +126,22 @@ def test_a_split_of_no_corpus(with_manifests):
         JointDataModule(root=with_manifests, corpora=["ravdess", "read"], split_of={"books": "speaker-disjoint"})
 
 
+def test_whose_speakers_are_trained_on(with_manifests):
+    def speakers(**kwargs) -> Counter[str]:
+        joint = JointDataModule(
+            root=with_manifests, corpora=["ravdess", "read", "books"], split="speaker-disjoint",
+            split_of={"read": "manifest"}, **kwargs,
+        )  # fmt: skip
+        known = {u.speaker for subset in ("train", "validation") for u in joint.subsets()[subset]}
+        return Counter(joint.speakers[speaker].partition("/")[0] for speaker in known)
+
+    every, protectors = speakers(), speakers(speakers="protector", speakers_of={"books": "all"})
+    assert every["ravdess"] == 20 and protectors["ravdess"] == 8
+    assert protectors["read"] == every["read"] and protectors["books"] == every["books"]
+    with pytest.raises(PseganError, match="speakers_of names emodb"):
+        speakers(speakers_of={"emodb": "all"})
+
+
 def test_the_loudest_of_several_crops_is_taken(root):
     waveform = torch.cat([torch.zeros(8_000), torch.ones(2_000), torch.zeros(8_000)])
     utterances = JointDataModule(root=root).utterances()[:1]

@@ -1,9 +1,11 @@
 """What Anchored hears of speech and keeps of calm speech: spectrogram, level, voicing and pitch, frame by frame."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from psegan.models.level import DECIBEL, Level
 from psegan.speech.audio import LogMel, UnitScaler
@@ -43,6 +45,21 @@ class Analysed(NamedTuple):
         """Some of the utterances, in another order, with as much padding as they need."""
         size = int(self.frames[rows].max()) if len(rows) else 0
         return Analysed(*(value[rows] if value.dim() == 1 else value[rows][..., :size] for value in self))
+
+    def to(self, device: torch.device | str) -> "Analysed":
+        """On another device."""
+        return Analysed(*(value.to(device) for value in self))
+
+    @staticmethod
+    def together(several: Sequence["Analysed"]) -> "Analysed":
+        """Several, one after the other, padded to the longest, in float32."""
+        size = max(one.mel.shape[2] for one in several)
+
+        def joined(values: Sequence[Tensor]) -> Tensor:
+            wide = [v.float() if v.is_floating_point() else v for v in values]
+            return torch.cat([v if v.dim() == 1 else F.pad(v, (0, size - v.shape[-1])) for v in wide])
+
+        return Analysed(*(joined(values) for values in zip(*several, strict=True)))
 
     def median_pitch(self) -> Tensor:
         """Median log pitch over all utterances, ``()``; of nobody who is voiced, that of 150 Hz."""

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
+from psegan.models.analysis import Analysed
 from psegan.models.content import STRIDE, FrameEncoder
 from psegan.models.convnext import ConvNeXtStack, TimeConv
 from psegan.models.quantiser import ScalarQuantiser
@@ -41,7 +43,7 @@ class CodeEncoder(FrameEncoder):
         width: int = 192,
         hidden: int = 576,
         depth: int = 6,
-        kernel_size: int = 9,
+        kernel_size: int = 11,
         dropout: float = 0.05,
         lookahead: int | None = None,
     ) -> None:
@@ -206,6 +208,36 @@ class ProfileDecoder(nn.Module):
     def _heads(self, linear: nn.Linear, x: Tensor) -> Tensor:
         """``(B, width, N)`` → ``(B, heads, N, width / heads)``."""
         return linear(x.transpose(1, 2)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def enrolled(encoder: CodeEncoder, decoder: ProfileDecoder, speech: Analysed, of: Tensor) -> tuple[Profile, Tensor]:
+    """Profiles of G speakers.
+
+    Each recording is encoded by itself, as what goes in is, and their codes are put one after the other.
+
+    Args:
+        encoder, decoder: that speak with them.
+        speech: recordings of calm speech.
+        of: whose each is, ``(B,)``, from 0 to G - 1.
+
+    Returns:
+        The profiles, and the speakers' median log pitch ``(G,)``.
+    """
+    codes, _ = encoder(speech.mel, speech.frames)
+    whole = torch.div(speech.frames, STRIDE, rounding_mode="floor").tolist()  # codes of whole pairs of frames
+    joined, curves, medians = [], [], []
+    for speaker in range(int(of.max()) + 1):
+        rows = (of == speaker).nonzero().squeeze(1)
+        own = speech.take(rows)
+        median = own.median_pitch()
+        frames = torch.cat([own.relative, own.prosody(median.expand(len(rows)))], 1)
+        joined.append(torch.cat([codes[row, :, : whole[row]] for row in rows.tolist()], 1).T)
+        ends = [STRIDE * whole[row] for row in rows.tolist()]
+        curves.append(torch.cat([x[:, :end] for x, end in zip(frames, ends, strict=True)], 1).T)
+        medians.append(median)
+    lengths = torch.tensor([len(x) for x in joined], device=codes.device)
+    together, frames = (pad_sequence(x, batch_first=True).transpose(1, 2) for x in (joined, curves))
+    return decoder.enrol(together, frames, lengths), torch.stack(medians)
 
 
 class ProsodyPredictor(nn.Module):

@@ -65,7 +65,7 @@ class EnrolmentBatch(TensorRecord):
     """Utterances that are to be said in calm voices, and calm speech of the same speakers, by which those are known.
 
     Attributes:
-        speech: all utterances, B of them.
+        speech: all utterances, B of them; a part of a longer recording is named ``ID@START``.
         target: ``(M,)`` rows that are to come out: calm speech.
         source: ``(M,)`` rows that go in: the same ones, or somebody else or another emotion saying the same.
         group: ``(M,)`` the speaker of each target, counted within the batch.

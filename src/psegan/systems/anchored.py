@@ -10,17 +10,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
+from psegan.losses import be_taken_for_real, content_consistency, feature_matching, hinge_fake, hinge_real
 from psegan.models.adversary import FrameReader, UtteranceReader, reverse_gradient
 from psegan.models.analysis import Analysed, Analysis
-from psegan.models.anchored import CodeEncoder, Profile, ProfileDecoder
+from psegan.models.anchored import CodeEncoder, Profile, ProfileDecoder, enrolled
 from psegan.models.augmentation import SpectrogramAugmentation
-from psegan.models.content import STRIDE, normalised_bands
-from psegan.speech.audio import N_MELS
+from psegan.models.content import STRIDE, ContentEncoder, normalised_bands
+from psegan.models.mel_discriminator import MelDiscriminator
 from psegan.speech.batch import EnrolmentBatch, SpeechBatch
 from psegan.speech.masking import length_mask, mask_like, masked_mean, strided_length
 from psegan.systems.base import TrainingSpeech
-from psegan.systems.one_cycle import OneCycleSystem
+from psegan.systems.one_cycle import OneCycleSystem, encoder_of, take_over
 from psegan.systems.spelling import plain, spelling_loss
+from psegan.weights import load_parts
 
 SHARPNESS = 20.0
 """Of the soft minimum of three distances."""
@@ -34,16 +36,26 @@ class Anchored(OneCycleSystem):
     so that voice and emotion are left out. Characters are to be readable in the codes (connectionist temporal
     classification). Emotion and pitch are not: the gradients of those who read them are turned round.
 
+    What comes out is to be near the calm speech, frame by frame and to the content matcher's ear. That alone makes an average
+    of all that might be said, so in the end a discriminator of log-mels has to take it for speech as well.
+
     Args:
         encoder, decoder: make the networks; their codes must have as many values.
         emotions: their names, as ``nemo/anger``; the command line fills them in from the corpus.
         alphabets: corpus → characters that its texts have, all others are left out; its texts are spelt.
-        delta_weight, prosody_weight, consistency_weight, spelling_weight: of these losses, beside that of reconstruction.
+        discriminator: makes that of log-mels.
+        content_matcher: makes a network of the content matcher's shape.
+        content_matcher_checkpoint: a :class:`~psegan.systems.CharacterRecogniser`, or the name or folder of shipped weights.
+        delta_weight, content_weight, prosody_weight, consistency_weight, spelling_weight: of these losses, beside that of
+            reconstruction.
         emotion_weight, pitch_weight: of the reversed gradients of those who read emotion and pitch.
         ramp_steps: in which the reversed gradients gain their weight.
+        adversarial_weight, feature_weight: of being taken for speech, and of matching the discriminator's features.
+        adversarial_after: batches without the discriminator.
         max_pitch: largest shift, in semitones, of all frequencies of what goes in.
-        encoder_checkpoint, learning_rate, weight_decay: see :class:`~psegan.systems.one_cycle.OneCycleSystem`; the decoder
-            begins anew.
+        encoder_checkpoint: another training of Anchored, with whose encoder and decoder this one begins, or a content matcher,
+            of which the encoder takes all but the layer that makes codes.
+        learning_rate, weight_decay: see there.
         n_classes, seed: see :class:`~psegan.systems.base.System`.
     """
 
@@ -57,12 +69,19 @@ class Anchored(OneCycleSystem):
         encoder: Callable[[], CodeEncoder] = CodeEncoder,
         decoder: Callable[[], ProfileDecoder] = ProfileDecoder,
         alphabets: dict[str, str] | None = None,
+        discriminator: Callable[[], MelDiscriminator] = MelDiscriminator,
+        content_matcher: Callable[[], ContentEncoder] = ContentEncoder,
+        content_matcher_checkpoint: str | None = None,
         consistency_weight: float = 2.0,
         spelling_weight: float = 0.1,
         emotion_weight: float = 0.3,
         pitch_weight: float = 0.1,
         prosody_weight: float = 0.5,
         delta_weight: float = 0.5,
+        content_weight: float = 5.0,
+        adversarial_weight: float = 0.1,
+        feature_weight: float = 1.0,
+        adversarial_after: int = 0,
         ramp_steps: int = 400,
         max_pitch: float = 3.0,
         encoder_checkpoint: str | None = None,
@@ -81,25 +100,55 @@ class Anchored(OneCycleSystem):
         self.spellers = nn.ModuleDict({name: FrameReader(dims, len(a) + 1) for name, a in self.alphabets.items()})
         self.emotion_reader = UtteranceReader(dims, n_classes["emotion"])
         self.pitch_reader = FrameReader(dims, STRIDE, 64, 1)
+        self.discriminator = discriminator()
+        self.content_matcher = content_matcher().requires_grad_(False)
+        self.content_matcher_checkpoint = content_matcher_checkpoint
         self.consistency_weight, self.spelling_weight = consistency_weight, spelling_weight
         self.emotion_weight, self.pitch_weight = emotion_weight, pitch_weight
-        self.prosody_weight, self.delta_weight, self.ramp_steps = prosody_weight, delta_weight, ramp_steps
+        self.prosody_weight, self.delta_weight, self.content_weight = prosody_weight, delta_weight, content_weight
+        self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
+        self.adversarial_after, self.ramp_steps = adversarial_after, ramp_steps
         corpora = [name.partition("/")[0] for name in emotions] or [""] * n_classes["emotion"]
         # emotions of another corpus are no answer: telling the corpora apart is not what the adversary is for
         other = torch.tensor([[a != b for b in corpora] for a in corpora])
         self.register_buffer("other_corpus", other, persistent=False)
         self.analysis = Analysis()
+        self.analysed: dict[str, Analysed] = {}
+        self.said: dict[str, Tensor] = {}
         self.augmentation = SpectrogramAugmentation(max_pitch=max_pitch, n_masks=0)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def setup(self, stage: str) -> None:
+        if stage != "fit" or self.begun:
+            return
+        if (path := self.encoder_checkpoint) is not None:
+            parts, _ = load_parts(path)
+            if isinstance(trained := parts.get("encoder"), ContentEncoder):
+                take_over_features(self.encoder, trained, path)
+            elif isinstance(trained, CodeEncoder):
+                take_over(self.encoder, trained, path, "encoder")
+                take_over(self.decoder, parts["decoder"], path, "decoder")
+            else:
+                raise PseganError(f"{path} is neither of Anchored nor a content matcher; name another encoder_checkpoint")
+        if (path := self.content_matcher_checkpoint) is not None:
+            take_over(self.content_matcher, encoder_of(path, "characters", "content matcher"), path, "content_matcher")
+
+    def check_ready(self) -> None:
+        """Refuse to train with a content matcher that knows nothing."""
+        if self.content_matcher_checkpoint is None:
+            raise PseganError(
+                "Anchored needs a trained content matcher: give model.init_args.content_matcher_checkpoint (content-matcher is "
+                "released)"
+            )
 
     def check_speech(self, data: TrainingSpeech) -> None:
         """Refuse a corpus without enrolment speech, and one that must be aligned where librosa is missing."""
         if not hasattr(data, "parallel"):
             raise PseganError("Anchored needs enrolment speech; give it a datamodules.EnrolmentDataModule")
         if data.parallel:
-            alignment(torch.zeros(N_MELS, STRIDE), torch.zeros(N_MELS, STRIDE))
+            alignment(torch.zeros(1, 1), torch.zeros(1, 1))
 
     def training_step(self, batch: EnrolmentBatch, batch_idx: int) -> Tensor:
         losses = self._losses(batch, seeded(*self.occasion))
@@ -119,7 +168,7 @@ class Anchored(OneCycleSystem):
 
     def _losses(self, batch: EnrolmentBatch, random: torch.Generator | None) -> dict[str, Tensor]:
         """Names of losses and their values; ``loss`` is their weighted sum. Without ``random`` nothing is augmented."""
-        heard = self.analysis(batch.speech.waveform, batch.speech.length)
+        heard = self._heard(batch.speech)
         source, target = heard.take(batch.source), heard.take(batch.target)
         profile, medians = self.enrol(heard, batch)
         mel = source.mel
@@ -140,12 +189,14 @@ class Anchored(OneCycleSystem):
             "reconstruction": masked_mean(error.abs(), target.frames),
             "delta": masked_mean(delta, target.frames - 1),
             "prosody": _prosody_loss(intoned, prosody, target.frames),
+            "content": self._content(made, target, batch),
             "consistency": self._consistency(bounded, places, target, batch),
             "spelling": self._spelling(codes, lengths, batch),
         }
         losses["loss"] = (
             losses["reconstruction"]
             + self.delta_weight * losses["delta"]
+            + self.content_weight * losses["content"]
             + self.prosody_weight * losses["prosody"]
             + self.consistency_weight * losses["consistency"]
             + self.spelling_weight * losses["spelling"]
@@ -156,39 +207,78 @@ class Anchored(OneCycleSystem):
         }
         if random is not None:  # how well adversaries read is no merit of a validation
             losses["loss"] = losses["loss"] + readers["emotion"] + readers["pitch"]
+            if self.adversarial_weight and self.batches_seen >= self.adversarial_after:
+                judged = self._judged(made, target)
+                losses["loss"] = (
+                    losses["loss"]
+                    + self.adversarial_weight * judged["adversarial"]
+                    + self.feature_weight * judged["features"]
+                    + judged["discriminator"]
+                )
+                readers |= judged
         return losses | readers
 
-    def enrol(self, heard: Analysed, batch: EnrolmentBatch) -> tuple[Profile, Tensor]:
-        """Profiles of the batch's G speakers, and their median log pitch ``(G,)``.
+    def _heard(self, speech: SpeechBatch) -> Analysed:
+        """The analysis of a batch. Each recording is analysed once, by itself, and kept in half precision on the CPU.
 
-        Each recording is encoded by itself, as what goes in is, and their codes are put one after the other.
+        Pitch and what the content matcher hears would be a third of each step.
         """
+        for row, name in enumerate(speech.id):
+            if name not in self.analysed:
+                length = speech.length[row : row + 1]
+                alone = self.analysis(speech.waveform[row : row + 1, : int(length)], length)
+                with torch.no_grad():
+                    said, _ = self.content_matcher(alone.mel, alone.frames)
+                self.said[name] = said[0].half().cpu()
+                self.analysed[name] = Analysed(*(v.half() if v.is_floating_point() else v for v in alone)).to("cpu")
+        return Analysed.together([self.analysed[name] for name in speech.id]).to(self.device)
+
+    def _content(self, made: Tensor, target: Analysed, batch: EnrolmentBatch) -> Tensor:
+        """What the content matcher hears of another content in what was made ``(B, 80, N)``, log-mels less their level."""
+        said = [self.said[batch.speech.id[row]].float().T for row in batch.target.tolist()]
+        wanted = pad_sequence(said, batch_first=True).transpose(1, 2).to(self.device)
+        mel = self.analysis.scaler(made + target.level[:, None, None]) * mask_like(target.frames, made)
+        heard, lengths = self.content_matcher(mel, target.frames)
+        return content_consistency(heard, wanted, lengths)
+
+    def _judged(self, made: Tensor, target: Analysed) -> dict[str, Tensor]:
+        """Losses of the discriminator, and of what was made ``(B, 80, N)`` by it, in one pass for both networks' gradients."""
+        discriminator = self.discriminator
+        real = discriminator(target.relative)
+        caught = discriminator(made.detach())
+        discriminator.requires_grad_(False)  # what was made is to change, not what it is judged by
+        passed = discriminator(made)
+        discriminator.requires_grad_(True)
+        return {
+            "discriminator": hinge_real([real]) + hinge_fake([caught]),
+            "adversarial": be_taken_for_real([passed]),
+            "features": feature_matching([passed], [real]),
+        }
+
+    def train(self, mode: bool = True) -> "Anchored":
+        """Of all parts but the content matcher, which is frozen."""
+        super().train(mode)
+        self.content_matcher.eval()
+        return self
+
+    def enrol(self, heard: Analysed, batch: EnrolmentBatch) -> tuple[Profile, Tensor]:
+        """See :func:`psegan.models.anchored.enrolled`; of the batch's speakers."""
         rows = (batch.enrolled >= 0).nonzero().squeeze(1)
-        enrolled, of = heard.take(rows), batch.enrolled[rows]
-        codes, _ = self.encoder(enrolled.mel, enrolled.frames)
-        whole = torch.div(enrolled.frames, STRIDE, rounding_mode="floor").tolist()  # codes of whole pairs of frames
-        joined, curves, medians = [], [], []
-        for speaker in range(int(batch.group.max()) + 1):
-            own = (of == speaker).nonzero().squeeze(1)
-            speech = enrolled.take(own)
-            median = speech.median_pitch()
-            frames = torch.cat([speech.relative, speech.prosody(median.expand(len(own)))], 1)
-            joined.append(torch.cat([codes[row, :, : whole[row]] for row in own.tolist()], 1).T)
-            ends = [STRIDE * whole[row] for row in own.tolist()]
-            curves.append(torch.cat([x[:, :end] for x, end in zip(frames, ends, strict=True)], 1).T)
-            medians.append(median)
-        lengths = torch.tensor([len(x) for x in joined], device=self.device)
-        together, frames = (pad_sequence(x, batch_first=True).transpose(1, 2) for x in (joined, curves))
-        return self.decoder.enrol(together, frames, lengths), torch.stack(medians)
+        return enrolled(self.encoder, self.decoder, heard.take(rows), batch.enrolled[rows])
 
     def _places(self, source: Analysed, target: Analysed, batch: EnrolmentBatch) -> tuple[Tensor, Tensor]:
         """Where in the source each code of what comes out is said, ``(B, N')``, and the lengths of that."""
         lengths = strided_length(target.frames, STRIDE)
         places = torch.arange(int(lengths.max()), device=lengths.device).repeat(len(lengths), 1)
         for row in _foreign(batch).tolist():
-            path = alignment(source.mel[row, :, : source.frames[row]], target.mel[row, :, : target.frames[row]])
+            ids = [batch.speech.id[int(of[row])] for of in (batch.source, batch.target)]
+            path = alignment(*(self._sounds(one, row, id) for one, id in zip((source, target), ids, strict=True)))
             places[row, : len(path)] = path
         return places, lengths
+
+    def _sounds(self, speech: Analysed, row: int, name: str) -> Tensor:
+        mel = speech.mel[row, :, : speech.frames[row]]
+        return sounds(mel.float().cpu(), self.said[name].float())
 
     def _consistency(self, bounded: Tensor, places: Tensor, target: Analysed, batch: EnrolmentBatch) -> Tensor:
         """Squared distance of codes, before they are rounded, to those of the calm speech that says the same.
@@ -246,6 +336,21 @@ class Anchored(OneCycleSystem):
         return reverse_gradient(codes, weight * min(1.0, self.batches_seen / max(self.ramp_steps, 1)))
 
 
+def take_over_features(encoder: CodeEncoder, matcher: ContentEncoder, path: str) -> None:
+    """Give an encoder of codes the weights of a content matcher from ``path``, but for its last layer.
+
+    Raises:
+        PseganError: its features are of another shape.
+    """
+    known = {name: value for name, value in matcher.state_dict().items() if not name.startswith("head.")}
+    try:
+        encoder.load_state_dict(encoder.state_dict() | known)
+    except RuntimeError:
+        raise PseganError(
+            f"{path} has other features than model.init_args.encoder; give them the same width, hidden, depth and kernel_size"
+        ) from None
+
+
 def _foreign(batch: EnrolmentBatch) -> Tensor:
     """Rows whose target is another recording than what goes in."""
     return (batch.source != batch.target).nonzero().squeeze(1)
@@ -290,7 +395,7 @@ def alignment(source: Tensor, target: Tensor) -> Tensor:
     """Where in the source each code of the target is said, by dynamic time warping, ``(N',)``.
 
     Args:
-        source, target: scaled log-mels ``(80, N)`` of recordings that say the same.
+        source, target: what is said in recordings of the same words, ``(C, N')``.
 
     Raises:
         PseganError: librosa is missing.
@@ -303,14 +408,19 @@ def alignment(source: Tensor, target: Tensor) -> Tensor:
             "to 0"
         ) from None
 
-    curves = [_normalised(mel)[:, ::STRIDE].numpy() for mel in (source, target)]
-    _, path = librosa.sequence.dtw(*curves, metric="euclidean")
-    places = np.zeros(curves[1].shape[1], dtype=np.int64)
+    _, path = librosa.sequence.dtw(source.numpy(), target.numpy(), metric="euclidean")
+    places = np.zeros(target.shape[1], dtype=np.int64)
     for i, j in path[::-1]:
         places[j] = i
     return torch.from_numpy(places)
 
 
-def _normalised(mel: Tensor) -> Tensor:
-    mel = mel.detach().float().cpu()
-    return normalised_bands(mel[None], torch.tensor([mel.shape[1]]))[0]
+def sounds(mel: Tensor, said: Tensor) -> Tensor:
+    """What recordings are aligned by: spectrum and what the content matcher hears, either of length 1, ``(80 + C, N')``.
+
+    Args:
+        mel: scaled log-mel ``(80, N)``.
+        said: the content matcher's features ``(C, N')``; what all frames have in common is no sound.
+    """
+    bands = normalised_bands(mel[None], torch.tensor([mel.shape[1]]))[0, :, ::STRIDE]
+    return torch.cat([F.normalize(x, dim=0) for x in (bands, said - said.mean(1, keepdim=True))])

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from psegan.common.errors import PseganError
 from psegan.systems.base import System
-from psegan.weights import load_part
+from psegan.weights import load_part, load_parts
 
 
 class OneCycleSystem(System):
@@ -84,3 +84,15 @@ def take_over(encoder: nn.Module, trained: nn.Module, path: str, argument: str) 
         raise PseganError(
             f"{path} has another encoder than model.init_args.{argument}; give them the same settings"
         ) from None
+
+
+def encoder_of(path: str, attribute: str, name: str) -> nn.Module:
+    """The trained encoder of what recognises ``attribute``, which messages call ``name``.
+
+    Raises:
+        PseganError: it recognises something else, or see :func:`~psegan.weights.load_parts`.
+    """
+    parts, about = load_parts(path)
+    if about.get("attribute") != attribute or "encoder" not in parts:
+        raise PseganError(f"{path} does not recognise {attribute}; give a checkpoint of the {name}")
+    return parts["encoder"]

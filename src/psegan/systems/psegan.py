@@ -21,8 +21,7 @@ from psegan.speech.batch import SpeechBatch
 from psegan.systems.adversarial import AdversarialSystem, PreparedBatch
 from psegan.systems.base import check_argument
 from psegan.systems.gan import Phase
-from psegan.systems.one_cycle import take_over
-from psegan.weights import load_parts
+from psegan.systems.one_cycle import encoder_of, take_over
 
 
 class PSEGAN(AdversarialSystem):
@@ -151,10 +150,10 @@ class PSEGAN(AdversarialSystem):
             return
         if self.speaker_matcher is not None and self.speaker_matcher_checkpoints:
             for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
-                take_over(encoder, _matcher(path, "speaker", "speaker matcher"), path, "speaker_matcher")
+                take_over(encoder, encoder_of(path, "speaker", "speaker matcher"), path, "speaker_matcher")
         if self.content_matcher is not None and self.content_matcher_checkpoint is not None:
             path = self.content_matcher_checkpoint
-            take_over(self.content_matcher, _matcher(path, "characters", "content matcher"), path, "content_matcher")
+            take_over(self.content_matcher, encoder_of(path, "characters", "content matcher"), path, "content_matcher")
 
     def on_fit_start(self) -> None:
         """Find the speakers' mean embeddings, whether training begins or goes on: they are those of this corpus."""
@@ -214,11 +213,3 @@ class PSEGAN(AdversarialSystem):
         for matcher in (self.speaker_matcher, self.content_matcher):
             if matcher is not None:
                 matcher.eval()
-
-
-def _matcher(path: str, attribute: str, name: str) -> nn.Module:
-    """The trained encoder of a matcher that recognises ``attribute``."""
-    parts, about = load_parts(path)
-    if about.get("attribute") != attribute or "encoder" not in parts:
-        raise PseganError(f"{path} does not recognise {attribute}; give a checkpoint of the {name}")
-    return parts["encoder"]

@@ -9,7 +9,9 @@ import torch
 
 from datamodules import EnrolmentDataModule, SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
+from psegan.models.analysis import Analysis
 from psegan.models.anchored import CodeEncoder, ProfileDecoder
+from psegan.models.content import ContentEncoder
 from psegan.systems import Anchored
 from psegan.systems.anchored import alignment, nearest_distance
 from psegan.training import command as training
@@ -53,7 +55,8 @@ def small(data, **kwargs):
     torch.manual_seed(0)
     return Anchored(
         data.n_classes, data.emotions, lambda: CodeEncoder(width=16, hidden=32, depth=1),
-        lambda: ProfileDecoder(width=16, hidden=32, heads=2, depth=1), {"acted": ALPHABET}, **kwargs,
+        lambda: ProfileDecoder(width=16, hidden=32, heads=2, depth=1), {"acted": ALPHABET},
+        content_matcher=lambda: ContentEncoder(width=16, hidden=16, depth=1), **kwargs,
     )  # fmt: skip
 
 
@@ -93,6 +96,52 @@ def test_adversaries_pull_codes_away_from_what_they_read(root):
         assert torch.autograd.grad(losses["loss"], turned.emotion_reader.output.weight, allow_unused=True)[0] is None
 
 
+def test_the_discriminator_learns_and_what_is_made_is_to_pass(root):
+    """Each network's gradient is of its own losses alone, and neither begins before its time."""
+    data = corpus(root)
+    batch, random = batches(data, False)[0], torch.Generator()
+    early, late = small(data, adversarial_after=5), small(data, adversarial_after=5)
+    late.batches_seen = 5
+    assert "discriminator" not in early._losses(batch, random.manual_seed(0))
+    assert "discriminator" not in late._losses(batch, None)  # nor does it judge a validation
+    losses = late._losses(batch, random.manual_seed(0))
+    own, made = late.discriminator.score.parametrizations.weight.original1, late.decoder.output.weight
+    assert own.requires_grad
+    for name, learns in {"discriminator": own, "adversarial": made, "features": made}.items():
+        other = made if learns is own else own
+        of_own, of_other = torch.autograd.grad(losses[name], [learns, other], allow_unused=True, retain_graph=True)
+        assert of_own.abs().max() > 0 and of_other is None
+
+
+def test_each_recording_is_analysed_once(root, monkeypatch):
+    data = corpus(root)
+    system, batch = small(data).eval(), batches(data, True)[0]
+    once = system._losses(batch, None)
+    monkeypatch.setattr(system.analysis, "forward", None)
+    again = system._losses(batch, None)
+    assert all(torch.equal(value, again[name]) for name, value in once.items())
+    heard, alone = system._heard(batch.speech), Analysis()(batch.speech.waveform[:1], batch.speech.length[:1])
+    n = int(alone.frames)
+    assert torch.allclose(heard.mel[0, :, :n], alone.mel[0, :, :n], atol=1e-3) and not heard.mel[0, :, n:].any()
+
+
+def test_it_begins_with_what_others_have_learnt(root, tmp_path):
+    data = corpus(root)
+    system = Anchored(data.n_classes, data.emotions, encoder_checkpoint="content-matcher")
+    matcher = load_parts("content-matcher")[0]["encoder"]
+    system.setup("fit")
+    ours, theirs = system.encoder.state_dict(), matcher.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items() if not name.startswith("head."))
+    with pytest.raises(PseganError, match="content-matcher has other features than model.init_args.encoder"):
+        small(data, encoder_checkpoint="content-matcher").setup("fit")
+    with pytest.raises(PseganError, match="speaker-matcher-ravdess is neither of Anchored nor a content matcher"):
+        small(data, encoder_checkpoint="speaker-matcher-ravdess").setup("fit")
+    with pytest.raises(
+        PseganError, match="needs a trained content matcher: give model.init_args.content_matcher_checkpoint"
+    ):
+        small(data).check_ready()
+
+
 def test_telling_corpora_apart_is_no_answer_of_the_adversary():
     system = Anchored({"emotion": 4}, ["a/neutral", "a/angry", "b/neutral", "b/angry"])
     assert system.other_corpus.tolist() == [[False, False, True, True]] * 2 + [[True, True, False, False]] * 2
@@ -102,7 +151,7 @@ def test_a_profile_has_the_codes_of_its_recordings(root):
     """Each as if it went in by itself, whatever else is enrolled."""
     data = corpus(root)
     system, batch = small(data).eval(), batches(data, False)[0]
-    heard = system.analysis(batch.speech.waveform, batch.speech.length)
+    heard = system._heard(batch.speech)
     profile, _ = system.enrol(heard, batch)
     for speaker in range(2):
         rows = (batch.enrolled == speaker).nonzero().squeeze(1)
@@ -148,7 +197,7 @@ def test_alignment_follows_a_recording_that_is_slower():
     fast = torch.rand(80, 60, generator=random)
     slow = fast.repeat_interleave(2, 1)
     path = alignment(fast, slow)
-    assert len(path) == 60 and (path - torch.arange(60) / 2).abs().max() <= 1.5
+    assert len(path) == 120 and (path - torch.arange(120) / 2).abs().max() <= 1.5
 
 
 def test_alignment_without_librosa_is_refused(monkeypatch):
@@ -165,9 +214,11 @@ def test_it_trains_and_trains_the_same_again(from_repository, root, tmp_path):
             "fit", "--config", "experiments/anchored.yaml", "--config", "experiments/corpora/calm_voices.yaml",
             f"--data.init_args.root={root}", "--data.init_args.corpora=[acted]", "--data.init_args.calm=[acted/neutral]",
             "--data.init_args.split_of={acted: manifest}", "--data.init_args.split=paper",
+            "--data.init_args.speakers=all", "--data.init_args.speakers_of={}",
             "--data.init_args.weights={}", "--data.init_args.batches=3",
             "--data.init_args.speakers_in_batch=2", "--data.init_args.targets=1", "--data.init_args.profile_seconds=2",
             "--data.init_args.validation_batches=1", f"--model.init_args.alphabets={{acted: '{ALPHABET}'}}", *SMALL,
+            "--model.init_args.encoder_checkpoint=null", "--model.init_args.adversarial_after=3",
             "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", "--run.loggers=[csv]",
             "--trainer.enable_progress_bar=false", f"--run.dir={tmp_path / name}",
         ])  # fmt: skip
