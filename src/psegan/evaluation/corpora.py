@@ -22,6 +22,8 @@ from psegan.common.lines import Lines
 from psegan.common.processes import unordered
 from psegan.common.random import of_utterance
 from psegan.common.record import difference
+from psegan.evaluation.enrolment import Enroller
+from psegan.evaluation.specification import Enrolment
 from psegan.protection.controls import load_protector
 from psegan.protection.transform import Transform
 from psegan.speech.audio import write_audio
@@ -30,6 +32,8 @@ from psegan.speech.batch import ATTRIBUTES
 Part = tuple[str, Utterance]
 """``train``, ``validation`` or ``test``, and an utterance of it."""
 JOURNAL = "journal.jsonl"
+ENROLMENT = "enrolment"
+"""Key of the journal that says which recordings voice profiles are made of."""
 
 
 def protect_corpus(
@@ -40,6 +44,7 @@ def protect_corpus(
     seed: int = 0,
     workers: int = 1,
     label: str = "protecting",
+    enrolment: Enrolment | None = None,
 ) -> Path:
     """Protect utterances of a corpus; what a folder already holds of them is not made again.
 
@@ -55,6 +60,7 @@ def protect_corpus(
         seed: of all that the protector draws.
         workers: processes, at most; a short job is done in this one.
         label: of the progress bar.
+        enrolment: of speakers, for a protector that needs voice profiles; by default of the corpus's neutral recordings.
 
     Returns:
         Path of the manifest: columns path, id, emotion, speaker, gender, content, text where it is known, split, target,
@@ -66,13 +72,15 @@ def protect_corpus(
     if workers < 1:
         raise PseganError(f"the number of workers is {workers}, but must be at least 1")
     protector = load_protector(spec)
-    journal = Journal(Path(folder), {"protector": protector.describe(), "seed": seed})
+    enroller = Enroller(data, enrolment or Enrolment()) if protector.needs_voice else None
+    profiles = {} if enroller is None else {ENROLMENT: enroller.describe()}
+    journal = Journal(Path(folder), {"protector": protector.describe(), "seed": seed, **profiles})
     manifest = journal.folder / "manifest.csv"
     sources = _sources(data, parts)
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
-        task = _Task(spec, protector.describe(), data.loader(), journal.folder, seed)
+        task = _Task(spec, protector.describe(), data.loader(), journal.folder, seed, enroller)
         done = unordered(_protect_here, waiting, workers, _take, (task,))
         with tqdm(total=len(parts), initial=len(parts) - len(waiting), desc=label, unit="utterance") as bar:
             for id, target in done:
@@ -124,9 +132,19 @@ def load_corpus(
 
 def protector_of(folder: str | Path) -> dict[str, Any]:
     """The description of the protector that a folder is made by, as its journal has it."""
-    with (Path(folder) / JOURNAL).open(encoding="utf-8") as file:
-        described: dict[str, Any] = json.loads(file.readline())["protector"]
+    described: dict[str, Any] = _header(folder)["protector"]
     return described
+
+
+def speaks_with_profiles(folder: str | Path) -> bool:
+    """Whether a folder is made by a protector that speaks with voice profiles, as its journal has it."""
+    return ENROLMENT in _header(folder)
+
+
+def _header(folder: str | Path) -> dict[str, Any]:
+    with (Path(folder) / JOURNAL).open(encoding="utf-8") as file:
+        header: dict[str, Any] = json.loads(file.readline())
+    return header
 
 
 class Journal:
@@ -188,6 +206,7 @@ class _Task(NamedTuple):
     load: Callable[[Utterance], Tensor]
     folder: Path
     seed: int
+    enroller: Enroller | None
 
 
 def _current(entry: dict[str, Any]) -> dict[str, Any]:
@@ -203,6 +222,8 @@ def _protect(task: _Task, protector: Transform, utterance: Utterance) -> tuple[s
     where, path = str(utterance.path or utterance.id), _audio_path(task.folder, utterance.id)
     try:
         waveform = task.load(utterance)
+        if task.enroller is not None:
+            protector = task.enroller.speaking_as(protector, utterance)
         protected, target = protector.transform(waveform, of_utterance(task.seed, utterance.id))
         write_audio(path, protected)
     except PseganError as error:

@@ -1,6 +1,6 @@
 """An evaluation's judges: whom they hear, and what they say of all systems' test speech."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,13 @@ class Hearing:
                 found.setdefault(name, {}).update(zip(recordings, says, strict=True))
         return found
 
-    def listening(self, folds: Sequence[int], systems: Iterable[str]) -> Listening:
-        """What the judges say of systems' test speech in some folds."""
+    def listening(self, folds: Sequence[int], systems: Iterable[str], enrolled: Collection[str] = ()) -> Listening:
+        """What the judges say of systems' test speech in some folds.
+
+        Args:
+            folds, systems: which.
+            enrolled: emotions of the recordings that voice profiles are made of.
+        """
         heard = [(fold, u) for fold in folds for u in self.corpora[fold].split_utterances("test")]
         corpus, utterances = self.corpora[folds[0]], [utterance for _, utterance in heard]
         neutral = [corpus.emotions[utterance.emotion] == "neutral" for utterance in utterances]
@@ -101,4 +106,5 @@ class Hearing:
             content=np.array([u.content for u in utterances]) if corpus.n_classes["content"] > 1 else None,
             speaker=np.array([utterance.speaker for utterance in utterances]),
             neutral=np.array(neutral) if "neutral" in corpus.emotions else None,
+            enrolled=np.array([corpus.emotions[u.emotion] in enrolled for u in utterances]) if enrolled else None,
         )

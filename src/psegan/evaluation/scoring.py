@@ -303,7 +303,9 @@ class Scoring:
         before, after = (self.pooled(one, "embedding", "verifier") for one in (ORIGINAL, system))
         for enrol, suffix in ((before, ""), (after, "_protected")):
             with suppress(metrics.UndefinedMetricError):  # a fold may hold a single speaker
-                verified = self.bootstrap.verification(enrol, after, self.target["speaker"], self.group)
+                verified = self.bootstrap.verification(
+                    enrol, after, self.target["speaker"], self.group, outside=self.listening.enrolled
+                )
                 found |= {("speaker", metric + suffix): score for metric, score in verified.items()}
         return found
 

@@ -66,6 +66,21 @@ class Verification(Trained):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Enrolment:
+    """Which recordings of a speaker make the voice profile that one of the speaker's utterances is protected with.
+
+    Attributes:
+        calm: emotions, of which the profile is made; such recordings are in no trial of voices.
+        sentences: ``other`` leaves out recordings that say what the utterance says, ``any`` the utterance alone.
+        seconds: of recordings, at most.
+    """
+
+    calm: list[str] = field(default_factory=lambda: ["neutral"])
+    sentences: str = "other"
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """An evaluation file.
 
@@ -89,6 +104,7 @@ class Evaluation:
             knows no emotions.
         classifiers: attribute to survive → how its classifier of original speech is trained.
         verifier: what verifies speakers; an empty one leaves verification out.
+        enrolment: of speakers, for systems that speak with voice profiles.
         judges: name → class of a judge and its arguments (:mod:`psegan.evaluation.judges`); ``{}`` for none.
         set: dotted key → value; reading a file puts it into the ``set`` of every training, before its own.
         epochs: factor of the epochs of all trainings: more than 1 for a split with less speech, whose epochs have fewer steps.
@@ -113,6 +129,7 @@ class Evaluation:
     attackers: list[str] = field(default_factory=lambda: list(KNOWN_ATTACKERS))
     classifiers: dict[str, Trained] = field(default_factory=dict)
     verifier: Verification = field(default_factory=Verification)
+    enrolment: Enrolment = field(default_factory=Enrolment)
     judges: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(DEFAULT_JUDGES))
     set: dict[str, Any] = field(default_factory=dict)
     epochs: float = 1.0
@@ -176,6 +193,8 @@ class Evaluation:
         for key in ("passes", "permutations", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 refuse(f"{key} is {getattr(self, key)}, but must be at least 1")
+        if self.enrolment.sentences not in ("other", "any"):
+            refuse(f"enrolment.sentences is {self.enrolment.sentences!r}, but is other or any")
         if not self.epochs > 0:
             refuse(f"epochs is {self.epochs}, but must be a factor above 0")
         for name in (self.name, *systems, *self.repetitions, *self.architectures, *self.judges):

@@ -42,6 +42,8 @@ class Listening:
         content: which sentence it is ``(N,)``; None where sentences are not labelled.
         speaker: who speaks ``(N,)``.
         neutral: whether the original is neutral ``(N,)``; None where no emotion is called that.
+        enrolled: whether a voice profile may hold the original, so that it is in no trial of voices ``(N,)``; None where
+            nobody speaks with a profile.
     """
 
     judges: Mapping[str, Judge] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Listening:
     content: NDArray[np.int64] | None = None
     speaker: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     neutral: NDArray[np.bool_] | None = None
+    enrolled: NDArray[np.bool_] | None = None
 
     def scores(self, system: str, original: str, bootstrap: Bootstrap) -> Iterator[Utility]:
         """All scores of a system's speech by all who have heard it and the original."""
@@ -88,8 +91,9 @@ class Listening:
         for metric, enrol, enrolling in trials:
             with suppress(UndefinedMetricError):  # a fold may hold a single speaker or sentence, or nothing neutral
                 found = bootstrap.verification(
-                    enrol, after, self.speaker, content=self.content, enrolling=enrolling, measures=["eer"]
-                )
+                    enrol, after, self.speaker, content=self.content, enrolling=enrolling, outside=self.enrolled,
+                    measures=["eer"],
+                )  # fmt: skip
                 yield Utility("speaker", name, metric, found["eer"], len(after))
 
 

@@ -32,7 +32,7 @@ from psegan.common.random import stable_hash
 from psegan.common.record import Record
 from psegan.evaluation import leakage, publish
 from psegan.evaluation.attackers import ClassicalAttackers
-from psegan.evaluation.corpora import load_corpus, protect_corpus
+from psegan.evaluation.corpora import load_corpus, protect_corpus, speaks_with_profiles
 from psegan.evaluation.hearing import Hearing
 from psegan.evaluation.predictions import GROUPS, SystemPredictions, predict
 from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
@@ -199,6 +199,7 @@ class EvaluationRun:
                 protect_corpus(
                     self.data, self.utterances(system, fold, number), of_fold(spec, fold), folder,
                     seed=self.evaluation.seed + 1000 * number, workers=self.workers, label=f"protecting: {folder.name}",
+                    enrolment=self.evaluation.enrolment,
                 )  # fmt: skip
 
     def corpus_folders(self, system: str) -> dict[tuple[int | None, int], Path]:
@@ -394,7 +395,14 @@ class EvaluationRun:
         if len(folds) == 1:
             pools = [(folds, None if self.data.shares_speakers else folds[0])]
         known = self.evaluation, self.data, found["test"], found["validation"]
-        return [Scoring(*known, *pool, self.hearing.listening(pool[0], self.evaluation.systems)) for pool in pools]
+        systems, enrolled = self.evaluation.systems, self.enrolled
+        return [Scoring(*known, *pool, self.hearing.listening(pool[0], systems, enrolled)) for pool in pools]
+
+    @property
+    def enrolled(self) -> list[str]:
+        """Emotions of the recordings that voice profiles are made of; none where no system speaks with one."""
+        folders = [folder for system in self.evaluation.systems for folder in self.corpus_folders(system).values()]
+        return self.evaluation.enrolment.calm if any(map(speaks_with_profiles, folders)) else []
 
     def publish(self) -> None:
         """Score, write everything that a reader sees and log it to W&B, unless it is there already."""

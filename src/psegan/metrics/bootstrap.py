@@ -281,6 +281,7 @@ class Bootstrap:
         group: Array | None = None,
         content: Array | None = None,
         enrolling: Array | None = None,
+        outside: Array | None = None,
         measures: Sequence[str] = ("eer", "min_dcf"),
     ) -> dict[str, Resampled]:
         """Equal error rate ``eer`` and minimum detection cost ``min_dcf`` of speaker verification, or one of them.
@@ -288,9 +289,9 @@ class Bootstrap:
         The other arguments are those of :func:`psegan.metrics.scores.verification_trials`. Each group has its own threshold,
         and the result is the mean over groups, weighted by utterances.
         """
-        scores, is_target = metrics.verification_trials(enrol, test, speaker, group, content, enrolling)
+        scores, is_target = metrics.verification_trials(enrol, test, speaker, group, content, enrolling, outside)
         self._check(speaker)
-        enrolled, tested = metrics.trial_pairs(len(self), group, content, enrolling)
+        enrolled, tested = metrics.trial_pairs(len(self), group, content, enrolling, outside)
         rows, columns = self.units[enrolled], self.units[tested]
         # the order within a pair of units makes no difference, so there are half as many cells
         pairs = np.minimum(rows, columns) * self.n_units + np.maximum(rows, columns)

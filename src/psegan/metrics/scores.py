@@ -307,14 +307,18 @@ def one_vs_rest_tpr(scores: Array, targets: Array, fpr: float, group: Array | No
 
 
 def trial_pairs(
-    n: int, group: Array | None = None, content: Array | None = None, enrolling: Array | None = None
+    n: int,
+    group: Array | None = None,
+    content: Array | None = None,
+    enrolling: Array | None = None,
+    outside: Array | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices ``(T,)`` of the enrolment and of the test utterance of each verification trial, among n utterances.
 
     An utterance is not compared with itself: the same recording would be easier to recognise than any other of the speaker.
     Pairs across groups, ``(n,)`` numbers or names, are no trials, and pairs of one ``content (n,)`` neither, where it is given:
     a sentence said again sounds alike for more reasons than the voice. Where ``enrolling (n,)`` booleans are given, only those
-    utterances enrol.
+    utterances enrol; those that are ``outside (n,)`` are on no side of any trial.
     """
     allowed = np.zeros((n, n), dtype=bool)
     for own in group_indices(n, group):
@@ -323,6 +327,9 @@ def trial_pairs(
         allowed[np.ix_(said, said)] = False
     if enrolling is not None:
         allowed[~to_numpy(enrolling).astype(bool)] = False
+    if outside is not None:
+        out = to_numpy(outside).astype(bool)
+        allowed[out] = allowed[:, out] = False
     np.fill_diagonal(allowed, False)
     enrolled, tested = np.nonzero(allowed)
     return enrolled, tested
@@ -335,6 +342,7 @@ def verification_trials(
     group: Array | None = None,
     content: Array | None = None,
     enrolling: Array | None = None,
+    outside: Array | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Speaker verification trials: every utterance enrols and is tested against every other, and the cosine is the score.
 
@@ -344,7 +352,7 @@ def verification_trials(
         speaker: speaker indices ``(N,)``.
         group: ``(N,)`` numbers or names, such as folds. Embeddings of different groups come from different networks and are
             not compared.
-        content, enrolling: which other pairs are no trials; see :func:`trial_pairs`.
+        content, enrolling, outside: which other pairs are no trials; see :func:`trial_pairs`.
 
     Returns:
         Scores in [-1, 1] and is_target, each ``(T,)`` in the order of :func:`trial_pairs`.
@@ -357,7 +365,7 @@ def verification_trials(
     if first.shape != second.shape or len(first) != len(wanted):
         shapes = f"{first.shape}, {second.shape} and {wanted.shape}"
         raise ValueError(f"enrol, test and speaker must share their N utterances, not have shapes {shapes}")
-    rows, columns = trial_pairs(len(first), group, content, enrolling)
+    rows, columns = trial_pairs(len(first), group, content, enrolling, outside)
     if len(rows) == 0:
         raise UndefinedMetricError("no two utterances may be compared, so there are no verification trials")
 

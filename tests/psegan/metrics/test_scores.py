@@ -344,5 +344,9 @@ def test_trials_of_other_sentences_and_chosen_enrolments() -> None:
     content, enrolling = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
     rows, columns = metrics.trial_pairs(4, content=content, enrolling=enrolling)
     assert list(zip(rows, columns, strict=True)) == [(0, 2), (0, 3), (2, 0), (2, 1)]
+    outside = np.array([False, False, False, True])
+    rows, columns = metrics.trial_pairs(4, content=content, enrolling=enrolling, outside=outside)
+    assert list(zip(rows, columns, strict=True)) == [(0, 2), (2, 0), (2, 1)]
+    assert len(metrics.verification_trials(np.eye(4), np.eye(4), [0, 1, 0, 1], outside=outside)[0]) == 6
     with pytest.raises(UndefinedMetricError, match="no two utterances"):
         metrics.verification_trials(np.eye(3), np.eye(3), [0, 1, 2], content=[0, 0, 0])

@@ -1,0 +1,75 @@
+"""Voice profiles in evaluations: whose calm recordings an utterance is protected with."""
+
+from collections import OrderedDict
+from dataclasses import asdict
+from typing import Any
+
+from datamodules.base import CorpusDataModule, Utterance, samples_of
+from psegan.common.errors import PseganError
+from psegan.common.random import stable_hash
+from psegan.evaluation.specification import Enrolment
+from psegan.protection.transform import Transform
+from psegan.protection.voice import Voice
+from psegan.speech.audio import SAMPLE_RATE
+
+KEPT = 64
+"""Protectors that a process keeps, each with a profile."""
+
+
+class Enroller:
+    """Gives every utterance a protector that speaks in its speaker's calm voice.
+
+    Args:
+        data: the corpus; all its utterances may be enrolled, each for its speaker.
+        enrolment: which are.
+
+    Raises:
+        PseganError: the corpus has no such emotion.
+    """
+
+    def __init__(self, data: CorpusDataModule, enrolment: Enrolment) -> None:
+        if unknown := [name for name in enrolment.calm if name not in data.emotions]:
+            raise PseganError(
+                f"enrolment.calm holds {unknown[0]!r}, but {data.where} has {', '.join(data.emotions)}; name calm ones of these"
+            )
+        self.enrolment, self.load, self.where = enrolment, data.loader(), data.where
+        self.speakers = data.speakers
+        self.calm: dict[int, list[Utterance]] = {}
+        for utterance in sorted(data.utterances(), key=lambda u: stable_hash("enrolment", u.id)):
+            if data.emotions[utterance.emotion] in enrolment.calm:
+                self.calm.setdefault(utterance.speaker, []).append(utterance)
+        self._kept: OrderedDict[tuple[str, ...], Transform] = OrderedDict()
+
+    def describe(self) -> dict[str, Any]:
+        """The enrolment in plain values."""
+        return asdict(self.enrolment)
+
+    def profile(self, utterance: Utterance) -> list[Utterance]:
+        """The recordings of the profile that an utterance is protected with.
+
+        Raises:
+            PseganError: there are none.
+        """
+        found, seconds = [], 0.0
+        for one in self.calm.get(utterance.speaker, ()):
+            said = one.content == utterance.content if self.enrolment.sentences == "other" else one.id == utterance.id
+            if not said and seconds < self.enrolment.seconds:
+                found.append(one)
+                seconds += samples_of(one, self.load) / SAMPLE_RATE
+        if not found:
+            raise PseganError(
+                f"{utterance.id}: {self.where} has no recording of its speaker for a voice profile (enrolment: "
+                f"{', '.join(self.enrolment.calm)}, {self.enrolment.sentences} sentences)"
+            )
+        return found
+
+    def speaking_as(self, protector: Transform, utterance: Utterance) -> Transform:
+        """The protector with the profile for an utterance."""
+        profile = self.profile(utterance)
+        key = tuple(one.id for one in profile)
+        if key not in self._kept:
+            name = self.speakers[utterance.speaker]
+            self._kept[key] = protector.speaking_as(Voice.enrol(map(self.load, profile), name))
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]
