@@ -18,6 +18,7 @@ _TRAINING = {
 }
 _OTHERS = {
     "data": ("data.command", "download, check or protect a corpus"),
+    "enrol": ("protection.enrol", "make a voice profile of calm recordings of one person"),
     "evaluate": ("jobs.evaluate", "measure privacy and utility of protected speech, with attackers and classifiers"),
     "export": ("protection.export", "write a checkpoint's weights into a folder that can be published"),
     "protect": ("protection.command", "protect recordings, or folders of them"),
@@ -26,7 +27,7 @@ _OTHERS = {
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
-_AMONG_FILES = ("protect", "report")
+_AMONG_FILES = ("enrol", "protect", "report")
 """Commands that may be run where files of anybody lie, so that modules there are not to be imported."""
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -60,8 +60,8 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         # of the folder that they were loaded from: licence and limits go where the weights go
         self.card: str | None = None
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be replaced
-            for name, spec in parts.items():
-                self.add_module(name, fold_weight_norm(build(spec)))
+            for name in sorted(parts):  # as a saved configuration has them, so that their hash is the same
+                self.add_module(name, fold_weight_norm(build(parts[name])))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -72,11 +72,16 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
             modules: name → module that keeps its constructor's arguments as attributes.
             about: see the class.
         """
-        model = cls({name: describe(module) for name, module in modules.items()}, about)
+        model = cls.kind_of(modules)({name: describe(module) for name, module in modules.items()}, about)
         for name, module in modules.items():
             model.get_submodule(name).load_state_dict(folded_state(module))
         model.check()
         return model
+
+    @classmethod
+    def kind_of(cls, parts: Mapping[str, Any]) -> type[Self]:
+        """The class of what has these parts, by name; by default this one."""
+        return cls
 
     def check(self) -> None:
         """Raise :class:`PseganError` if the weights that were loaded must not be used; by default all may be."""
@@ -105,7 +110,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="psegan"):
         with _one_line(name, "cannot be loaded", remedy):
             folder = _fetch(path, "config.json", "model.safetensors", "README.md", **kwargs)
             config = _read_config(folder)
-            loaded = cls(config["parts"], config["about"])
+            loaded = cls.kind_of(config["parts"])(config["parts"], config["about"])
             if problem := not_a_file(folder / "model.safetensors"):
                 raise PseganError(f"model.safetensors: {problem}")
             try:

@@ -14,7 +14,7 @@ from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.losses import distortion
 from psegan.protection.command import DEFAULT_MODEL
-from psegan.protection.protector import Protector
+from psegan.protection.conversion import ConversionProtector
 from psegan.speech.audio import UnitScaler
 from psegan.systems.adversarial import ConvertedBatch
 from psegan.training import command as training
@@ -80,7 +80,7 @@ def _trained(setting: Setting, name: str, precision: str) -> "Trace":
 
 def _converted(setting: Setting, precision: str, speech: ConvertedBatch) -> Tensor:
     """What the released generator makes of original speech, on the CPU."""
-    protector = Protector.load(DEFAULT_MODEL).to(setting.device)
+    protector = ConversionProtector.load(DEFAULT_MODEL).to(setting.device)
     draws = protector.conversion.draw(len(speech.id), seeded("precision"))
     mel, lengths = speech.original.to(setting.device), speech.lengths.to(setting.device)
     with torch.inference_mode(), torch.autocast(setting.device, DTYPES[precision], enabled=precision != "32-true"):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from psegan.protection.protector import Protector
+    from psegan.protection.speakers import Speakers
 
 DEFAULT_MODEL = "psegan-ravdess"
 MEDIA = frozenset({
@@ -38,6 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"released weights, a folder or hub repository of such, or a checkpoint (default: {DEFAULT_MODEL})",
     )  # fmt: skip
     parser.add_argument("--vocoder", metavar="NAME", help="another vocoder than the model's own")
+    parser.add_argument(
+        "--voice", metavar="PROFILE",
+        help="of a model that speaks with one: a file of psegan enrol; a folder of NAME.voice files or NAME/ folders of calm "
+        "recordings, for recordings in folders called NAME; or self, each recording's own speech",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-timing", action="store_true",
+        help="of such a model: what comes out is as long as the recording, and tells its tempo and pauses",
+    )  # fmt: skip
     parser.add_argument(
         "--target", metavar="EMOTION",
         help="instead of one drawn at random for every recording; the model's card names them",
@@ -114,12 +124,19 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
     import torch
     from tqdm import tqdm
 
+    from psegan.protection.speakers import Speakers
+
     out = Path(args.out)
     if os.path.lexists(out) and not out.is_dir():
         raise PseganError(f"{out}: is a file, not a folder; name a folder with -o")
     summary = Summary()
     tasks = plan([Path(source) for source in args.sources], out, summary, args.keep_rate, args.channels == "apart")
     protector = _load(args.model, args.vocoder, args.device)
+    speakers = Speakers(protector, args.model, args.voice, args.keep_timing)
+    if protector.needs_voice and args.channels == "apart":
+        raise PseganError(
+            "--channels apart: a voice profile is of one person; give each channel a file and a --voice of its own"
+        )
     if args.target is not None:  # before any recording fails for it
         protector.draw(torch.Generator(), args.target)
     started = time.perf_counter()
@@ -127,7 +144,7 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
         for task in tasks:
             end = bar.n + task.seconds
             try:
-                _protect(task, protector, args, summary, bar)
+                _protect(task, speakers, args, summary, bar)
             except PseganError as error:
                 named = any(str(path) in str(error) for path in (task.source, out / task.place))
                 if args.existing == "skip" and "exists already" in str(error):  # a run beside this one was faster
@@ -173,7 +190,7 @@ def plan(
                 raise PseganError(f"{both}; protect them separately")
             taken[task.place] = task
         if before == len(taken) + len(summary.failed):
-            raise PseganError(f"{source}: holds no recordings ({', '.join(sorted(_suffixes()))}); name another folder")
+            raise PseganError(f"{source}: holds no recordings ({', '.join(sorted(suffixes()))}); name another folder")
     originals = {os.path.realpath(task.source): task.source for task in taken.values()}
     for place in taken:
         if (replaced := originals.get(os.path.realpath(out / place))) is not None:
@@ -207,7 +224,7 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
             ending = path.suffix.lower()
             if path.name.startswith("."):
                 left_out.setdefault("what is hidden", []).append(path)
-            elif ending not in _suffixes() | MEDIA:
+            elif ending not in suffixes() | MEDIA:
                 left_out.setdefault("what is no recording", []).append(path)
             elif not_a_file(path) in (SPECIAL, LOOP):
                 left_out.setdefault("pipes, devices and the like", []).append(path)
@@ -240,7 +257,7 @@ def _task(source: Path, place: Path, keep_rate: bool, apart: bool) -> RecordingT
 
 
 @cache
-def _suffixes() -> frozenset[str]:
+def suffixes() -> frozenset[str]:
     """Endings of what soundfile reads and has an ending of its own."""
     import soundfile
 
@@ -266,7 +283,7 @@ def _load(model: str, vocoder: str | None, device: str) -> "Protector":
 
 
 def _protect(
-    task: RecordingTask, protector: "Protector", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
+    task: RecordingTask, speakers: "Speakers", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
 ) -> None:
     """Protect one recording, unless its file is there and stays; after an error nothing of it is left."""
     import torch
@@ -288,6 +305,7 @@ def _protect(
     rate = reader.rate if args.keep_rate else SAMPLE_RATE
     id = task.place.with_suffix("").as_posix()  # as ids of corpora are
     parts = []
+    protector = speakers.protector_of(task.source, task.place)
     for channel, one in enumerate(readers, 1):
         random = secret() if args.seed is None else of_utterance(args.seed, id if count == 1 else f"{id}/{channel}")
         protected = protector.protect(one.blocks(), protector.draw(random, args.target))
@@ -296,14 +314,14 @@ def _protect(
     with audio_writer(out, rate, task.format, task.subtype, args.existing == "overwrite", count) as write:
         for blocks in zip(*parts, strict=True):
             samples = torch.stack(blocks, 1)
-            if rate == reader.rate:  # going to 16 kHz and back rounds up twice
+            if rate == reader.rate and protector.keeps_length:  # going to 16 kHz and back rounds up twice
                 samples = samples[: reader.read - written]
             write(samples)
             written += len(samples)
             clipped += at_full_scale(samples)
             bar.update(len(samples) / rate)
     summary.done += 1
-    summary.seconds += written / rate
+    summary.seconds += reader.read / reader.rate
     if (task.format, task.subtype) != (reader.format, reader.subtype):
         kind = f"{reader.subtype} in {reader.format} at {rate} Hz"
         _say(f"psegan: {task.source}: {kind} cannot be written, so {out} is a 16-bit WAV file")

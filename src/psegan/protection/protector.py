@@ -1,9 +1,8 @@
-"""The product: a recording goes in and comes out with another emotion, whatever its rate and length."""
+"""The product: a recording goes in and comes out without its emotion, whatever its rate and length."""
 
-import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,63 +13,43 @@ from psegan.common.errors import PseganError
 from psegan.common.instantiate import describe
 from psegan.common.random import of_utterance, secret
 from psegan.lineage import crop_frames
-from psegan.models.conversion import Conversion, Draws
+from psegan.models.conversion import Draws
 from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
-from psegan.protection.streaming import mel_blocks, pieces, stitch, windows
 from psegan.protection.transform import Transform, Transformed
-from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
+from psegan.speech.audio import SAMPLE_RATE, check_rate, resample
 from psegan.speech.channels import compare_channels
 from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
 
 
 class Protector(PretrainedModel, Transform):
-    """A conversion of spectrograms and the vocoder that turns them into speech.
+    """Trained networks, a vocoder the last of them, that protect recordings.
 
-    Recordings longer than 16 s are converted in windows that overlap, all with the same target and noise; their spectrograms
-    are joined before the vocoder speaks, so the waveform has no seams. Every window is computed alone, so a
-    recording comes out the same, bit by bit on one thread of a processor, whatever is protected beside it.
+    :meth:`load` and :meth:`from_pretrained` give what the weights are of, a
+    :class:`~psegan.protection.conversion.ConversionProtector` or an :class:`~psegan.protection.anchored.AnchoredProtector`.
 
     Args:
-        parts: ``conversion`` and ``vocoder``; see :class:`psegan.weights.PretrainedModel`.
+        parts: see :class:`psegan.weights.PretrainedModel`.
         about: ``emotions`` are names of the targets, in order.
-
-    Raises:
-        PseganError: see :class:`psegan.weights.PretrainedModel`.
     """
 
-    conversion: Conversion
     vocoder: Vocoder
 
-    def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
-        super().__init__(parts, about)
-        made, kinds = dict(self.named_children()), {"conversion": Conversion, "vocoder": Vocoder}
-        if made.keys() != kinds.keys() or not all(isinstance(made[name], kind) for name, kind in kinds.items()):
-            raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
-        self.front_end, self.scaler = LogMel(), UnitScaler()
+    @classmethod
+    def kind_of(cls, parts: Mapping[str, Any]) -> type[Self]:
+        """See the base class."""
+        from psegan.protection.anchored import AnchoredProtector
+        from psegan.protection.conversion import ConversionProtector
 
-    def check(self) -> None:
-        """Refuse weights that no training utterance reached, as far as it is known how long those were."""
-        if (frames := self._training_frames) is not None:
-            self.conversion.check_reach(frames)
-
-    @property
-    def _training_frames(self) -> int | None:
-        """Spectrogram frames of the longest training utterance or, where no more is known, of the longest crop."""
-        frames = self.about.get("training_frames")
-        return crop_frames(self.about) if frames is None else int(frames)
+        kind: type[Protector] = AnchoredProtector if "decoder" in parts else ConversionProtector
+        return kind if issubclass(kind, cls) else cls
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
-        """See the base class; where nobody says how long the training speech was, one line on stderr does."""
+        """See the base class."""
         protector = super().from_pretrained(name, **kwargs)
-        protector._say_if_unknown(name)
+        protector.say_concerns(name)
         return protector
-
-    def _say_if_unknown(self, source: str | Path) -> None:
-        least = self.conversion.least_frames
-        if least > 1 and self._training_frames is None:
-            _say_unknown(str(source), (least - 1) * HOP / SAMPLE_RATE)
 
     @classmethod
     def load(cls, checkpoint: str | Path, vocoder: Vocoder | str | dict[str, Any] | None = None) -> Self:
@@ -86,24 +65,32 @@ class Protector(PretrainedModel, Transform):
         """
         if not is_checkpoint(checkpoint):
             protector = cls.from_pretrained(checkpoint)
-            if vocoder is None:
-                return protector
-            return cls.of(protector.conversion, vocoder, protector.about)
+            return protector if vocoder is None else cls.of(dict(protector.named_children()), vocoder, protector.about)
         parts, about = load_parts(checkpoint)
-        if "conversion" not in parts:
+        if not parts.keys() & {"conversion", "decoder"}:
             raise PseganError(
                 f"{checkpoint} holds {about['system']}; give a checkpoint of a protecting system that psegan fit wrote"
             )
         if about.get("training_frames") is None and (frames := crop_frames(checkpoint)) is not None:
             about["training_frames"] = frames  # checkpoints of before don't say it
-        protector = cls.of(parts["conversion"], vocoder, about)
-        protector._say_if_unknown(checkpoint)
+        protector = cls.of(parts, vocoder, about)
+        protector.say_concerns(checkpoint)
         return protector
 
     @classmethod
-    def of(cls, conversion: nn.Module, vocoder: Vocoder | str | dict[str, Any] | None, about: dict[str, Any]) -> Self:
-        """A protector of a conversion as it is now, whose weights are copied; see :meth:`load`."""
-        return cls.assemble({"conversion": conversion, "vocoder": load_vocoder(vocoder)}, dict(about))
+    def of(
+        cls, parts: Mapping[str, nn.Module], vocoder: Vocoder | str | dict[str, Any] | None, about: dict[str, Any]
+    ) -> Self:
+        """A protector of networks as they are now, whose weights are copied; see :meth:`load`."""
+        kind = cls.kind_of(parts)
+        own = {name: module for name, module in parts.items() if name in kind.PARTS}
+        return kind.assemble({**own, "vocoder": load_vocoder(vocoder)}, dict(about))
+
+    PARTS: tuple[str, ...] = ()
+    """Names of the networks that it has."""
+
+    def say_concerns(self, source: str | Path) -> None:
+        """Say on stderr what whoever uses these weights should know; by default there is nothing."""
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -111,22 +98,31 @@ class Protector(PretrainedModel, Transform):
         return tuple(self.about.get("emotions", ()))
 
     def draw(self, random: torch.Generator, target: str | None = None) -> Draws:
-        """Target and noise for one recording.
+        """What is drawn for one recording.
 
         Args:
-            random: where they are drawn from.
+            random: where it is drawn from.
             target: name of an emotion instead of a drawn one.
 
         Raises:
             PseganError: there is no such emotion.
         """
-        draws = self.conversion.draw(1, random)
-        if target is not None:
-            if target not in self.emotions or "target" not in draws:
-                known = ", ".join(self.emotions) if "target" in draws else "none: this system has no targets"
-                raise PseganError(f"target emotion {target!r} is not known; there are {known}")
-            draws["target"] = torch.tensor([self.emotions.index(target)])
-        return draws
+        raise NotImplementedError
+
+    def protect(self, blocks: Iterable[Tensor], draws: Draws) -> Iterator[Tensor]:
+        """Protect one recording block by block, in memory that doesn't grow with its length.
+
+        Args:
+            blocks: its waveform in blocks ``(T,)`` of any length, at 16 kHz; where they end changes nothing.
+            draws: the same for all of it; see :meth:`draw`.
+
+        Yields:
+            Protected samples ``(T,)`` in [-1, 1] on the CPU, in order.
+
+        Raises:
+            PseganError: the result is not finite; or whatever reading the blocks raises.
+        """
+        raise NotImplementedError
 
     @torch.inference_mode()
     def forward(
@@ -138,14 +134,14 @@ class Protector(PretrainedModel, Transform):
             waveform: ``(T,)`` or ``(C, T)``, floating point in [-1, 1]; channels are averaged, or the loudest is taken, with
                 a warning, where they would cancel one another.
             sample_rate: in Hz.
-            seed: of target and noise; drawn from the operating system's secure source by default, as it should be where
+            seed: of all that is drawn; drawn from the operating system's secure source by default, as it should be where
                 privacy counts: whoever knows it knows the target.
             target: name of an emotion instead of a drawn one.
             id: name of the recording, by which the seed gives every one its own draws; ``psegan protect`` takes the path
                 below its output folder, without the ending.
 
         Returns:
-            ``(T',)`` at 16 kHz, as long as the recording, in [-1, 1], on the CPU.
+            ``(T',)`` at 16 kHz in [-1, 1], on the CPU; as long as the recording, if the protector :attr:`keeps_length`.
 
         Raises:
             PseganError: there are no samples, some are not finite or no floats, the rate is none of speech, or the emotion is
@@ -162,47 +158,16 @@ class Protector(PretrainedModel, Transform):
         draws = self.draw(secret() if seed is None else of_utterance(seed, id), target)
         return torch.cat(list(self.protect([resample(mono, int(sample_rate), SAMPLE_RATE)], draws)))
 
-    @torch.inference_mode()
-    def protect(self, blocks: Iterable[Tensor], draws: Draws) -> Iterator[Tensor]:
-        """Protect one recording block by block, in memory that doesn't grow with its length.
-
-        Args:
-            blocks: its waveform in blocks ``(T,)`` of any length, at 16 kHz; where they end changes nothing.
-            draws: target and noise, the same for all of it; see :meth:`draw`.
-
-        Yields:
-            Protected samples ``(T,)`` in [-1, 1] on the CPU, in order, together as many as ``blocks`` had.
+    def speak(self, mel: Tensor) -> Tensor:
+        """What the vocoder makes of a log-mel ``(80, n)``: samples ``(256 n,)`` on the CPU.
 
         Raises:
-            PseganError: the result is not finite; or whatever reading the blocks raises.
+            PseganError: they are not finite.
         """
-        read = written = 0
-
-        def counted() -> Iterator[Tensor]:
-            nonlocal read
-            for block in blocks:
-                read += len(block)
-                yield block
-
-        draws = {name: drawn.to(self.device) for name, drawn in draws.items()}
-        converted = (self._convert(mel, draws) for mel in windows(mel_blocks(counted(), self.front_end)))
-        for mel, first, end in pieces(stitch(converted), self.vocoder.context):
-            spoken = self.vocoder(mel[None], torch.tensor([mel.shape[1]], device=mel.device))[0].float().cpu()
-            waveform = spoken[first * HOP : end * HOP][: read - written]  # a vocoder speaks in whole frames
-            if not torch.isfinite(waveform).all():
-                raise PseganError("comes out with samples that are not finite; the weights are broken")
-            written += len(waveform)
-            yield waveform.clamp(-1, 1)
-
-    def _convert(self, mel: Tensor, draws: Draws) -> Tensor:
-        """Log-mel ``(80, n)`` → the same converted."""
-        frames = torch.tensor([mel.shape[1]], device=mel.device)
-        return self.scaler.inverse(self.conversion(self.scaler(mel[None]), frames, draws))[0]
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.front_end.window.device
+        spoken = self.vocoder(mel[None], torch.tensor([mel.shape[1]], device=mel.device))[0].float().cpu()
+        if not torch.isfinite(spoken).all():
+            raise PseganError("comes out with samples that are not finite; the weights are broken")
+        return spoken
 
     def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         draws = self.draw(random)
@@ -210,15 +175,15 @@ class Protector(PretrainedModel, Transform):
         made = torch.cat(list(self.protect([waveform], draws)))
         return Transformed(made, None if target is None else int(target[0]))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
     @cached_property
     def weights(self) -> str | None:  # type: ignore[override]
         """See the base class."""
         return weights_hash(self)
-
-    @property
-    def n_targets(self) -> int | None:  # type: ignore[override]
-        """See the base class."""
-        return getattr(self.conversion, "n_emotions", None)
 
     @property
     def learnt_from(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -228,20 +193,10 @@ class Protector(PretrainedModel, Transform):
     def describe(self) -> dict[str, Any]:
         """See the base class; weights are known by their contents, wherever they lie."""
         return self._with_teachers({
-            "class_path": f"{__name__}.{type(self).__name__}",
+            "class_path": f"{Protector.__module__}.{Protector.__name__}",
             "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
             "weights": self.weights,
         })  # fmt: skip
-
-
-@cache
-def _say_unknown(source: str, seconds: float) -> None:
-    """Say once that weights may be untrained."""
-    print(
-        f"psegan: warning: {source}: nobody says how long its training speech was; some of its weights act only on recordings "
-        f"of more than {seconds:.1f} s, and at random if no training utterance was that long",
-        file=sys.stderr,
-    )
 
 
 def _mix(waveform: Tensor, sample_rate: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Waveform in, waveform out: the interface that trained protectors and the controls share."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -9,12 +9,15 @@ from torch import Tensor
 from psegan.common.errors import PseganError
 from psegan.common.instantiate import describe
 
+if TYPE_CHECKING:
+    from psegan.protection.voice import Voice
+
 
 class Transformed(NamedTuple):
     """What a transform made of an utterance.
 
     Attributes:
-        waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz, as long as the original.
+        waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz.
         target: class index of the emotion that speech was moved to; None where there is no such thing.
     """
 
@@ -33,6 +36,10 @@ class Transform(ABC):
     """Hash of the trained weights; None where nothing is trained."""
     n_targets: int | None = None
     """Number of emotions that targets are drawn from; None where there are no targets."""
+    keeps_length: bool = True
+    """Whether what comes out is as long as what goes in, sample by sample."""
+    needs_voice: bool = False
+    """Whether it speaks with a voice profile (:class:`psegan.protection.voice.Voice`), without which it protects nobody."""
     learnt_from: tuple[str, ...] = ()
     """Class paths of judges (:mod:`psegan.evaluation.judges`) whose networks are a part of it or taught it. They are no judges
     of its speech, and their columns stay empty."""
@@ -46,16 +53,21 @@ class Transform(ABC):
             random: where everything that is drawn is drawn from.
 
         Returns:
-            The new waveform ``(T,)``, finite, clamped to [-1, 1] (what a file can hold), and the target.
+            The new waveform ``(T',)``, finite, clamped to [-1, 1] (what a file can hold), and the target.
 
         Raises:
             PseganError: the result is not finite.
         """
         made, target = self._transform(waveform, random)
-        assert made.shape == waveform.shape, f"{self} turned {tuple(waveform.shape)} into {tuple(made.shape)}"
+        if self.keeps_length:
+            assert made.shape == waveform.shape, f"{self} turned {tuple(waveform.shape)} into {tuple(made.shape)}"
         if not torch.isfinite(made).all():
             raise PseganError(f"{self} gives samples that are not finite; its weights or settings are broken")
         return Transformed(made.float().clamp(-1, 1), target)
+
+    def speaking_as(self, voice: "Voice", keep_timing: bool = False) -> Self:
+        """One that protects the speaker of a voice profile, perhaps in the original's timing; where none is needed, itself."""
+        return self
 
     @abstractmethod
     def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:

@@ -17,14 +17,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from psegan.common.errors import PseganError
 from psegan.common.files import atomic_path, not_a_file
 from psegan.models.analysis import Analysed, Analysis
 from psegan.models.level import DECIBEL
 from psegan.protection.command import CLIPPED
-from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE, at_full_scale, read_audio
+from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE, UnitScaler, at_full_scale, read_audio
 from psegan.speech.edges import trimmed
+from psegan.speech.masking import mask_like
 
 VERSION = 1
 """Of the file's layout and of the analysis; profiles of other versions are refused."""
@@ -106,6 +108,16 @@ class Voice:
             date.today().isoformat(),
             measured,
         )
+
+    def analysed(self) -> Analysed:
+        """The recordings, one by one, as they were analysed."""
+        parts = self.lengths.tolist()
+        frames = torch.cat([self.mel, self.energy[None], self.log_pitch[None]])
+        padded = pad_sequence([one.T for one in frames.split(parts, 1)], batch_first=True).transpose(1, 2)
+        relative, energy, log_pitch = padded[:, :N_MELS], padded[:, N_MELS], padded[:, N_MELS + 1]
+        level = relative.new_full((len(parts),), self.level)
+        mel = UnitScaler()(relative + self.level) * mask_like(self.lengths, relative)
+        return Analysed(mel, self.lengths, relative, level, energy, log_pitch > 0, log_pitch)
 
     def concerns(self) -> list[str]:
         """What makes a profile worse than it could be, a sentence each, with what was measured."""

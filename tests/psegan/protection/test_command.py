@@ -109,16 +109,16 @@ def test_names_of_any_length_and_with_any_characters(protect, tmp_path, capsys):
 
 
 def test_what_a_run_beside_this_one_has_finished_is_there_already(protect, tmp_path, capsys, monkeypatch):
-    from psegan.protection.protector import Protector
+    from psegan.protection.conversion import ConversionProtector
 
     source, out = write(tmp_path / "a.wav"), tmp_path / "out" / "a.wav"
-    own = Protector.protect
+    own = ConversionProtector.protect
 
     def protect_beside(self, blocks, draws):
         out.write_bytes(b"the other's")
         yield from own(self, blocks, draws)
 
-    monkeypatch.setattr(Protector, "protect", protect_beside)
+    monkeypatch.setattr(ConversionProtector, "protect", protect_beside)
     assert protect(source, "--existing", "skip") == 0
     printed = capsys.readouterr()
     assert printed.out == f"protected 0 of 1 recordings into {out.parent}; there already: 1\n" and printed.err == ""

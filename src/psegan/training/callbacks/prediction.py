@@ -62,7 +62,7 @@ class PredictionWriter(L.Callback):
 
 def protector_of(system: AdversarialSystem, vocoder: Vocoder | str | None) -> Protector:
     """A protector of a system as it is now, where the system computes."""
-    return Protector.of(system.conversion, vocoder, system.about()).to(system.device)
+    return Protector.of(system.parts(), vocoder, system.about()).to(system.device)
 
 
 def protect_row(protector: Protector, batch: SpeechBatch, place: int, seed: int) -> Transformed:

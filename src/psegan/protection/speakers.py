@@ -1,0 +1,112 @@
+"""Whose voice each recording of ``psegan protect`` gets."""
+
+import sys
+from pathlib import Path
+
+from psegan.common.errors import PseganError, printable
+from psegan.protection.command import suffixes
+from psegan.protection.protector import Protector
+from psegan.protection.voice import Voice
+
+SELF = "self"
+"""Stands for the voice of the recording itself."""
+SELF_SECONDS = 20.0
+"""Of speech, without pauses, that a recording must hold to be its own profile."""
+SUFFIX = ".voice"
+
+
+class Speakers:
+    """Protectors that speak as whoever is in a recording.
+
+    Args:
+        protector: of the model.
+        model: its name, for messages.
+        voice: ``--voice``: a profile's file, a folder of profiles or of folders of calm recordings, ``self``, or None.
+        keep_timing: ``--keep-timing``.
+
+    Raises:
+        PseganError: the model needs a voice and has none, has one and needs none, or there is no such profile.
+    """
+
+    def __init__(self, protector: Protector, model: str, voice: str | None, keep_timing: bool) -> None:
+        self.protector, self.voice, self.keep_timing = protector, voice, keep_timing
+        self._known: dict[str, Protector] = {}
+        if not protector.needs_voice:
+            if voice is not None or keep_timing:
+                option = "--keep-timing" if voice is None else "--voice"
+                raise PseganError(f"{option}: {model} speaks with no voice profile; leave {option} out")
+        elif voice is None:
+            raise PseganError(
+                f"{model} speaks with a voice profile: make one by psegan enrol CALM_RECORDINGS -o me.voice and give "
+                "--voice me.voice, or give --voice self for recordings of 20 s of speech and more"
+            )
+        elif voice != SELF and not Path(voice).is_dir():
+            self._known[""] = self._speaking_as(Voice.load(voice))
+
+    def protector_of(self, source: Path, place: Path) -> Protector:
+        """The protector of one recording.
+
+        Args:
+            source: its file.
+            place: its path below the output folder; folders in it name speakers.
+
+        Raises:
+            PseganError: it holds too little speech for a profile, or nobody's voice is known.
+        """
+        if not self.protector.needs_voice:
+            return self.protector
+        assert self.voice is not None
+        if self.voice == SELF:
+            return self._speaking_as(_own(source))
+        if "" in self._known:
+            return self._known[""]
+        folder = Path(self.voice)
+        for name in reversed(place.parts[:-1]):
+            if name not in self._known and (voice := _named(folder, name)) is not None:
+                self._known[name] = self._speaking_as(voice)
+            if name in self._known:
+                return self._known[name]
+        named = ", ".join(sorted({p.stem for p in folder.iterdir() if p.is_dir() or p.suffix == SUFFIX})) or "none"
+        raise PseganError(
+            f"{source}: whose voice it is cannot be told; {folder} has voices of {named}: put it into a folder of that name"
+        )
+
+    def _speaking_as(self, voice: Voice) -> Protector:
+        return self.protector.speaking_as(voice, self.keep_timing)
+
+
+def say_concerns(name: str, voice: Voice) -> None:
+    """What makes a profile worse than it could be, each a line on stderr."""
+    for concern in voice.concerns():
+        print(printable(f"psegan: warning: {name}: {concern}"), file=sys.stderr)
+
+
+def recordings_below(folder: Path) -> list[Path]:
+    """All recordings in a folder at any depth, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes() and path.is_file())
+
+
+def _named(folder: Path, name: str) -> Voice | None:
+    """The voice of somebody of that name in a folder of profiles or of folders of calm recordings; None if there is none."""
+    if (file := folder / f"{name}{SUFFIX}").is_file():
+        return Voice.load(file)
+    if not (own := folder / name).is_dir():
+        return None
+    try:
+        voice = Voice.enrol(recordings_below(own), name)
+    except PseganError as error:
+        raise PseganError(f"{own}: {error}") from None
+    say_concerns(str(own), voice)
+    return voice
+
+
+def _own(source: Path) -> Voice:
+    """The voice of a recording itself."""
+    remedy = f"--voice self needs {SELF_SECONDS:g} s of speech: make a profile of calm recordings with psegan enrol"
+    try:
+        voice = Voice.enrol([source])
+    except PseganError as error:
+        raise PseganError(f"{source}: {error}; {remedy}" if str(source) not in str(error) else str(error)) from None
+    if voice.seconds < SELF_SECONDS:
+        raise PseganError(f"{source}: has only {voice.seconds:.0f} s of speech; {remedy}")
+    return voice
