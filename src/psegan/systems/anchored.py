@@ -131,7 +131,9 @@ class Anchored(OneCycleSystem):
                 take_over(self.encoder, trained, path, "encoder")
                 take_over(self.decoder, parts["decoder"], path, "decoder")
             else:
-                raise PseganError(f"{path} is neither of Anchored nor a content matcher; name another encoder_checkpoint")
+                raise PseganError(
+                    f"{path} is neither of Anchored nor a content matcher; name another encoder_checkpoint"
+                )
         if (path := self.content_matcher_checkpoint) is not None:
             take_over(self.content_matcher, encoder_of(path, "characters", "content matcher"), path, "content_matcher")
 
