@@ -154,6 +154,8 @@ class Scoring:
                 yield self.row(system, key, one.metric, one.score, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
                 values, key = self.pooled(system, "measure", metric), Key("speech")
+                if not np.isfinite(values).any():  # of speech that has another length
+                    continue
                 scored.setdefault((system, key), {})[metric] = self.bootstrap.mean(values)
                 counts[system, key, metric] = int(np.isfinite(values).sum())
                 yield self.row(system, key, metric, scored[system, key][metric], n=counts[system, key, metric])

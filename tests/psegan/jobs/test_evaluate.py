@@ -27,6 +27,7 @@ from psegan.report.tables import SHUFFLED
 from psegan.speech.audio import read_audio, write_audio
 from psegan.training import command as training
 from tests.support.offline import history, kinds, read_offline_run
+from tests.support.protectors import small_anchored
 
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
@@ -556,3 +557,26 @@ def test_judges_alone_listen_to_speech_without_emotions(repository, tmp_path, ca
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(PseganError, match="has a single emotion.*attackers: \\[\\] lets judges alone listen"):
         cli.run(words)
+
+
+def test_a_system_that_speaks_with_profiles(repository, tmp_path):
+    """Calm recordings are in no trial, of other systems either, and what compares samples is left out."""
+    small_anchored().save_pretrained(tmp_path / "anchored")
+    content = {
+        "name": "profiles", "out": str(tmp_path / "out"), "corpus": "experiments/corpora/synthetic.yaml",
+        "data": {**TINY, "n_takes": 3}, "attackers": ["informed"], "permutations": 1, "resamples": 100, "n_clips": 1,
+        "architectures": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}},
+        "judges": {"resemblyzer": {"class_path": "Resemblyzer"}}, "enrolment": {"calm": ["neutral"], "sentences": "any"},
+    }  # fmt: skip
+    file = tmp_path / "evaluation.yaml"
+    file.write_text(yaml.safe_dump(content))
+    system = f"anchored={tmp_path / 'anchored'}"
+    assert cli.run(["evaluate", "--config", str(file), "--system", system, "--workers", "1"]) == 0
+    results = Results.from_json(tmp_path / "out" / "results.json")
+    for name in ("original", "anchored"):
+        judged = {row.metric for row in results.select(system=name, judge="resemblyzer")}
+        assert "eer" in judged and "eer_neutral" not in judged
+    measured = {row.metric for row in results.select(system="anchored", attacker=None)}
+    assert "loudest_p95" in measured and not {"stoi", "mcd"} & measured
+    (informed,) = results.select(system="anchored", attacker="informed", attribute="emotion", metric="uar")
+    assert 0 <= informed.value <= 1
