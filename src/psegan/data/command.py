@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protect.add_argument(
         "--split", default="all", choices=["all", *_SUBSETS], help="which part of the corpus's split (default: all)"
     )
+    protect.add_argument(
+        "--calm", nargs="+", default=["neutral"], metavar="EMOTION",
+        help="of recordings that make voice profiles, for a protector that speaks with one (default: neutral)",
+    )  # fmt: skip
+    protect.add_argument(
+        "--sentences", default="other", choices=("other", "any"),
+        help="of the recordings that make the profile for one: other than its own, or any but it itself (default: other)",
+    )  # fmt: skip
     protect.add_argument("--seed", type=int, default=0, help="of targets, noise and other draws (default: 0)")
     protect.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
 
@@ -79,11 +87,13 @@ def main(args: argparse.Namespace) -> int:
     if args.data_command == "protect":
         from psegan.common.machine import cores
         from psegan.evaluation.corpora import load_corpus, parts_of, protect_corpus
+        from psegan.evaluation.specification import Enrolment
 
         subsets = _SUBSETS if args.split == "all" else (args.split,)
         workers = args.workers if args.workers is not None else cores()
         data = load_corpus(args.corpus, args.data_root)
-        print(protect_corpus(data, parts_of(data, subsets), args.protector, args.out, args.seed, workers))
+        enrolment, parts = Enrolment(calm=args.calm, sentences=args.sentences), parts_of(data, subsets)
+        print(protect_corpus(data, parts, args.protector, args.out, args.seed, workers, enrolment=enrolment))
         return 0
     from datamodules.joint import PUBLISHED
     from psegan.data.check import check_corpus

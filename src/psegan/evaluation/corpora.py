@@ -1,4 +1,4 @@
-"""Protected corpora: a protector turns a corpus into a corpus of the same layout, names and lengths.
+"""Protected corpora: a protector turns a corpus into a corpus of the same layout and names.
 
 The folder holds one FLAC file an utterance, ``manifest.csv`` with its labels, written last, and ``journal.jsonl``, which
 says what the folder is made from and which utterances are done: a run that was killed goes on from there.
@@ -7,6 +7,7 @@ says what the folder is made from and which utterances are done: a run that was 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from psegan.common.files import file_hash, read_yaml
 from psegan.common.instantiate import current_path, instantiate
 from psegan.common.lines import Lines
 from psegan.common.processes import unordered
-from psegan.common.random import of_utterance
+from psegan.common.random import of_utterance, stable_hash
 from psegan.common.record import difference
 from psegan.evaluation.enrolment import Enroller
 from psegan.evaluation.specification import Enrolment
@@ -49,7 +50,7 @@ def protect_corpus(
     """Protect utterances of a corpus; what a folder already holds of them is not made again.
 
     Draws are from ``seeded(seed, "protect", id)`` and sums are of one thread, so the recordings depend on nothing but
-    source, protector and seed.
+    source, protector and seed, and the recordings of the profile where there is one.
 
     Args:
         data: the corpus.
@@ -76,7 +77,7 @@ def protect_corpus(
     profiles = {} if enroller is None else {ENROLMENT: enroller.describe()}
     journal = Journal(Path(folder), {"protector": protector.describe(), "seed": seed, **profiles})
     manifest = journal.folder / "manifest.csv"
-    sources = _sources(data, parts)
+    sources = _sources(data, parts, enroller)
     waiting = [utterance for _, utterance in parts if not journal.holds(utterance.id, sources[utterance.id])]
     if waiting:
         journal.begin()
@@ -255,13 +256,21 @@ def _protect_here(utterance: Utterance) -> tuple[str, int | None]:
     return _protect(_task, _protector, utterance)
 
 
-def _sources(data: CorpusDataModule, parts: Sequence[Part]) -> dict[str, str]:
-    """Id → hash of the recording; of a corpus without files, made by one rule, one recording speaks for all."""
+def _sources(data: CorpusDataModule, parts: Sequence[Part], enroller: Enroller | None) -> dict[str, str]:
+    """Id → hash of the recording and of those of its profile; of a corpus without files, made by one rule, one recording
+    speaks for all.
+    """
     shared = ""
     if made := [utterance for utterance in data.utterances() if utterance.path is None]:
         first = data.loader()(min(made, key=lambda utterance: utterance.id))
         shared = hashlib.sha256(first.numpy().tobytes()).hexdigest()[:16]
-    return {u.id: shared if u.path is None else file_hash(u.path) for _, u in parts}
+    hashed = cache(lambda path: shared if path is None else file_hash(path))
+    if enroller is None:
+        return {u.id: hashed(u.path) for _, u in parts}
+    return {
+        u.id: f"{stable_hash(hashed(u.path), *(f'{one.id} {hashed(one.path)}' for one in enroller.profile(u))):016x}"
+        for _, u in parts
+    }
 
 
 def _row(

@@ -57,10 +57,7 @@ class Enroller:
                 found.append(one)
                 seconds += samples_of(one, self.load) / SAMPLE_RATE
         if not found:
-            raise PseganError(
-                f"{utterance.id}: {self.where} has no recording of its speaker for a voice profile (enrolment: "
-                f"{', '.join(self.enrolment.calm)}, {self.enrolment.sentences} sentences)"
-            )
+            raise self._too_little(utterance, "no recording")
         return found
 
     def speaking_as(self, protector: Transform, utterance: Utterance) -> Transform:
@@ -69,7 +66,18 @@ class Enroller:
         key = tuple(one.id for one in profile)
         if key not in self._kept:
             name = self.speakers[utterance.speaker]
-            self._kept[key] = protector.speaking_as(Voice.enrol(map(self.load, profile), name))
+            try:
+                voice = Voice.enrol(map(self.load, profile), name)
+            except PseganError as error:
+                raise self._too_little(utterance, f"{len(profile)} recording(s), {error}") from None
+            self._kept[key] = protector.speaking_as(voice)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+    def _too_little(self, utterance: Utterance, found: str) -> PseganError:
+        return PseganError(
+            f"{utterance.id}: no voice profile of its speaker; {self.where} has, of {', '.join(self.enrolment.calm)} and "
+            f"{self.enrolment.sentences} sentences: {found}; name more emotions as calm (enrolment.calm; --calm of psegan data "
+            "protect), or let sentences be any"
+        )

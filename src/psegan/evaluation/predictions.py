@@ -118,13 +118,17 @@ def predict(
 def _signal(
     corpus: ManifestDataModule, original: ManifestDataModule, subset: str, label: str, workers: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Measures, of which an original has none, and levels: by name, ``(N,)``."""
+    """Measures, of which an original has none, and levels: by name, ``(N,)``.
+
+    Where an utterance is not as long as the original, what is said is said at another time: of such a system there are no
+    measures, which compare sample by sample.
+    """
     before = {utterance.id: utterance for utterance in original.split_utterances(subset)}
     pairs = [(before[utterance.id], utterance) for utterance in corpus.split_utterances(subset)]
     found = unordered(_level if corpus is original else _measure_and_level, pairs, workers)
     of = dict(tqdm(found, total=len(pairs), desc=f"{label}, signal", unit="utterance", leave=False))
     measure, level = zip(*(of[after.id] for _, after in pairs), strict=True)
-    return _by_name(measure), _by_name(level)
+    return _by_name(measure if all(measure) else [{}]), _by_name(level)
 
 
 def _by_name(values: Sequence[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
@@ -133,7 +137,8 @@ def _by_name(values: Sequence[dict[str, float]]) -> dict[str, NDArray[np.float64
 
 def _measure_and_level(pair: tuple[Utterance, Utterance]) -> tuple[str, tuple[dict[str, float], dict[str, float]]]:
     waveforms = tuple(map(read_utterance, pair))
-    return pair[1].id, (measures(*waveforms), levels(*waveforms))
+    before, after = waveforms
+    return pair[1].id, (measures(before, after) if len(before) == len(after) else {}, levels(before, after))
 
 
 def _level(pair: tuple[Utterance, Utterance]) -> tuple[str, tuple[dict[str, float], dict[str, float]]]:

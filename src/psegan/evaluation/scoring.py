@@ -146,7 +146,9 @@ class Scoring:
                     yield self.row(system, key, metric, score, attack.seed)
             for (attribute, metric), score in self.preserved(system).items():
                 scored.setdefault((system, Key(attribute)), {})[metric] = score
-                yield self.row(system, Key(attribute), metric, score)
+                of_trials = metric.startswith(("eer", "min_dcf"))
+                n = len(self.bootstrap) - self.listening.left_out if of_trials else None
+                yield self.row(system, Key(attribute), metric, score, n=n)
             for one in self.survived(system):
                 key = Key(one.attribute, judge=one.judge)
                 scored.setdefault((system, key), {})[one.metric] = one.score
@@ -154,8 +156,6 @@ class Scoring:
                 yield self.row(system, key, one.metric, one.score, n=one.n)
             for metric in self.test[system][self.folds[0]].measure:
                 values, key = self.pooled(system, "measure", metric), Key("speech")
-                if not np.isfinite(values).any():  # of speech that has another length
-                    continue
                 scored.setdefault((system, key), {})[metric] = self.bootstrap.mean(values)
                 counts[system, key, metric] = int(np.isfinite(values).sum())
                 yield self.row(system, key, metric, scored[system, key][metric], n=counts[system, key, metric])

@@ -1,7 +1,7 @@
 """What an evaluation file says: corpus, systems, attackers, classifiers."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -17,6 +17,8 @@ KNOWN_ATTACKERS = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _TAKEN = re.compile(r"-(pass|fold)-\d+$")
+SENTENCES = ("other", "any")
+"""Which recordings make a profile, by what they say."""
 KEPT = ("speaker", "gender", "content")
 """Attributes that are to survive."""
 
@@ -72,12 +74,21 @@ class Enrolment:
     Attributes:
         calm: emotions, of which the profile is made; such recordings are in no trial of voices.
         sentences: ``other`` leaves out recordings that say what the utterance says, ``any`` the utterance alone.
-        seconds: of recordings, at most.
+        seconds: of recordings, after which none is added.
     """
 
     calm: list[str] = field(default_factory=lambda: ["neutral"])
     sentences: str = "other"
     seconds: float = 60.0
+
+    def check(self, refuse: Callable[[str], NoReturn]) -> None:
+        """Call ``refuse`` with what is wrong, if anything is."""
+        if not self.calm:
+            refuse("enrolment.calm is empty, but must name at least one emotion")
+        if self.sentences not in SENTENCES:
+            refuse(f"enrolment.sentences is {self.sentences!r}, but must be {' or '.join(SENTENCES)}")
+        if not self.seconds > 0:
+            refuse(f"enrolment.seconds is {self.seconds:g}, but must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +204,7 @@ class Evaluation:
         for key in ("passes", "permutations", "resamples", "n_clips"):
             if getattr(self, key) < 1:
                 refuse(f"{key} is {getattr(self, key)}, but must be at least 1")
-        if self.enrolment.sentences not in ("other", "any"):
-            refuse(f"enrolment.sentences is {self.enrolment.sentences!r}, but is other or any")
+        self.enrolment.check(refuse)
         if not self.epochs > 0:
             refuse(f"epochs is {self.epochs}, but must be a factor above 0")
         for name in (self.name, *systems, *self.repetitions, *self.architectures, *self.judges):

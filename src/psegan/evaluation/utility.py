@@ -54,6 +54,11 @@ class Listening:
     neutral: NDArray[np.bool_] | None = None
     enrolled: NDArray[np.bool_] | None = None
 
+    @property
+    def left_out(self) -> int:
+        """Number of utterances that are in no trial of voices."""
+        return 0 if self.enrolled is None else int(self.enrolled.sum())
+
     def scores(self, system: str, original: str, bootstrap: Bootstrap) -> Iterator[Utility]:
         """All scores of a system's speech by all who have heard it and the original."""
         for name, judge in self.judges.items():
@@ -94,7 +99,7 @@ class Listening:
                     enrol, after, self.speaker, content=self.content, enrolling=enrolling, outside=self.enrolled,
                     measures=["eer"],
                 )  # fmt: skip
-                yield Utility("speaker", name, metric, found["eer"], len(after))
+                yield Utility("speaker", name, metric, found["eer"], len(after) - self.left_out)
 
 
 def level_scores(level: Mapping[str, NDArray[np.float64]], bootstrap: Bootstrap) -> Iterator[Utility]:

@@ -25,8 +25,6 @@ N_CEPSTRA = 24
 """Highest mel-cepstral coefficient that is compared; the first one is 1."""
 SPEECH_RANGE = 40
 """Frames of the original count as speech down to this many dB below the loudest one, as in STOI."""
-NAMES = ("mcd", "stft_convergence", "log_stft", "stoi", "f0_correlation", "voicing_error")
-"""Of :func:`measures`, beside ``pesq``."""
 _FRAME = 1024  # samples, of MFCC
 
 
@@ -34,11 +32,8 @@ def measures(original: Array, processed: Array) -> dict[str, float]:
     """All distances of this module by their names in results.json; NaN if one is not defined.
 
     ``mcd`` (in dB), ``stft_convergence`` and ``log_stft`` (:func:`stft_distance`), ``stoi``, ``f0_correlation`` and
-    ``voicing_error`` (:func:`pitch_agreement`), and ``pesq`` if the optional package of that name is installed. None is defined
-    where the two are not equally long: what is said is then said at another time.
+    ``voicing_error`` (:func:`pitch_agreement`), and ``pesq`` if the optional package of that name is installed.
     """
-    if np.shape(original) != np.shape(processed):
-        return dict.fromkeys([*NAMES, *(["pesq"] if _has_pesq() else [])], math.nan)
     convergence, log_distance = stft_distance(original, processed)
     correlation, voicing_error = pitch_agreement(original, processed)
     found = {
@@ -49,13 +44,9 @@ def measures(original: Array, processed: Array) -> dict[str, float]:
         "f0_correlation": correlation,
         "voicing_error": voicing_error,
     }
-    if _has_pesq():
+    if importlib.util.find_spec("pesq") is not None:
         found["pesq"] = pesq(original, processed)
     return found
-
-
-def _has_pesq() -> bool:
-    return importlib.util.find_spec("pesq") is not None
 
 
 def stft_distance(original: Array, processed: Array) -> tuple[float, float]:

@@ -11,7 +11,7 @@ SLOPE = 0.2
 
 
 class MelDiscriminator(ConvolutionalDiscriminator):
-    """Strided convolutions over bands and time (PatchGAN, Isola et al., CVPR 2017): a score for every patch of about 30 frames.
+    """Strided convolutions over bands and time (PatchGAN, Isola et al., CVPR 2017): a score for every patch of 45 frames.
 
     Args:
         width: channels of the first layer; the others have two and four times as many.

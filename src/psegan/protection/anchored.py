@@ -2,22 +2,20 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psegan.common.errors import PseganError
-from psegan.models.analysis import Analysis
 from psegan.models.anchored import CodeEncoder, Profile, ProfileDecoder, enrolled
 from psegan.models.content import STRIDE
 from psegan.models.conversion import Draws
 from psegan.models.vocoder import Vocoder
-from psegan.protection.protector import Protector
+from psegan.protection.protector import Counted, Protector
 from psegan.protection.segments import segments
-from psegan.protection.streaming import pieces
 from psegan.protection.voice import Voice
-from psegan.speech.audio import HOP, SAMPLE_RATE, UnitScaler
+from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler
 from psegan.speech.edges import trimmed
 from psegan.speech.masking import strided_length
 
@@ -32,10 +30,10 @@ PAUSE = SAMPLE_RATE // 5
 class AnchoredProtector(Protector):
     """Speech is cut down to codes, and said again by a decoder in the voice of a profile; see :mod:`psegan.models.anchored`.
 
-    Recordings are taken in segments, cut where it is quiet, each analysed by itself; the vocoder speaks over the cuts. Level
-    and pitch are the profile's. The tempo is drawn for each recording, and silence at the ends of segments is cut to a tenth
-    of a second, so that what comes out has another length. Kept timing has the recording's length, and lets through its tempo
-    and pauses.
+    Recordings are taken in segments, cut where it is quiet, each encoded by itself; the vocoder speaks over the cuts. Level
+    and pitch are the profile's. The tempo is drawn for each recording, and of silence at the ends of segments a tenth of a
+    second is left, so that what comes out has another length. Kept timing has the recording's length, and lets through its
+    tempo and pauses.
 
     Args:
         parts: ``encoder``, ``decoder`` and ``vocoder``; see :class:`psegan.weights.PretrainedModel`.
@@ -51,21 +49,20 @@ class AnchoredProtector(Protector):
 
     encoder: CodeEncoder
     decoder: ProfileDecoder
-    PARTS = ("encoder", "decoder", "vocoder")
+    KINDS: ClassVar[dict[str, type[nn.Module]]] = {
+        "encoder": CodeEncoder,
+        "decoder": ProfileDecoder,
+        "vocoder": Vocoder,
+    }
     needs_voice = True
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__(parts, about)
-        made = dict(self.named_children())
-        kinds = {"encoder": CodeEncoder, "decoder": ProfileDecoder, "vocoder": Vocoder}
-        if made.keys() != kinds.keys() or not all(isinstance(made[name], kind) for name, kind in kinds.items()):
-            raise PseganError("Anchored has an encoder, a decoder and a vocoder, but these parts are others")
-        self.analysis, self.scaler = Analysis(), UnitScaler()
+        self.front_end, self.scaler = LogMel(), UnitScaler()
         self.voice: Voice | None = None
         self.keeps_length = False
         self._profile: Profile | None = None
 
-    @torch.inference_mode()
     def speaking_as(self, voice: Voice, keep_timing: bool = False) -> Self:
         """One that shares these networks and protects the speaker of a profile.
 
@@ -74,9 +71,7 @@ class AnchoredProtector(Protector):
             keep_timing: gives speech that is as long as the recording, for dubbing.
         """
         one = copy.copy(self)
-        one.voice, one.keeps_length = voice, keep_timing
-        speech = voice.analysed().to(self.device)
-        one._profile, _ = enrolled(self.encoder, self.decoder, speech, torch.zeros_like(speech.frames))
+        one.voice, one.keeps_length, one._profile = voice, keep_timing, None
         return one
 
     def draw(self, random: torch.Generator, target: str | None = None) -> Draws:
@@ -91,41 +86,68 @@ class AnchoredProtector(Protector):
         """See the base class.
 
         Raises:
-            PseganError: it speaks as nobody yet; or see there.
+            PseganError: it speaks as nobody yet, the recording is too quiet, or see there.
         """
         if self.voice is None:
             raise PseganError("Anchored speaks with a voice profile: give it one by speaking_as(Voice.load(...))")
-        read = written = 0
+        counted = Counted(blocks)
+        said = self._said(counted, float(draws["duration"]))
+        if (first := next(said, None)) is None:
+            yield torch.zeros(0)
+            return
+        whole = (mel for part in ([first], said) for mel in part)
+        yield from self.spoken(whole, (lambda: counted.samples) if self.keeps_length else lambda: torch.inf)
 
-        def counted() -> Iterator[Tensor]:
-            nonlocal read
-            for block in blocks:
-                read += len(block)
-                yield block
+    def describe(self) -> dict[str, Any]:
+        """See the base class; with whose profile, and in what timing, it speaks."""
+        described = super().describe()
+        if self.voice is not None:
+            described["init_args"] |= {"voice": self.voice.hash, "keep_timing": self.keeps_length}
+        return described
 
-        said = (self._said(segment, float(draws["duration"])) for segment in segments(counted()))
-        for mel, first, end in pieces(said, self.vocoder.context):
-            waveform = self.speak(mel)[first * HOP : end * HOP]
-            if self.keeps_length:
-                waveform = waveform[: read - written]  # a vocoder speaks in whole frames
-            written += len(waveform)
-            yield waveform.clamp(-1, 1)
+    def _said(self, blocks: Iterable[Tensor], duration: float) -> Iterator[Tensor]:
+        """What is said, segment by segment, as log-mels ``(80, n)``."""
+        anything, loudest = False, 0.0
+        for segment in segments(blocks):
+            peak = float(segment.abs().max())
+            loudest, spoken = max(loudest, peak), peak >= SILENCE
+            anything = anything or spoken
+            yield self._say(segment, duration) if spoken else self._pause(segment)
+        if loudest > 0 and not anything:
+            raise PseganError(
+                f"too quiet: its loudest sample is at {loudest:.1g} of full scale, and below {SILENCE:g} is taken for silence; "
+                "amplify it first"
+            )
 
-    def _said(self, segment: Tensor, duration: float) -> Tensor:
+    def _pause(self, segment: Tensor) -> Tensor:
+        """Silence, as a log-mel ``(80, n)``, for a segment ``(T,)`` in which nothing is said."""
+        samples = len(segment) if self.keeps_length else PAUSE
+        return torch.full((len(self._voice.mel), -(-samples // HOP)), self.scaler.low, device=self.device)
+
+    def _say(self, segment: Tensor, duration: float) -> Tensor:
         """What is said in a segment ``(T,)``, as a log-mel ``(80, n)``, ``duration`` times as long unless timing is kept."""
-        assert self.voice is not None and self._profile is not None
-        spoken = bool(segment.abs().max() >= SILENCE)
         if not self.keeps_length:
-            segment = trimmed(segment) if spoken else segment[:PAUSE]
-        speech = self.analysis(segment[None].to(self.device), torch.tensor([len(segment)], device=self.device))
-        if not spoken:
-            return torch.full_like(speech.mel[0], self.scaler.low)[:, : -(-len(segment) // HOP)]
-        codes, lengths = self.encoder(speech.mel, speech.frames)
-        own = speech.frames.new_tensor([-(-len(segment) // HOP)])  # the last frame may lie behind the segment's end
-        frames = own if self.keeps_length else (own * duration).round().long().clamp(min=1)
+            segment = trimmed(segment)
+        mel, lengths = self.front_end(segment[None].to(self.device), torch.tensor([len(segment)], device=self.device))
+        codes, lengths = self.encoder(self.scaler(mel), lengths)
+        frames = lengths.new_tensor([-(-len(segment) // HOP)])  # the front-end's last frame may lie behind the end
+        if not self.keeps_length:
+            frames = (frames * duration).round().long().clamp(min=1)
         n = strided_length(frames, STRIDE)
         places = torch.arange(int(n), device=self.device) * int(lengths) // int(n)
         embedded = self.decoder.embed(codes[..., places], n)
-        retrieved = self.decoder.retrieve(embedded, self._profile, torch.zeros_like(n))
+        retrieved = self.decoder.retrieve(embedded, self._enrolled(), torch.zeros_like(n))
         prosody = self.decoder.intone(embedded, retrieved, n)[..., : int(frames)]
-        return self.decoder(embedded, retrieved, prosody, frames)[0] + self.voice.level
+        return self.decoder(embedded, retrieved, prosody, frames)[0] + self._voice.level
+
+    @property
+    def _voice(self) -> Voice:
+        assert self.voice is not None
+        return self.voice
+
+    def _enrolled(self) -> Profile:
+        """The profile, where the networks are."""
+        if self._profile is None or self._profile.keys.device != self.device:
+            speech = self._voice.analysed().to(self.device)
+            self._profile, _ = enrolled(self.encoder, self.decoder, speech, torch.zeros_like(speech.frames))
+        return self._profile

@@ -205,7 +205,7 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
     """
     if not source.is_dir():
         if source.suffix.lower() in MEDIA:
-            summary.fail(_unread(source))
+            summary.fail(unread(source))
         else:
             yield source, Path(source.name)
         return
@@ -229,7 +229,7 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
             elif not_a_file(path) in (SPECIAL, LOOP):
                 left_out.setdefault("pipes, devices and the like", []).append(path)
             elif ending in MEDIA:
-                summary.fail(_unread(path))
+                summary.fail(unread(path))
             else:
                 yield path, path.relative_to(source)
     if left_out:
@@ -237,7 +237,8 @@ def _recordings(source: Path, out: Path, summary: Summary) -> Iterator[tuple[Pat
         _say(f"psegan: left out of {source}: {', '.join(counts)}")
 
 
-def _unread(path: Path) -> str:
+def unread(path: Path) -> str:
+    """Of one of :data:`MEDIA`: why it is a failure, and how it becomes a recording."""
     ending = path.suffix.lower()
     return f"{path}: soundfile doesn't read {ending}; convert it first, as with: ffmpeg -i {path.name} {path.stem}.wav"
 

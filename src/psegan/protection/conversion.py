@@ -4,17 +4,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psegan.common.errors import PseganError
 from psegan.lineage import crop_frames
 from psegan.models.conversion import Conversion, Draws
 from psegan.models.vocoder import Vocoder
-from psegan.protection.protector import Protector
-from psegan.protection.streaming import mel_blocks, pieces, stitch, windows
+from psegan.protection.protector import Counted, Protector
+from psegan.protection.streaming import mel_blocks, stitch, windows
 from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler
 
 
@@ -34,13 +34,10 @@ class ConversionProtector(Protector):
     """
 
     conversion: Conversion
-    PARTS = ("conversion", "vocoder")
+    KINDS: ClassVar[dict[str, type[nn.Module]]] = {"conversion": Conversion, "vocoder": Vocoder}
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__(parts, about)
-        made, kinds = dict(self.named_children()), {"conversion": Conversion, "vocoder": Vocoder}
-        if made.keys() != kinds.keys() or not all(isinstance(made[name], kind) for name, kind in kinds.items()):
-            raise PseganError("a protector has a conversion and a vocoder, but these parts are others")
         self.front_end, self.scaler = LogMel(), UnitScaler()
 
     def check(self) -> None:
@@ -73,20 +70,10 @@ class ConversionProtector(Protector):
     @torch.inference_mode()
     def protect(self, blocks: Iterable[Tensor], draws: Draws) -> Iterator[Tensor]:
         """See the base class; together as many samples as ``blocks`` had."""
-        read = written = 0
-
-        def counted() -> Iterator[Tensor]:
-            nonlocal read
-            for block in blocks:
-                read += len(block)
-                yield block
-
         draws = {name: drawn.to(self.device) for name, drawn in draws.items()}
-        converted = (self._convert(mel, draws) for mel in windows(mel_blocks(counted(), self.front_end)))
-        for mel, first, end in pieces(stitch(converted), self.vocoder.context):
-            waveform = self.speak(mel)[first * HOP : end * HOP][: read - written]  # a vocoder speaks in whole frames
-            written += len(waveform)
-            yield waveform.clamp(-1, 1)
+        counted = Counted(blocks)
+        converted = (self._convert(mel, draws) for mel in windows(mel_blocks(counted, self.front_end)))
+        yield from self.spoken(stitch(converted), lambda: counted.samples)
 
     def _convert(self, mel: Tensor, draws: Draws) -> Tensor:
         """Log-mel ``(80, n)`` → the same converted."""

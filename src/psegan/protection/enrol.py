@@ -29,6 +29,8 @@ def main(args: argparse.Namespace) -> int:
     from psegan.protection.voice import Voice
 
     out = Path(args.out)
+    if out.is_dir():
+        raise PseganError(f"{out}: is a folder; name a file, as {out / 'me.voice'}")
     if out.exists() and not args.replace:  # before minutes of analysis
         raise PseganError(f"{out}: exists already; choose another name, or say --replace")
     recordings: list[Path] = []

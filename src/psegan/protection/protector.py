@@ -1,10 +1,11 @@
 """The product: a recording goes in and comes out without its emotion, whatever its rate and length."""
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from psegan.lineage import crop_frames
 from psegan.models.conversion import Draws
 from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
+from psegan.protection.streaming import pieces
 from psegan.protection.transform import Transform, Transformed
-from psegan.speech.audio import SAMPLE_RATE, check_rate, resample
+from psegan.speech.audio import HOP, SAMPLE_RATE, check_rate, resample
 from psegan.speech.channels import compare_channels
 from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
 
@@ -31,9 +33,22 @@ class Protector(PretrainedModel, Transform):
     Args:
         parts: see :class:`psegan.weights.PretrainedModel`.
         about: ``emotions`` are names of the targets, in order.
+
+    Raises:
+        PseganError: the parts are others, or see there.
     """
 
     vocoder: Vocoder
+    KINDS: ClassVar[dict[str, type[nn.Module]]] = {}
+    """Name of each of its networks → what that must be."""
+
+    def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
+        super().__init__(parts, about)
+        made = dict(self.named_children())
+        if made.keys() != self.KINDS.keys() or not all(
+            isinstance(made[name], kind) for name, kind in self.KINDS.items()
+        ):
+            raise PseganError(f"{type(self).__name__} has {', '.join(self.KINDS)}, but these parts are others")
 
     @classmethod
     def kind_of(cls, parts: Mapping[str, Any]) -> type[Self]:
@@ -83,11 +98,8 @@ class Protector(PretrainedModel, Transform):
     ) -> Self:
         """A protector of networks as they are now, whose weights are copied; see :meth:`load`."""
         kind = cls.kind_of(parts)
-        own = {name: module for name, module in parts.items() if name in kind.PARTS}
+        own = {name: module for name, module in parts.items() if name in kind.KINDS}
         return kind.assemble({**own, "vocoder": load_vocoder(vocoder)}, dict(about))
-
-    PARTS: tuple[str, ...] = ()
-    """Names of the networks that it has."""
 
     def say_concerns(self, source: str | Path) -> None:
         """Say on stderr what whoever uses these weights should know; by default there is nothing."""
@@ -158,16 +170,26 @@ class Protector(PretrainedModel, Transform):
         draws = self.draw(secret() if seed is None else of_utterance(seed, id), target)
         return torch.cat(list(self.protect([resample(mono, int(sample_rate), SAMPLE_RATE)], draws)))
 
-    def speak(self, mel: Tensor) -> Tensor:
-        """What the vocoder makes of a log-mel ``(80, n)``: samples ``(256 n,)`` on the CPU.
+    def spoken(self, mels: Iterable[Tensor], most: Callable[[], float] = lambda: math.inf) -> Iterator[Tensor]:
+        """What the vocoder makes of a log-mel that comes in parts ``(80, n)``, without seams: samples on the CPU, in [-1, 1].
+
+        Args:
+            mels: the parts.
+            most: samples that may have come out so far, for a vocoder speaks in whole frames.
 
         Raises:
             PseganError: they are not finite.
         """
-        spoken = self.vocoder(mel[None], torch.tensor([mel.shape[1]], device=mel.device))[0].float().cpu()
-        if not torch.isfinite(spoken).all():
-            raise PseganError("comes out with samples that are not finite; the weights are broken")
-        return spoken
+        written = 0
+        for mel, first, end in pieces(mels, self.vocoder.context):
+            frames = torch.tensor([mel.shape[1]], device=mel.device)
+            waveform = self.vocoder(mel[None], frames)[0, first * HOP : end * HOP].float().cpu()
+            if (left := most() - written) < len(waveform):
+                waveform = waveform[: int(left)]
+            if not torch.isfinite(waveform).all():
+                raise PseganError("comes out with samples that are not finite; the weights are broken")
+            written += len(waveform)
+            yield waveform.clamp(-1, 1)
 
     def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
         draws = self.draw(random)
@@ -197,6 +219,22 @@ class Protector(PretrainedModel, Transform):
             "init_args": {"system": self.about.get("system"), "vocoder": describe(self.vocoder)},
             "weights": self.weights,
         })  # fmt: skip
+
+
+class Counted:
+    """Blocks ``(T,)`` as they are read.
+
+    Attributes:
+        samples: that were read so far.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor]) -> None:
+        self.blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self.blocks:
+            self.samples += len(block)
+            yield block
 
 
 def _mix(waveform: Tensor, sample_rate: int) -> Tensor:

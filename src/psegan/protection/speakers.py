@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from psegan.common.errors import PseganError, printable
-from psegan.protection.command import suffixes
+from psegan.protection.command import MEDIA, suffixes, unread
 from psegan.protection.protector import Protector
 from psegan.protection.voice import Voice
 
@@ -30,7 +30,8 @@ class Speakers:
 
     def __init__(self, protector: Protector, model: str, voice: str | None, keep_timing: bool) -> None:
         self.protector, self.voice, self.keep_timing = protector, voice, keep_timing
-        self._known: dict[str, Protector] = {}
+        self._known: dict[str, Protector | PseganError] = {}
+        self._enrolled: set[Path] = set()
         if not protector.needs_voice:
             if voice is not None or keep_timing:
                 option = "--keep-timing" if voice is None else "--voice"
@@ -58,18 +59,37 @@ class Speakers:
         assert self.voice is not None
         if self.voice == SELF:
             return self._speaking_as(_own(source))
-        if "" in self._known:
-            return self._known[""]
         folder = Path(self.voice)
-        for name in reversed(place.parts[:-1]):
-            if name not in self._known and (voice := _named(folder, name)) is not None:
-                self._known[name] = self._speaking_as(voice)
-            if name in self._known:
-                return self._known[name]
+        for name in ("", *reversed(place.parts[:-1]), source.resolve().parent.name):
+            if name and name not in self._known:
+                self._enrol(folder, name)
+            if isinstance(found := self._known.get(name), Protector):
+                if source.resolve() in self._enrolled:
+                    raise PseganError(
+                        f"{source}: is one of the calm recordings in {folder}; name another folder of recordings to protect"
+                    )
+                return found
+            if found is not None:
+                raise found
         named = ", ".join(sorted({p.stem for p in folder.iterdir() if p.is_dir() or p.suffix == SUFFIX})) or "none"
         raise PseganError(
             f"{source}: whose voice it is cannot be told; {folder} has voices of {named}: put it into a folder of that name"
         )
+
+    def _enrol(self, folder: Path, name: str) -> None:
+        """Note the voice that somebody of that name has in a folder, by a profile or a folder of calm recordings, if any."""
+        if (file := folder / f"{name}{SUFFIX}").is_file():
+            self._known[name] = self._speaking_as(Voice.load(file))
+        elif (own := folder / name).is_dir():
+            recordings = recordings_below(own)
+            self._enrolled.update(path.resolve() for path in recordings)
+            try:
+                voice = Voice.enrol(recordings, name)
+            except PseganError as error:
+                self._known[name] = PseganError(f"{own}: {error}")
+            else:
+                say_concerns(str(own), voice)
+                self._known[name] = self._speaking_as(voice)
 
     def _speaking_as(self, voice: Voice) -> Protector:
         return self.protector.speaking_as(voice, self.keep_timing)
@@ -82,22 +102,19 @@ def say_concerns(name: str, voice: Voice) -> None:
 
 
 def recordings_below(folder: Path) -> list[Path]:
-    """All recordings in a folder at any depth, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes() and path.is_file())
+    """All recordings in a folder at any depth, sorted; hidden ones are left out, as by ``psegan protect``.
 
-
-def _named(folder: Path, name: str) -> Voice | None:
-    """The voice of somebody of that name in a folder of profiles or of folders of calm recordings; None if there is none."""
-    if (file := folder / f"{name}{SUFFIX}").is_file():
-        return Voice.load(file)
-    if not (own := folder / name).is_dir():
-        return None
-    try:
-        voice = Voice.enrol(recordings_below(own), name)
-    except PseganError as error:
-        raise PseganError(f"{own}: {error}") from None
-    say_concerns(str(own), voice)
-    return voice
+    Raises:
+        PseganError: one is of a kind that soundfile doesn't read.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            if path.suffix.lower() in MEDIA:
+                raise PseganError(unread(path))
+            if path.suffix.lower() in suffixes():
+                found.append(path)
+    return found
 
 
 def _own(source: Path) -> Voice:
@@ -109,4 +126,5 @@ def _own(source: Path) -> Voice:
         raise PseganError(f"{source}: {error}; {remedy}" if str(source) not in str(error) else str(error)) from None
     if voice.seconds < SELF_SECONDS:
         raise PseganError(f"{source}: has only {voice.seconds:.0f} s of speech; {remedy}")
+    say_concerns(str(source), voice)
     return voice

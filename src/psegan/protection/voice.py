@@ -4,6 +4,7 @@ A profile is one file: safetensors with a JSON description in its header, no cod
 it, so it is biometric data: it is written for its owner alone, and nothing here sends it anywhere.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +25,16 @@ from psegan.common.files import atomic_path, not_a_file
 from psegan.models.analysis import Analysed, Analysis
 from psegan.models.level import DECIBEL
 from psegan.protection.command import CLIPPED
+from psegan.protection.segments import segments
 from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE, UnitScaler, at_full_scale, read_audio
 from psegan.speech.edges import trimmed
 from psegan.speech.masking import mask_like
 
 VERSION = 1
 """Of the file's layout and of the analysis; profiles of other versions are refused."""
-LEAST_SECONDS, WANTED_SECONDS = 5.0, 20.0
-"""Speech without pauses: below the first there is no profile, below the second sounds may be missing from it."""
+LEAST_SECONDS, WANTED_SECONDS, MOST_SECONDS = 5.0, 20.0, 300.0
+"""Speech without pauses: below the first there is no profile, below the second sounds may be missing from it, and beyond the
+third none is kept."""
 PAUSE_DB = 40.0
 """Frames that are this far below a recording's loudest one are pauses, which don't count as speech."""
 PITCHED_DB = 30.0
@@ -39,25 +42,25 @@ PITCHED_DB = 30.0
 LEAST_SNR_DB = 20.0
 """Speech above the noise between words; less is heard in everything that is made from the profile."""
 WIDEST_PITCH, WIDEST_BETWEEN = 12.0, 2.0
-"""Semitones from the 10th to the 90th percentile of the pitch, and the standard deviation of recordings' median pitch. Of the
+"""Semitones from the 10th to the 90th percentile of the pitch, and the standard deviation of segments' median pitch. Of the
 neutral and calm speech of eight of RAVDESS's actors 95 % is below 10.1 and 1.7; in anger half is above 15.1 and 4.9."""
 TENSORS = ("mel", "energy", "log_pitch", "lengths")
 
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """Frames of one person's calm speech, the recordings one after the other, each less its level.
+    """Frames of one person's calm speech, segments of recordings one after the other, each less its level.
 
     Args:
         mel: log-mel less the level, in nepers, ``(80, N)``.
         energy: log energy against the level, in nepers, ``(N,)``.
         log_pitch: natural logarithm of the pitch in Hz, ``(N,)``; 0 where nothing is voiced.
-        lengths: frames of each recording, ``(R,)`` int64, N together.
-        level: mean of the recordings', as :func:`psegan.models.analysis.active_level` has it.
+        lengths: frames of each segment, ``(R,)`` int64, N together.
+        level: mean of the segments', as :func:`psegan.models.analysis.active_level` has it.
         name: whose voice it is.
         enrolled: the day, as 2026-11-28.
         measured: what was measured: ``speech_seconds`` (without pauses), ``snr_db`` (of the noisiest recording),
-            ``pitch_semitones`` (10th to 90th percentile), ``pitch_between_recordings`` (standard deviation of medians,
+            ``pitch_semitones`` (10th to 90th percentile), ``pitch_between_segments`` (standard deviation of medians,
             semitones), ``clipped`` (share of samples).
     """
 
@@ -75,9 +78,23 @@ class Voice:
         """Of speech, without pauses."""
         return self.measured.get("speech_seconds", 0.0)
 
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of its frames, as they are stored."""
+        digest = hashlib.sha256(np.float64(self.level).tobytes())
+        for tensor in self._stored().values():
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _stored(self) -> dict[str, Tensor]:
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return {name: (one.half() if one.is_floating_point() else one).contiguous() for name, one in tensors.items()}
+
     @classmethod
     def enrol(cls, recordings: Iterable[str | os.PathLike[str] | Tensor], name: str = "") -> Self:
-        """Make a profile of calm recordings of one person.
+        """Make a profile of calm recordings of one person, of their first :data:`MOST_SECONDS` of speech.
+
+        Recordings are analysed in segments, as what is protected is (:mod:`psegan.protection.segments`).
 
         Args:
             recordings: files in any format that soundfile reads, or waveforms ``(T,)`` at 16 kHz in [-1, 1].
@@ -87,17 +104,22 @@ class Voice:
             PseganError: a recording cannot be read, or there are less than :data:`LEAST_SECONDS` of speech.
         """
         analysis = Analysis()
-        made = [_analyse(one if isinstance(one, Tensor) else read_audio(one), analysis) for one in recordings]
-        spoken = [one for one in made if one is not None]
-        if not made:
+        waveforms = [one if isinstance(one, Tensor) else read_audio(one) for one in recordings]
+        if not waveforms:
             raise PseganError("a voice profile needs recordings; name some of calm speech")
-        measured = _measured(spoken)
+        made: list[_Recording] = []
+        left = round(MOST_SECONDS * SAMPLE_RATE)
+        for waveform in waveforms:
+            if left > 0 and (one := _analyse(waveform[:left], analysis)) is not None:
+                made.append(one)
+                left -= int(one.speech.sum()) * HOP
+        measured = _measured(made)
         if (seconds := measured["speech_seconds"]) < LEAST_SECONDS:
             raise PseganError(
                 f"only {seconds:.1f} s of speech; a voice profile needs {LEAST_SECONDS:g} s, better {WANTED_SECONDS:g} s or "
                 "more: add recordings of calm speech"
             )
-        frames = [one.found for one in spoken]
+        frames = [segment for one in made for segment in one.spoken]
         return cls(
             torch.cat([one.relative[0] for one in frames], 1),
             torch.cat([one.energy[0] for one in frames]),
@@ -110,7 +132,7 @@ class Voice:
         )
 
     def analysed(self) -> Analysed:
-        """The recordings, one by one, as they were analysed."""
+        """The segments, one by one, as they were analysed."""
         parts = self.lengths.tolist()
         frames = torch.cat([self.mel, self.energy[None], self.log_pitch[None]])
         padded = pad_sequence([one.T for one in frames.split(parts, 1)], batch_first=True).transpose(1, 2)
@@ -130,10 +152,10 @@ class Voice:
             found.append(f"the noise is only {snr:.0f} dB below the speech and will be heard; record in a quieter room")
         if (share := measured.get("clipped", 0.0)) > CLIPPED:
             found.append(f"clipped ({share:.1%} of its samples); record at a lower level")
-        span, between = measured.get("pitch_semitones", 0.0), measured.get("pitch_between_recordings", 0.0)
+        span, between = measured.get("pitch_semitones", 0.0), measured.get("pitch_between_segments", 0.0)
         if span > WIDEST_PITCH or between > WIDEST_BETWEEN:
             found.append(
-                f"the pitch moves over {span:.0f} semitones and its median by {between:.1f} between recordings, as in "
+                f"the pitch moves over {span:.0f} semitones and its median by {between:.1f} between sentences, as in "
                 "emotional speech, which would be heard in all that is protected; enrol calm speech of one person"
             )
         return found
@@ -152,12 +174,10 @@ class Voice:
             "level": self.level,
             "measured": dict(self.measured),
         }
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        tensors = {name: (one.half() if one.is_floating_point() else one).contiguous() for name, one in tensors.items()}
         try:
             with atomic_path(path, replace) as temporary:
                 temporary.chmod(0o600)  # before there is anything to read
-                temporary.write_bytes(save(tensors, {"psegan voice": json.dumps(about, ensure_ascii=False)}))
+                temporary.write_bytes(save(self._stored(), {"psegan voice": json.dumps(about, ensure_ascii=False)}))
         except FileExistsError:
             raise PseganError(f"{path}: exists already; choose another name, or allow it to be replaced") from None
 
@@ -200,9 +220,12 @@ class Voice:
 
 
 class _Recording(NamedTuple):
-    """A recording's frames, which of them are speech ``(N,)``, and the share of its samples at full scale."""
+    """A recording: its segments in which something is said, log energy of all of its frames ``(N,)``, which of those are
+    speech ``(N,)``, and the share of its samples at full scale.
+    """
 
-    found: Analysed
+    spoken: list[Analysed]
+    energy: Tensor
     speech: Tensor
     clipped: float
 
@@ -211,10 +234,12 @@ def _analyse(waveform: Tensor, analysis: Analysis) -> _Recording | None:
     """None where nothing is to be heard."""
     if not waveform.any():
         return None
-    kept = trimmed(waveform)
-    found = analysis(kept[None], torch.tensor([len(kept)]))
-    speech = found.energy[0] > found.energy[0].max() - PAUSE_DB * DECIBEL
-    return _Recording(found, speech, at_full_scale(waveform[:, None]) / len(waveform))
+    whole = [analysis(one[None], torch.tensor([len(one)])) for one in segments([trimmed(waveform)])]
+    energies = [one.energy[0] + one.level for one in whole]
+    least = max(float(energy.max()) for energy in energies) - PAUSE_DB * DECIBEL
+    spoken = [one for one, energy in zip(whole, energies, strict=True) if energy.max() > least]
+    energy = torch.cat(energies)
+    return _Recording(spoken, energy, energy > least, at_full_scale(waveform[:, None]) / len(waveform))
 
 
 def _measured(recordings: Sequence[_Recording]) -> dict[str, float]:
@@ -224,14 +249,16 @@ def _measured(recordings: Sequence[_Recording]) -> dict[str, float]:
         "clipped": float(np.mean([one.clipped for one in recordings] or [0.0])),
     }
     if recordings:  # what the quietest twentieth of a recording's frames hold is taken for noise
-        measured["snr_db"] = -max(float(one.found.energy[0].quantile(0.05)) for one in recordings) / DECIBEL
+        levels = [
+            (one.energy[one.speech].exp().square().mean().log() / 2, one.energy.quantile(0.05)) for one in recordings
+        ]
+        measured["snr_db"] = min(float(level - noise) for level, noise in levels) / DECIBEL
     pitches = []
-    for one in recordings:
-        energy = one.found.energy
-        loud = one.found.voiced & (energy > energy.max() - PITCHED_DB * DECIBEL)
-        pitches.append(12 * one.found.log_pitch[loud].numpy() / np.log(2))
+    for one in (segment for recording in recordings for segment in recording.spoken):
+        loud = one.voiced & (one.energy > one.energy.max() - PITCHED_DB * DECIBEL)
+        pitches.append(12 * one.log_pitch[loud].numpy() / np.log(2))
     if pitches := [one for one in pitches if len(one)]:
         low, high = np.percentile(np.concatenate(pitches), [10, 90])
         measured["pitch_semitones"] = float(high - low)
-        measured["pitch_between_recordings"] = float(np.std([np.median(one) for one in pitches]))
+        measured["pitch_between_segments"] = float(np.std([np.median(one) for one in pitches]))
     return {name: round(value, 4) for name, value in measured.items()}

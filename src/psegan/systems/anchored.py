@@ -210,7 +210,7 @@ class Anchored(OneCycleSystem):
         if random is not None:  # how well adversaries read is no merit of a validation
             losses["loss"] = losses["loss"] + readers["emotion"] + readers["pitch"]
             if self.adversarial_weight and self.batches_seen >= self.adversarial_after:
-                judged = self._judged(made, target)
+                judged = self._judged(made, target, random)
                 losses["loss"] = (
                     losses["loss"]
                     + self.adversarial_weight * judged["adversarial"]
@@ -243,10 +243,18 @@ class Anchored(OneCycleSystem):
         heard, lengths = self.content_matcher(mel, target.frames)
         return content_consistency(heard, wanted, lengths)
 
-    def _judged(self, made: Tensor, target: Analysed) -> dict[str, Tensor]:
-        """Losses of the discriminator, and of what was made ``(B, 80, N)`` by it, in one pass for both networks' gradients."""
-        discriminator = self.discriminator
-        real = discriminator(target.relative)
+    def _judged(self, made: Tensor, target: Analysed, random: torch.Generator) -> dict[str, Tensor]:
+        """Losses of the discriminator, and of what was made ``(B, 80, N)`` by it, in one pass for both networks' gradients.
+
+        It is shown as much of each utterance as the shortest one has, from a drawn place on, so that no padding is judged.
+        """
+        discriminator, size = self.discriminator, int(target.frames.min())
+        starts = (torch.rand(len(made), generator=random) * (target.frames.cpu() - size + 1)).long().to(self.device)
+        window = (
+            (starts.unsqueeze(1) + torch.arange(size, device=self.device)).unsqueeze(1).expand(-1, made.shape[1], -1)
+        )
+        made = made.gather(2, window)
+        real = discriminator(target.relative.gather(2, window))
         caught = discriminator(made.detach())
         discriminator.requires_grad_(False)  # what was made is to change, not what it is judged by
         passed = discriminator(made)

@@ -1,15 +1,16 @@
 """Voice profiles in evaluations: of the speaker's own calm speech, never of what is protected."""
 
 import pytest
+import soundfile
 
 from datamodules import SyntheticDataModule
-from datamodules.manifest import read_manifest
+from datamodules.manifest import ManifestDataModule, read_manifest, write_manifest
 from psegan.common.errors import PseganError
-from psegan.evaluation.corpora import parts_of, protect_corpus, speaks_with_profiles
+from psegan.evaluation.corpora import _sources, parts_of, protect_corpus, speaks_with_profiles
 from psegan.evaluation.enrolment import Enroller
 from psegan.evaluation.specification import Enrolment
 from psegan.speech.audio import read_audio
-from tests.support.protectors import small_anchored, small_protector
+from tests.support.protectors import small_anchored, small_protector, speech
 
 
 @pytest.fixture
@@ -38,8 +39,10 @@ def test_no_longer_than_wanted(data):
 def test_what_is_not_there(data):
     with pytest.raises(PseganError, match=r"enrolment.calm holds 'calm', but .* has .*neutral"):
         Enroller(data, Enrolment(calm=["calm"]))
+    with pytest.raises(PseganError, match="1 recording.s., only .* s of speech.*; name more emotions as calm"):
+        Enroller(data, Enrolment(seconds=0.1)).speaking_as(small_anchored(), data.utterances()[0])
     alone = SyntheticDataModule(n_speakers=2, n_contents=1, n_takes=1)
-    with pytest.raises(PseganError, match="has no recording of its speaker for a voice profile"):
+    with pytest.raises(PseganError, match="no recording; name more emotions as calm .*or let sentences be any"):
         Enroller(alone, Enrolment()).profile(alone.utterances()[0])
 
 
@@ -59,3 +62,23 @@ def test_a_corpus_is_protected_speaker_by_speaker(data, tmp_path):
     assert not speaks_with_profiles(tmp_path / "without")
     with pytest.raises(PseganError, match="was made with other settings .*sentences"):
         protect_corpus(data, parts, str(tmp_path / "anchored"), tmp_path / "made", enrolment=Enrolment(sentences="any"))
+
+
+def test_another_calm_recording_makes_another_source(tmp_path):
+    """A run that goes on after a recording was replaced must not mix profiles."""
+    rows = [
+        {"path": f"{i}.wav", "speaker": "ada", "emotion": emotion, "content": content, "split": "test"}
+        for i, (emotion, content) in enumerate([("neutral", "a"), ("neutral", "b"), ("angry", "a"), ("angry", "b")])
+    ]
+
+    def sources():
+        data = ManifestDataModule(str(tmp_path / "list.csv"))
+        found = _sources(data, parts_of(data, ["test"]), Enroller(data, Enrolment()))
+        return [found[str(i)] for i in range(4)]
+
+    for i in range(4):
+        soundfile.write(tmp_path / f"{i}.wav", speech(0.5, i).numpy(), 16_000)
+    write_manifest(tmp_path / "list.csv", rows)
+    before = sources()
+    soundfile.write(tmp_path / "0.wav", speech(0.5, 9).numpy(), 16_000)
+    assert [a == b for a, b in zip(before, sources(), strict=True)] == [False, False, True, False]

@@ -578,5 +578,8 @@ def test_a_system_that_speaks_with_profiles(repository, tmp_path):
         assert "eer" in judged and "eer_neutral" not in judged
     measured = {row.metric for row in results.select(system="anchored", attacker=None)}
     assert "loudest_p95" in measured and not {"stoi", "mcd"} & measured
-    (informed,) = results.select(system="anchored", attacker="informed", attribute="emotion", metric="uar")
-    assert 0 <= informed.value <= 1
+    (trials,) = results.select(system="anchored", judge="resemblyzer", metric="eer")
+    (loudest,) = results.select(system="anchored", judge="level", metric="loudest_p95")
+    neutral = [u for u in SyntheticDataModule(**TINY | {"n_takes": 3}).split_utterances("test") if u.emotion == 0]
+    assert trials.n == loudest.n - len(neutral) < loudest.n
+    assert results.select(system="anchored", attacker="informed", attribute="emotion", metric="uar")

@@ -1,5 +1,7 @@
 """AnchoredProtector: nothing of the recording but what is said in it reaches what comes out, and that is of any length."""
 
+import copy
+
 import pytest
 import torch
 
@@ -59,11 +61,41 @@ def test_the_recordings_level_is_not_heard(dubbed):
     assert (loud - soft).abs().max() < 0.02 * loud.abs().max()
 
 
+def test_nothing_of_the_recording_is_heard_but_its_codes(dubbed, monkeypatch):
+    """Whatever goes in, if the codes are the same, the same comes out."""
+    codes = torch.randint(-2, 3, (1, 12, 200), generator=torch.Generator().manual_seed(0)) / 2
+
+    def coded(mel, lengths):
+        return codes[..., : -(-mel.shape[2] // 2)], (lengths + 1) // 2
+
+    first = dubbed.speaking_as(dubbed.voice, keep_timing=True)
+    plain = whole(first, [speech(3)])  # its profile is made before
+    monkeypatch.setattr(dubbed.encoder, "forward", coded)
+    one, other = whole(first, [speech(3)]), whole(first, [speech(3, seed=9) * 0.3 + 0.01])
+    assert torch.equal(one, other) and not torch.equal(one, plain)
+
+
 def test_another_voice_says_it_otherwise(protector, ada):
     other = protector.speaking_as(small_voice("Ben", 7))
     recording = speech(3)
     assert other.voice.name == "Ben" and ada.voice.name == "Ada" and protector.voice is None
     assert not torch.equal(whole(other, [recording]), whole(ada, [recording]))
+
+
+def test_it_goes_where_the_networks_go(dubbed):
+    moved = copy.deepcopy(dubbed).to(torch.float64).to(torch.float32)
+    assert torch.equal(whole(moved, [speech(1)]), whole(dubbed, [speech(1)]))
+    moved._profile = moved._profile._replace(keys=moved._profile.keys.to("meta"))  # as if it had been on a GPU
+    assert torch.equal(whole(moved, [speech(1)]), whole(dubbed, [speech(1)]))
+
+
+def test_too_quiet_is_no_silence(ada, dubbed):
+    for protector in (ada, dubbed):
+        with pytest.raises(
+            PseganError, match="too quiet: its loudest sample is at 0.0005 of full scale.*amplify it first"
+        ):
+            whole(protector, [torch.full((64_000,), 5e-4)])
+        assert len(whole(protector, [])) == 0
 
 
 def test_silence_stays_silence(ada, dubbed):
@@ -87,10 +119,12 @@ def test_saved_and_loaded(ada, tmp_path):
         assert isinstance(again, AnchoredProtector) and again.voice is None and again.needs_voice
         recording = speech(2)
         assert torch.equal(whole(again.speaking_as(small_voice()), [recording]), whole(ada, [recording]))
-    assert again.weights == ada.weights and again.describe() == ada.describe()
+    assert again.weights == ada.weights and again.speaking_as(small_voice()).describe() == ada.describe()
+    others = again, again.speaking_as(small_voice(), keep_timing=True), again.speaking_as(small_voice(seed=5))
+    assert all(other.describe() != ada.describe() for other in others)
 
 
 def test_other_parts_are_refused(protector):
     parts = dict(protector.named_children())
-    with pytest.raises(PseganError, match="Anchored has an encoder, a decoder and a vocoder"):
+    with pytest.raises(PseganError, match="AnchoredProtector has encoder, decoder, vocoder, but these"):
         AnchoredProtector.assemble({"decoder": parts["decoder"], "vocoder": parts["vocoder"]}, {})

@@ -279,7 +279,8 @@ def test_damaged_folders_are_errors_of_one_line(folder, tmp_path):
         changed = {**config, "parts": {**parts, name: spec}}
         assert reason in damage("config.json", json.dumps(changed).encode())
     del config["parts"]["vocoder"]
-    assert "a protector has a conversion and a vocoder" in damage("config.json", json.dumps(config).encode())
+    others = "ConversionProtector has conversion, vocoder, but these parts are others"
+    assert others in damage("config.json", json.dumps(config).encode())
 
 
 def test_weights_of_another_shape_are_refused(folder, tmp_path):

@@ -67,6 +67,12 @@ def test_what_cannot_be_enrolled(tmp_path):
         enrol(tmp_path / "empty", "-o", tmp_path / "me.voice")
     with pytest.raises(PseganError, match=r"only 1.0 s of speech; a voice profile needs 5 s"):
         enrol(write(tmp_path / "a.wav", 1), "-o", tmp_path / "me.voice")
+    with pytest.raises(PseganError, match=r"is a folder; name a file, as .*me\.voice"):
+        enrol(tmp_path / "a.wav", "-o", tmp_path)
+    folder = write(tmp_path / "mixed" / "._hidden.wav", 1).parent
+    (folder / "a.m4a").touch()
+    with pytest.raises(PseganError, match=r"a\.m4a: soundfile doesn't read .m4a; convert it first"):
+        enrol(folder, "-o", tmp_path / "me.voice")
     with pytest.raises(PseganError, match="no such file"):
         enrol(tmp_path / "none.wav", "-o", tmp_path / "me.voice")
     assert not (tmp_path / "me.voice").exists()
@@ -88,9 +94,24 @@ def test_folders_name_speakers(protect, tmp_path, capsys):
     assert f"psegan: warning: {voices / 'ben'}: " in printed.err
 
 
+def test_a_recording_in_a_speakers_own_folder(protect, tmp_path, capsys):
+    """Named itself, or its folder; and calm recordings that make the profile are not protected with it."""
+    calm = write(tmp_path / "voices" / "ada" / "calm.wav", 14)
+    source = write(tmp_path / "in" / "ada" / "1.wav")
+    assert protect(source, "--voice", tmp_path / "voices") == 0
+    assert protect(source.parent, "--voice", tmp_path / "voices", "--existing", "overwrite") == 0
+    assert protect(calm, "--voice", tmp_path / "voices") == 1
+    assert f"psegan: error: {calm}: is one of the calm recordings in {tmp_path / 'voices'}" in capsys.readouterr().err
+    write(tmp_path / "voices" / "ben" / "calm.wav", 1)
+    several = [write(tmp_path / "in" / "ben" / f"b{i}.wav") for i in range(2)]
+    assert protect(*several, "--voice", tmp_path / "voices") == 1
+    assert capsys.readouterr().err.count(f"{tmp_path / 'voices' / 'ben'}: only 1.0 s of speech") == 2
+
+
 def test_a_recording_is_its_own_profile_if_it_is_long_enough(protect, tmp_path, capsys):
     long, short, shorter = (write(tmp_path / f"{seconds}.wav", seconds) for seconds in (50, 14, 2))
     assert protect(long, short, shorter, "--voice", "self") == 1
+    assert (tmp_path / "out" / "50.wav").is_file()
     printed = capsys.readouterr()
     assert printed.out.startswith("protected 1 of 3 recordings")
     remedy = "--voice self needs 20 s of speech: make a profile of calm recordings with psegan enrol"

@@ -105,7 +105,7 @@ def test_the_discriminator_learns_and_what_is_made_is_to_pass(root):
     assert "discriminator" not in early._losses(batch, random.manual_seed(0))
     assert "discriminator" not in late._losses(batch, None)  # nor does it judge a validation
     losses = late._losses(batch, random.manual_seed(0))
-    own, made = late.discriminator.score.parametrizations.weight.original1, late.decoder.output.weight
+    own, made = late.discriminator.layers[0].parametrizations.weight.original1, late.decoder.output.weight
     assert own.requires_grad
     for name, learns in {"discriminator": own, "adversarial": made, "features": made}.items():
         other = made if learns is own else own
