@@ -343,7 +343,7 @@ def test_secret_draws_are_those_of_no_seed():
 
 
 RELEASED = (
-    "psegan-ravdess", "psegan-emodb", "psegan-nemo", "vocos", "content-matcher",
+    "psegan-ravdess", "psegan-emodb", "psegan-nemo", "vocos", "melgan", "content-matcher",
     "speaker-matcher-ravdess", "speaker-matcher-emodb", "speaker-matcher-nemo",
 )  # fmt: skip
 
