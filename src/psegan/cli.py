@@ -27,6 +27,12 @@ _OTHERS = {
     "sweep": ("jobs.sweep", "run the trials of a W&B sweep file, and compare them"),
 }
 """Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
+_GO_ON = {
+    "fit": "it goes on with --ckpt_path auto",
+    "protect": "it goes on with --existing skip",
+    **dict.fromkeys(("data", "evaluate", "reproduce", "sweep"), "the same command goes on"),
+}
+"""What to say of a command that was interrupted."""
 _AMONG_FILES = ("enrol", "protect", "report")
 """Commands that may be run where files of anybody lie, so that modules there are not to be imported."""
 
@@ -88,7 +94,8 @@ def main() -> int:
     except BrokenPipeError:  # the program that reads our output has ended, for example `head`
         return 1
     except KeyboardInterrupt:
-        print("psegan: interrupted", file=sys.stderr)
+        remedy = _GO_ON.get(words[0]) if words else None
+        print(f"psegan: interrupted{(remedy and f'; {remedy}') or ''}", file=sys.stderr)
         return 130
     finally:
         try:

@@ -18,6 +18,7 @@ import torch
 
 from datamodules.synthetic import SyntheticDataModule
 from psegan.bench.fit import Figure, Setting
+from psegan.common.ending import Ending
 from psegan.common.errors import PseganError
 from psegan.models.melgan import MelGAN
 from psegan.models.state import fold_weight_norm
@@ -67,7 +68,7 @@ def protect_speed(folder: Path, files: int = 48) -> float:
         soundfile.write(source / f"{i}.wav", _noise(3 + i % 3), 48_000)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    summary, elapsed = protect_all(parser.parse_args([str(source), "-o", str(folder / "out")]))
+    summary, elapsed = protect_all(parser.parse_args([str(source), "-o", str(folder / "out")]), Ending())
     assert summary.done == files
     return summary.seconds / elapsed
 

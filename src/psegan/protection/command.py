@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from psegan.common.ending import Ending
 from psegan.common.errors import PseganError, printable
 from psegan.common.files import FOLDER, LOOP, SPECIAL, not_a_file
 
@@ -100,8 +100,8 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         PseganError: nothing can be protected at all: no such model, device, source or folder.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C, which cleans up
-    summary, elapsed = protect_all(args)
+    with Ending() as ending:
+        summary, elapsed = protect_all(args, ending)
     there = summary.done + summary.skipped
     line = f"protected {summary.done} of {there + len(summary.failed)} recordings"
     if there:
@@ -117,8 +117,8 @@ def main(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
-    """Protect everything; what became of it, and the seconds that it took once the model was there."""
+def protect_all(args: argparse.Namespace, ending: Ending) -> tuple[Summary, float]:
+    """Protect everything, unless a signal ends it; what became of it, and the seconds that it took once the model was there."""
     import time
 
     import torch
@@ -141,10 +141,10 @@ def protect_all(args: argparse.Namespace) -> tuple[Summary, float]:
         protector.draw(torch.Generator(), args.target)
     started = time.perf_counter()
     with tqdm(total=sum(task.seconds for task in tasks), disable=None, bar_format=_BAR) as bar:
-        for task in tasks:
+        for task in ending.between(tasks):
             end = bar.n + task.seconds
             try:
-                _protect(task, speakers, args, summary, bar)
+                _protect(task, speakers, args, summary, bar, ending)
             except PseganError as error:
                 named = any(str(path) in str(error) for path in (task.source, out / task.place))
                 if args.existing == "skip" and "exists already" in str(error):  # a run beside this one was faster
@@ -284,7 +284,12 @@ def _load(model: str, vocoder: str | None, device: str) -> "Protector":
 
 
 def _protect(
-    task: RecordingTask, speakers: "Speakers", args: argparse.Namespace, summary: Summary, bar: "tqdm[None]"
+    task: RecordingTask,
+    speakers: "Speakers",
+    args: argparse.Namespace,
+    summary: Summary,
+    bar: "tqdm[None]",
+    ending: Ending,
 ) -> None:
     """Protect one recording, unless its file is there and stays; after an error nothing of it is left."""
     import torch
@@ -309,12 +314,13 @@ def _protect(
     protector = speakers.protector_of(task.source, task.place)
     for channel, one in enumerate(readers, 1):
         random = secret() if args.seed is None else of_utterance(args.seed, id if count == 1 else f"{id}/{channel}")
-        protected = protector.protect(one.blocks(), protector.draw(random, args.target))
+        blocks = ending.between(one.blocks())
+        protected = protector.protect(blocks, protector.draw(random, args.target))
         parts.append(resample_blocks(protected, SAMPLE_RATE, rate))
     written = clipped = 0
     with audio_writer(out, rate, task.format, task.subtype, args.existing == "overwrite", count) as write:
-        for blocks in zip(*parts, strict=True):
-            samples = torch.stack(blocks, 1)
+        for pieces in ending.between(zip(*parts, strict=True)):
+            samples = torch.stack(pieces, 1)
             if rate == reader.rate and protector.keeps_length:  # going to 16 kHz and back rounds up twice
                 samples = samples[: reader.read - written]
             write(samples)

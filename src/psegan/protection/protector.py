@@ -48,7 +48,11 @@ class Protector(PretrainedModel, Transform):
         if made.keys() != self.KINDS.keys() or not all(
             isinstance(made[name], kind) for name, kind in self.KINDS.items()
         ):
-            raise PseganError(f"{type(self).__name__} has {', '.join(self.KINDS)}, but these parts are others")
+            found = ", ".join(f"{name} ({type(part).__name__})" for name, part in made.items())
+            raise PseganError(
+                f"there is {found}, which protects nothing; a protector has conversion and vocoder, or encoder, decoder and "
+                "vocoder"
+            )
 
     @classmethod
     def kind_of(cls, parts: Mapping[str, Any]) -> type[Self]:

@@ -547,7 +547,7 @@ def test_judges_alone_listen_to_speech_without_emotions(repository, tmp_path, ca
     ]
     assert cli.run(words) == 0
     results = Results.from_json(out / "results.json")
-    assert {row.system for row in results.rows} == {"original", "copy-synthesis", "griffin-lim"}
+    assert {row.system for row in results.rows} == {"original", "copy-synthesis", "griffin-lim", "melgan"}
     assert not [row for row in results.rows if row.attacker]
     metrics = {row.metric for row in results.select(system="copy-synthesis")}
     assert {"stoi", "loudest_p95", "eer"} <= metrics

@@ -126,5 +126,7 @@ def test_saved_and_loaded(ada, tmp_path):
 
 def test_other_parts_are_refused(protector):
     parts = dict(protector.named_children())
-    with pytest.raises(PseganError, match="AnchoredProtector has encoder, decoder, vocoder, but these"):
+    with pytest.raises(
+        PseganError, match=r"there is decoder \(ProfileDecoder\), vocoder \(Vocos\), which protects nothing"
+    ):
         AnchoredProtector.assemble({"decoder": parts["decoder"], "vocoder": parts["vocoder"]}, {})

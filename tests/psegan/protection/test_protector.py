@@ -273,13 +273,13 @@ def test_damaged_folders_are_errors_of_one_line(folder, tmp_path):
             {"class_path": "psegan.models.vocos.Vocos", "init_args": {"breadth": 3}},
             "cannot be made of these",
         ),
-        ("vocoder", parts["conversion"], "these parts are others"),
+        ("vocoder", parts["conversion"], "which protects nothing"),
         ("conversion", {**parts["conversion"], "init_args": {"generator": "os.path", "n_emotions": 3}}, "cannot be"),
     ):
         changed = {**config, "parts": {**parts, name: spec}}
         assert reason in damage("config.json", json.dumps(changed).encode())
     del config["parts"]["vocoder"]
-    others = "ConversionProtector has conversion, vocoder, but these parts are others"
+    others = "there is conversion (ToEmotion), which protects nothing; a protector has conversion and vocoder"
     assert others in damage("config.json", json.dumps(config).encode())
 
 
