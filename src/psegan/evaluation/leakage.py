@@ -75,10 +75,10 @@ def check_starts(starts: Mapping[str, str], corpora: Corpora) -> None:
 
 def _check(network: TrainingData, corpus: CorpusDataModule, fold: int, attackers: bool) -> str:
     init = network.data.get("init_args") or {}
-    if network.role.startswith(CONTENT_MATCHER) and (whose := init.get("name")) and "manifest" not in init:
+    if (whose := init.get("name")) and "manifest" not in init:  # weights that ship don't say where their corpus lay
         if (manifest := _manifest_of(whose, corpus)) is not None:
             network = replace(network, data={**network.data, "init_args": {**init, "manifest": manifest}})
-        elif whose == READ_ALOUD != corpus.corpus:
+        elif network.role.startswith(CONTENT_MATCHER) and whose == READ_ALOUD != corpus.corpus:
             return f"{network.role}: {whose} (not compared with the test set: {whose} is not here)"
     theirs, absent = _corpus(network, corpus)
     name = f"{network.role} ({network.source})"

@@ -8,6 +8,14 @@ import pytest
 from psegan.common.ending import Ending
 
 
+@pytest.fixture(autouse=True)
+def as_in_the_foreground():
+    """Ctrl-C is ignored in what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_it_ends_between_two_pieces(number, raised):
     before, done = signal.getsignal(number), []
