@@ -28,11 +28,11 @@ _OTHERS = {
 }
 """Command → its module below ``psegan``, which must not import torch at its top, and what it does."""
 _GO_ON = {
-    "fit": "it goes on with --ckpt_path auto",
-    "protect": "it goes on with --existing skip",
-    **dict.fromkeys(("data", "evaluate", "reproduce", "sweep"), "the same command goes on"),
+    "fit": "; it goes on with --ckpt_path auto",
+    "protect": "; it goes on with --existing skip",
+    **dict.fromkeys(("data", "evaluate", "reproduce", "sweep"), "; the same command goes on"),
 }
-"""What to say of a command that was interrupted."""
+"""What to say besides of a command that was interrupted."""
 _AMONG_FILES = ("enrol", "protect", "report")
 """Commands that may be run where files of anybody lie, so that modules there are not to be imported."""
 
@@ -94,8 +94,7 @@ def main() -> int:
     except BrokenPipeError:  # the program that reads our output has ended, for example `head`
         return 1
     except KeyboardInterrupt:
-        remedy = _GO_ON.get(words[0]) if words else None
-        print(f"psegan: interrupted{(remedy and f'; {remedy}') or ''}", file=sys.stderr)
+        print(f"psegan: interrupted{_GO_ON.get(' '.join(words[:1]), '')}", file=sys.stderr)
         return 130
     finally:
         try:

@@ -38,6 +38,7 @@ class Enroller:
         for utterance in sorted(data.utterances(), key=lambda u: stable_hash("enrolment", u.id)):
             if data.emotions[utterance.emotion] in enrolment.calm:
                 self.calm.setdefault(utterance.speaker, []).append(utterance)
+        self._profiles: dict[tuple[int, int | str], list[Utterance]] = {}
         self._kept: OrderedDict[tuple[str, ...], Transform] = OrderedDict()
 
     def describe(self) -> dict[str, Any]:
@@ -50,15 +51,21 @@ class Enroller:
         Raises:
             PseganError: there are none.
         """
-        found, seconds = [], 0.0
-        for one in self.calm.get(utterance.speaker, ()):
-            said = one.content == utterance.content if self.enrolment.sentences == "other" else one.id == utterance.id
-            if not said and seconds < self.enrolment.seconds:
-                found.append(one)
-                seconds += samples_of(one, self.load) / SAMPLE_RATE
-        if not found:
+        key = utterance.speaker, self._left_out(utterance)
+        if key not in self._profiles:  # asked for twice for each utterance, and reads the headers of files
+            found, seconds = [], 0.0
+            for one in self.calm.get(utterance.speaker, ()):
+                if self._left_out(one) != key[1] and seconds < self.enrolment.seconds:
+                    found.append(one)
+                    seconds += samples_of(one, self.load) / SAMPLE_RATE
+            self._profiles[key] = found
+        if not self._profiles[key]:
             raise self._too_little(utterance, "no recording")
-        return found
+        return self._profiles[key]
+
+    def _left_out(self, utterance: Utterance) -> int | str:
+        """What no recording of its profile has: its sentence, or its id."""
+        return utterance.content if self.enrolment.sentences == "other" else utterance.id
 
     def speaking_as(self, protector: Transform, utterance: Utterance) -> Transform:
         """The protector with the profile for an utterance."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,7 +16,7 @@ from psegan.models.vocoder import Vocoder
 from psegan.protection.protector import Counted, Protector
 from psegan.protection.segments import segments
 from psegan.protection.voice import Voice
-from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler
+from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE
 from psegan.speech.edges import trimmed
 from psegan.speech.masking import strided_length
 
@@ -58,7 +59,6 @@ class AnchoredProtector(Protector):
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__(parts, about)
-        self.front_end, self.scaler = LogMel(), UnitScaler()
         self.voice: Voice | None = None
         self.keeps_length = False
         self._profile: Profile | None = None
@@ -95,8 +95,7 @@ class AnchoredProtector(Protector):
         if (first := next(said, None)) is None:
             yield torch.zeros(0)
             return
-        whole = (mel for part in ([first], said) for mel in part)
-        yield from self.spoken(whole, (lambda: counted.samples) if self.keeps_length else lambda: torch.inf)
+        yield from self.spoken(chain([first], said), counted if self.keeps_length else None)
 
     def describe(self) -> dict[str, Any]:
         """See the base class; with whose profile, and in what timing, it speaks."""
@@ -122,7 +121,7 @@ class AnchoredProtector(Protector):
     def _pause(self, segment: Tensor) -> Tensor:
         """Silence, as a log-mel ``(80, n)``, for a segment ``(T,)`` in which nothing is said."""
         samples = len(segment) if self.keeps_length else PAUSE
-        return torch.full((len(self._voice.mel), -(-samples // HOP)), self.scaler.low, device=self.device)
+        return torch.full((N_MELS, -(-samples // HOP)), self.scaler.low, device=self.device)
 
     def _say(self, segment: Tensor, duration: float) -> Tensor:
         """What is said in a segment ``(T,)``, as a log-mel ``(80, n)``, ``duration`` times as long unless timing is kept."""

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from psegan.models.conversion import Conversion, Draws
 from psegan.models.vocoder import Vocoder
 from psegan.protection.protector import Counted, Protector
 from psegan.protection.streaming import mel_blocks, stitch, windows
-from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler
+from psegan.speech.audio import HOP, SAMPLE_RATE
 
 
 class ConversionProtector(Protector):
@@ -35,10 +35,6 @@ class ConversionProtector(Protector):
 
     conversion: Conversion
     KINDS: ClassVar[dict[str, type[nn.Module]]] = {"conversion": Conversion, "vocoder": Vocoder}
-
-    def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
-        super().__init__(parts, about)
-        self.front_end, self.scaler = LogMel(), UnitScaler()
 
     def check(self) -> None:
         """Refuse weights that no training utterance reached, as far as it is known how long those were."""
@@ -73,17 +69,12 @@ class ConversionProtector(Protector):
         draws = {name: drawn.to(self.device) for name, drawn in draws.items()}
         counted = Counted(blocks)
         converted = (self._convert(mel, draws) for mel in windows(mel_blocks(counted, self.front_end)))
-        yield from self.spoken(stitch(converted), lambda: counted.samples)
+        yield from self.spoken(stitch(converted), counted)
 
     def _convert(self, mel: Tensor, draws: Draws) -> Tensor:
         """Log-mel ``(80, n)`` → the same converted."""
         frames = torch.tensor([mel.shape[1]], device=mel.device)
         return self.scaler.inverse(self.conversion(self.scaler(mel[None]), frames, draws))[0]
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.front_end.window.device
 
     @property
     def n_targets(self) -> int | None:  # type: ignore[override]

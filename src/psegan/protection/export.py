@@ -64,7 +64,7 @@ def exported(checkpoint: str, vocoder: str | dict[str, Any] | None = None) -> "P
     system = load_system(checkpoint)
     parts, about = system.parts(), system.about()
     trained_on = lineage(checkpoint, "itself")
-    if parts.keys() & {"conversion", "decoder"}:
+    if Protector.is_of(parts):
         vocoder = vocoder or DEFAULT_VOCODER
         model: PretrainedModel = Protector.load(checkpoint, vocoder)
         trained_on += lineage(vocoder, VOCODER) if isinstance(vocoder, str) else []  # a class has no weights

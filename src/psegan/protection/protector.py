@@ -1,8 +1,7 @@
 """The product: a recording goes in and comes out without its emotion, whatever its rate and length."""
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,7 +18,7 @@ from psegan.models.state import weights_hash
 from psegan.models.vocoder import Vocoder
 from psegan.protection.streaming import pieces
 from psegan.protection.transform import Transform, Transformed
-from psegan.speech.audio import HOP, SAMPLE_RATE, check_rate, resample
+from psegan.speech.audio import HOP, SAMPLE_RATE, LogMel, UnitScaler, check_rate, resample
 from psegan.speech.channels import compare_channels
 from psegan.weights import PretrainedModel, is_checkpoint, load_parts, load_vocoder
 
@@ -53,6 +52,12 @@ class Protector(PretrainedModel, Transform):
                 f"there is {found}, which protects nothing; a protector has conversion and vocoder, or encoder, decoder and "
                 "vocoder"
             )
+        self.front_end, self.scaler = LogMel(), UnitScaler()
+
+    @staticmethod
+    def is_of(parts: Collection[str]) -> bool:
+        """Whether networks of these names, but for a vocoder, protect."""
+        return "conversion" in parts or "decoder" in parts
 
     @classmethod
     def kind_of(cls, parts: Mapping[str, Any]) -> type[Self]:
@@ -86,7 +91,7 @@ class Protector(PretrainedModel, Transform):
             protector = cls.from_pretrained(checkpoint)
             return protector if vocoder is None else cls.of(dict(protector.named_children()), vocoder, protector.about)
         parts, about = load_parts(checkpoint)
-        if not parts.keys() & {"conversion", "decoder"}:
+        if not cls.is_of(parts):
             raise PseganError(
                 f"{checkpoint} holds {about['system']}; give a checkpoint of a protecting system that psegan fit wrote"
             )
@@ -174,12 +179,12 @@ class Protector(PretrainedModel, Transform):
         draws = self.draw(secret() if seed is None else of_utterance(seed, id), target)
         return torch.cat(list(self.protect([resample(mono, int(sample_rate), SAMPLE_RATE)], draws)))
 
-    def spoken(self, mels: Iterable[Tensor], most: Callable[[], float] = lambda: math.inf) -> Iterator[Tensor]:
+    def spoken(self, mels: Iterable[Tensor], read: "Counted | None" = None) -> Iterator[Tensor]:
         """What the vocoder makes of a log-mel that comes in parts ``(80, n)``, without seams: samples on the CPU, in [-1, 1].
 
         Args:
             mels: the parts.
-            most: samples that may have come out so far, for a vocoder speaks in whole frames.
+            read: what they are made of, where no more samples may come out, for a vocoder speaks in whole frames.
 
         Raises:
             PseganError: they are not finite.
@@ -188,8 +193,8 @@ class Protector(PretrainedModel, Transform):
         for mel, first, end in pieces(mels, self.vocoder.context):
             frames = torch.tensor([mel.shape[1]], device=mel.device)
             waveform = self.vocoder(mel[None], frames)[0, first * HOP : end * HOP].float().cpu()
-            if (left := most() - written) < len(waveform):
-                waveform = waveform[: int(left)]
+            if read is not None:
+                waveform = waveform[: read.samples - written]
             if not torch.isfinite(waveform).all():
                 raise PseganError("comes out with samples that are not finite; the weights are broken")
             written += len(waveform)
@@ -204,7 +209,7 @@ class Protector(PretrainedModel, Transform):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.parameters()).device
+        return self.front_end.window.device
 
     @cached_property
     def weights(self) -> str | None:  # type: ignore[override]

@@ -30,9 +30,11 @@ class Speakers:
 
     def __init__(self, protector: Protector, model: str, voice: str | None, keep_timing: bool) -> None:
         self.protector, self.voice, self.keep_timing = protector, voice, keep_timing
-        self._known: dict[str, Protector | PseganError] = {}
+        self._everybody: Protector | None = None
+        self._known: dict[str, Protector | PseganError | None] = {}
         self._enrolled: set[Path] = set()
         if not protector.needs_voice:
+            self._everybody = protector
             if voice is not None or keep_timing:
                 option = "--keep-timing" if voice is None else "--voice"
                 raise PseganError(f"{option}: {model} speaks with no voice profile; leave {option} out")
@@ -42,7 +44,7 @@ class Speakers:
                 "--voice me.voice, or give --voice self for recordings of 20 s of speech and more"
             )
         elif voice != SELF and not Path(voice).is_dir():
-            self._known[""] = self._speaking_as(Voice.load(voice))
+            self._everybody = self._speaking_as(Voice.load(voice))
 
     def protector_of(self, source: Path, place: Path) -> Protector:
         """The protector of one recording.
@@ -54,42 +56,45 @@ class Speakers:
         Raises:
             PseganError: it holds too little speech for a profile, or nobody's voice is known.
         """
-        if not self.protector.needs_voice:
-            return self.protector
+        if self._everybody is not None:
+            return self._everybody
         assert self.voice is not None
         if self.voice == SELF:
             return self._speaking_as(_own(source))
         folder = Path(self.voice)
-        for name in ("", *reversed(place.parts[:-1]), source.resolve().parent.name):
-            if name and name not in self._known:
-                self._enrol(folder, name)
-            if isinstance(found := self._known.get(name), Protector):
+        for name in (*reversed(place.parts[:-1]), source.resolve().parent.name):
+            if name not in self._known:
+                self._known[name] = self._named(folder, name)
+            found = self._known[name]
+            if isinstance(found, PseganError):
+                raise found
+            if found is not None:
                 if source.resolve() in self._enrolled:
                     raise PseganError(
                         f"{source}: is one of the calm recordings in {folder}; name another folder of recordings to protect"
                     )
                 return found
-            if found is not None:
-                raise found
         named = ", ".join(sorted({p.stem for p in folder.iterdir() if p.is_dir() or p.suffix == SUFFIX})) or "none"
         raise PseganError(
             f"{source}: whose voice it is cannot be told; {folder} has voices of {named}: put it into a folder of that name"
         )
 
-    def _enrol(self, folder: Path, name: str) -> None:
-        """Note the voice that somebody of that name has in a folder, by a profile or a folder of calm recordings, if any."""
+    def _named(self, folder: Path, name: str) -> Protector | PseganError | None:
+        """One with the voice of somebody of that name in a folder of profiles or of folders of calm recordings, or why there is
+        none of these recordings; None if there is nobody of that name.
+        """
         if (file := folder / f"{name}{SUFFIX}").is_file():
-            self._known[name] = self._speaking_as(Voice.load(file))
-        elif (own := folder / name).is_dir():
-            recordings = recordings_below(own)
-            self._enrolled.update(path.resolve() for path in recordings)
-            try:
-                voice = Voice.enrol(recordings, name)
-            except PseganError as error:
-                self._known[name] = PseganError(f"{own}: {error}")
-            else:
-                say_concerns(str(own), voice)
-                self._known[name] = self._speaking_as(voice)
+            return self._speaking_as(Voice.load(file))
+        if not (own := folder / name).is_dir():
+            return None
+        recordings = recordings_below(own)
+        self._enrolled.update(path.resolve() for path in recordings)
+        try:
+            voice = Voice.enrol(recordings, name)
+        except PseganError as error:
+            return PseganError(f"{own}: {error}")
+        say_concerns(str(own), voice)
+        return self._speaking_as(voice)
 
     def _speaking_as(self, voice: Voice) -> Protector:
         return self.protector.speaking_as(voice, self.keep_timing)

@@ -104,15 +104,16 @@ class Voice:
             PseganError: a recording cannot be read, or there are less than :data:`LEAST_SECONDS` of speech.
         """
         analysis = Analysis()
-        waveforms = [one if isinstance(one, Tensor) else read_audio(one) for one in recordings]
-        if not waveforms:
-            raise PseganError("a voice profile needs recordings; name some of calm speech")
         made: list[_Recording] = []
-        left = round(MOST_SECONDS * SAMPLE_RATE)
-        for waveform in waveforms:
+        given, left = 0, round(MOST_SECONDS * SAMPLE_RATE)
+        for recording in recordings:  # one at a time, for there may be hours of them
+            given += 1
+            waveform = recording if isinstance(recording, Tensor) else read_audio(recording)
             if left > 0 and (one := _analyse(waveform[:left], analysis)) is not None:
                 made.append(one)
                 left -= int(one.speech.sum()) * HOP
+        if not given:
+            raise PseganError("a voice profile needs recordings; name some of calm speech")
         measured = _measured(made)
         if (seconds := measured["speech_seconds"]) < LEAST_SECONDS:
             raise PseganError(
