@@ -23,6 +23,7 @@ from psegan.common.lines import Lines
 from psegan.common.processes import unordered
 from psegan.common.random import of_utterance, stable_hash
 from psegan.common.record import difference
+from psegan.evaluation.arrays import write_arrays
 from psegan.evaluation.enrolment import Enroller
 from psegan.evaluation.specification import Enrolment
 from psegan.protection.controls import load_protector
@@ -56,8 +57,8 @@ def protect_corpus(
         data: the corpus.
         parts: its utterances, each with the subset that the manifest puts it in; see :func:`parts_of`.
         spec: the protector, as for :func:`psegan.protection.controls.load_protector`.
-        folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``; other utterances of the corpus
-            that it holds already, by the same protector and seed, stay.
+        folder: gets ``<id>.flac`` (16 kHz, 16 bit), ``manifest.csv`` and ``journal.jsonl``, and ``<id>.passed.npz`` of a
+            protector that cuts; other utterances of the corpus that it holds already, by the same protector and seed, stay.
         seed: of all that the protector draws.
         workers: processes, at most; a short job is done in this one.
         label: of the progress bar.
@@ -185,7 +186,7 @@ class Journal:
             raise PseganError(
                 f"{self.folder}: {id} was made from another recording of that name; remove the folder, or choose another"
             )
-        return id in self.targets and _audio_path(self.folder, id).is_file()
+        return id in self.targets and audio_path(self.folder, id).is_file()
 
     def begin(self) -> None:
         """Open for notes."""
@@ -214,18 +215,26 @@ def _current(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "class_path": current_path(entry["class_path"])} if "class_path" in entry else entry
 
 
-def _audio_path(folder: Path, id: str) -> Path:
+def audio_path(folder: Path, id: str) -> Path:
+    """Where a protected corpus keeps an utterance."""
     return folder / f"{id}.flac"
+
+
+def passed_path(folder: Path, id: str) -> Path:
+    """Where a protected corpus keeps what was let through of an utterance."""
+    return folder / f"{id}.passed.npz"
 
 
 def _protect(task: _Task, protector: Transform, utterance: Utterance) -> tuple[str, int | None]:
     """Id and target of the utterance, when its file is there."""
-    where, path = str(utterance.path or utterance.id), _audio_path(task.folder, utterance.id)
+    where, path = str(utterance.path or utterance.id), audio_path(task.folder, utterance.id)
     try:
         waveform = task.load(utterance)
         if task.enroller is not None:
             protector = task.enroller.speaking_as(protector, utterance)
-        protected, target = protector.transform(waveform, of_utterance(task.seed, utterance.id))
+        protected, target, passed = protector.transform(waveform, of_utterance(task.seed, utterance.id))
+        if passed is not None:  # before the recording, which says that all is there
+            write_arrays(passed_path(task.folder, utterance.id), {"passed": passed.numpy()})
         write_audio(path, protected)
     except PseganError as error:
         raise error if where in str(error) else PseganError(f"{where}: {error}") from None
@@ -289,5 +298,5 @@ def _row(
         "protector": str(protector),
         "weights": protector.weights or "",
         "seed": str(seed),
-        "sha256": file_hash(_audio_path(journal.folder, utterance.id)),
+        "sha256": file_hash(audio_path(journal.folder, utterance.id)),
     }

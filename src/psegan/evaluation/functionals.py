@@ -81,10 +81,10 @@ def functionals(waveform: Tensor) -> Floats:
     steady = binary_erosion(voiced, np.ones(5))  # frames whose delta depends on voiced frames only
     return np.concatenate(
         [
-            _statistics(timbre[:, active]),
-            _statistics(_deltas(timbre)[:, active]),
-            _statistics(voice[:, voiced]),
-            _statistics(_deltas(voice)[:, steady]),
+            statistics(timbre[:, active]),
+            statistics(deltas(timbre)[:, active]),
+            statistics(voice[:, voiced]),
+            statistics(deltas(voice)[:, steady]),
             _rhythm(pitch, active, voiced),
         ]
     )
@@ -117,11 +117,12 @@ def _timbre(waveform: Tensor, frames: Tensor) -> tuple[Floats, Floats]:
     return timbre.double().numpy(), energy.double().numpy()
 
 
-def _deltas(curves: Floats) -> Floats:
+def deltas(curves: Floats) -> Floats:
+    """Slopes of curves ``(D, N)`` over five frames, of the same shape."""
     return AF.compute_deltas(torch.from_numpy(curves)).numpy()
 
 
-def _statistics(curves: Floats) -> Floats:
+def statistics(curves: Floats) -> Floats:
     """:data:`STATISTICS` of curves ``(D, N)``, curve by curve; 0 where there is no frame."""
     n = curves.shape[1]
     if n == 0:

@@ -5,21 +5,16 @@ The kinds are :class:`~psegan.evaluation.recognisers.Recogniser` (words), :class
 docs/evaluation.md says who made each judge, on what, and what it cannot see.
 """
 
-import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor
 
 from psegan.common.errors import PseganError, printable
 from psegan.common.instantiate import instantiate
-
-
-class NotInstalledError(PseganError):
-    """The package that a judge comes with is not installed."""
+from psegan.common.packages import NotInstalledError
 
 
 class Judge(ABC):
@@ -61,29 +56,6 @@ DEFAULT_JUDGES: dict[str, dict[str, Any]] = {
     "dnsmos": {"class_path": "psegan.evaluation.naturalness.DNSMOS"},
 }
 """Of every evaluation that names no others; their packages have the weights inside."""
-
-
-def require(package: str, module: str, wanted: str = "'psegan[judges]'", exactly: str = "") -> str:
-    """The installed version of a judge's package, without importing it.
-
-    Args:
-        package: as pip calls it.
-        module: that it is imported as.
-        wanted: what pip installs it by.
-        exactly: the only version that will do.
-
-    Raises:
-        NotInstalledError: it is missing, or of another version; the message says how to install it.
-    """
-    try:
-        found = version(package)
-    except PackageNotFoundError:
-        found = ""
-    if not found or importlib.util.find_spec(module) is None:
-        raise NotInstalledError(f"{package} is not installed: pip install {wanted}")
-    if exactly and found != exactly:
-        raise NotInstalledError(f"{package} {found} lacks the weights that {exactly} has: pip install {wanted}")
-    return found
 
 
 def make_judge(name: str, spec: Mapping[str, Any]) -> Judge:

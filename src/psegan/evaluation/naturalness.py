@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from psegan.evaluation.judges import Judge, require
+from psegan.common.packages import require
+from psegan.evaluation.judges import Judge
 from psegan.speech.audio import SAMPLE_RATE
 
 

@@ -176,7 +176,10 @@ def _draw(table: Scoring, clips: Mapping[str, Mapping[str, Path]], folder: Path)
                 figure = tsne_figure(points, moved, wanted[kept], names, ("original", system))
                 keep(f"t-SNE of emotion features: original and {system}", f"tsne_{system}", figure)
     for attacker in attackers:
-        curves = {system: emotion_curve(table, system, attacker) for system in systems}
+        attacked = [system for system in systems if attacker in table.attacks[system]]  # not everything shows a cut
+        if not attacked:
+            continue
+        curves = {system: emotion_curve(table, system, attacker) for system in attacked}
         title = f"Emotion ROC of {data.title}, attacker {attacker}, trials of all classes pooled"
         keep(title, f"roc_emotion_{attacker}", roc_figure(curves, title))
     if table.evaluation.verifier:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
-from psegan.evaluation.judges import Judge, require
+from psegan.common.packages import require
+from psegan.evaluation.judges import Judge
 from psegan.speech.audio import SAMPLE_RATE
 
 

@@ -18,7 +18,7 @@ from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
 from psegan.protection.controls import is_trained
 from psegan.report.results import Row
-from psegan.report.tables import SHUFFLED
+from psegan.report.tables import ADAPTIVE, SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
@@ -28,6 +28,8 @@ ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
 IGNORANT, AWARE = "ignorant", "vocoder-aware"
 """What attackers of original, and of original and copy-synthesised speech are called."""
+CUT = "cut"
+"""What the attacker of what a protector lets through is called, and what it hears (:mod:`psegan.evaluation.cut`)."""
 SETS = (2, 4, 8)
 """How many utterances the attackers of ``uar_of_2`` and so on hear of one speaker and emotion."""
 STRICT = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
@@ -213,6 +215,8 @@ class Scoring:
                     for seed in one.seeds:
                         evidence, offset, _ = self.of_seeds(system, [f"{sources[attacker]}/{name}-{seed}"])
                         yield f"{attacker}/{name}-{seed}", Attack(evidence[0], offset[0], seed)
+        if CUT in wanted and f"{system}/{CUT}-0" in self.test[system][self.folds[0]].probability:
+            yield CUT, self.of_seeds(system, [f"{system}/{CUT}-0"])
         if system == ORIGINAL:
             name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
             names = [f"{name}-{number}" for number in range(self.evaluation.permutations)]
@@ -240,7 +244,9 @@ class Scoring:
         parts = []
         for fold in self.folds:
             known = self.validation[system][fold]
-            names = [name for name in known.probability if name.startswith(f"{system}/")]
+            names = [
+                name for name in known.probability if name.startswith(f"{system}/") and name != f"{system}/{CUT}-0"
+            ]
             fitted = {name: self.calibrated(fold, (name,)) for name in names}
 
             def mean(predictions: SystemPredictions, fitted: Mapping[str, calibration.Calibration] = fitted) -> Scores:
@@ -286,7 +292,9 @@ class Scoring:
             found["auc"] = resamples.macro_auc(posteriors, wanted, self.group)
         # the chance level would be another one in a fold that lacks a class
         if len(np.unique(wanted)) == n_classes:
-            original = self.attacks[ORIGINAL][attacker].decisions
+            of_original = self.attacks[ORIGINAL]  # of which there is no cut: all of it passes
+            reference = attacker if attacker in of_original else next(one for one in ADAPTIVE if one in of_original)
+            original = of_original[reference].decisions
             with suppress(metrics.UndefinedMetricError):  # the attacker is at chance on original speech
                 found["residual"] = resamples.residual(decisions, original, wanted, 1 / n_classes)
         return found

@@ -199,6 +199,8 @@ class Evaluation:
                 refuse(f"{key} holds {unknown[0]!r}; there are {', '.join(known)}")
         if not self.folds or not (self.attackers or self.judges):
             refuse("an evaluation needs at least one fold, and an attacker or a judge")
+        if "cut" in self.attackers and not {"informed", "strongest"} & {*self.attackers}:
+            refuse("attackers holds cut, which learns from what informed does; add that, or strongest")
         if self.attackers and not self.architectures:
             refuse("attackers need at least one of architectures")
         for key in ("passes", "permutations", "resamples", "n_clips"):
@@ -213,6 +215,8 @@ class Evaluation:
                     f"{name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and '.', "
                     "begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
                 )
+        if "cut" in self.architectures:
+            refuse("an architecture cannot be called cut: that is who hears what a protector lets through")
         seeds = {f"architectures.{name}.seeds": one.seeds for name, one in self.architectures.items()}
         for key, numbers in {"folds": self.folds, **seeds}.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:

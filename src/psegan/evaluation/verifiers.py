@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from psegan.common.errors import PseganError
 from psegan.common.files import file_hash
-from psegan.evaluation.judges import Judge, require
+from psegan.common.packages import require
+from psegan.evaluation.judges import Judge
 from psegan.models.state import damage, weights_hash
 from psegan.speech.masking import embed_by_length
 from psegan.systems.classifier import load_classifier

@@ -35,26 +35,31 @@ from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus, speaks_with_profiles
 from psegan.evaluation.hearing import Hearing
 from psegan.evaluation.predictions import GROUPS, SystemPredictions, predict
-from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
+from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, CUT, IGNORANT, ORIGINAL, Scoring, heard
 from psegan.evaluation.specification import Evaluation, Trained, of_fold
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.jobs import dashboard
 from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options
-from psegan.protection.controls import checkpoint_of, is_trained
+from psegan.protection.controls import checkpoint_of, is_trained, load_protector
 from psegan.report.results import Results
 from psegan.report.tables import SHUFFLED
 from psegan.systems.classifier import load_classifier
 
 SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
 """Added to the seeds of trainings, so that no attacker or classifier is a network that a system was trained beside."""
+CUT_ESTIMATOR = "psegan.evaluation.functionals.FunctionalsSVM"
+"""Of the attacker who hears what a system lets through."""
 LAYOUT = 2
 """Of the folder; raised by one whenever folders of before cannot be gone on with."""
 
 
 @dataclass(frozen=True)
 class Attacker:
-    """One attacker on emotion, trained on ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name."""
+    """One attacker on emotion, trained on ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name.
+
+    Of an architecture of the evaluation file, or :data:`~psegan.evaluation.scoring.CUT`: who hears what a system lets through.
+    """
 
     trained_on: str
     architecture: str
@@ -169,7 +174,15 @@ class EvaluationRun:
         """Attackers of systems' speech, each after the one that it starts from."""
         sources = [IGNORANT, *([SHUFFLED] if ORIGINAL in systems else []), *([AWARE] if self.aware else [])]
         sources += systems if self.informed else ()
-        return [attacker for source in sources for attacker in self.attackers(source)]
+        readers = [Attacker(system, CUT, 0) for system in systems if system in self.cutting]
+        return [attacker for source in sources for attacker in self.attackers(source)] + readers
+
+    @cached_property
+    def cutting(self) -> list[str]:
+        """Systems that show what they let through, if anybody is to hear that."""
+        evaluation, fold = self.evaluation, self.evaluation.folds[0]
+        wanted = evaluation.systems if CUT in evaluation.attackers else {}
+        return [name for name, spec in wanted.items() if is_trained(spec) and load_protector(of_fold(spec, fold)).cuts]
 
     def calibrated_on(self, system: str) -> list[Attacker]:
         """Attackers whose posteriors are calibrated on a system's validation speech, since they learnt from such."""
@@ -181,6 +194,8 @@ class EvaluationRun:
 
     def estimator(self, attacker: Attacker) -> str | None:
         """Of a classical attacker; None of one that is a network."""
+        if attacker.architecture == CUT:
+            return CUT_ESTIMATOR
         return self.evaluation.architectures[attacker.architecture].estimator
 
     def check_leakage(self) -> dict[str, str]:
@@ -360,8 +375,9 @@ class EvaluationRun:
                 found = predict(corpus, subset, own, label=f"{label}, validation")
             for attacker in predicting[subset]:
                 if (estimator := self.estimator(attacker)) is not None:
+                    features = CUT if attacker.architecture == CUT else "functionals"
                     found.probability[attacker.name] = self.classical(fold).posteriors(
-                        estimator, attacker.seed, attacker.corpora, system, subset
+                        estimator, attacker.seed, attacker.corpora, system, subset, features
                     )
             found.save(self.predictions_path(fold, system, subset))
         record.finish()

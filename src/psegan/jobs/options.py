@@ -62,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes at a time (default: one a core, four trainings a GPU)")
     parser.add_argument(
         "--attackers", nargs="+", metavar="NAME",
-        help="which of ignorant, vocoder-aware, informed and strongest to build (instead of the evaluation file's)",
+        help="which of ignorant, vocoder-aware, cut, informed and strongest to build (instead of the evaluation file's)",
     )  # fmt: skip
     parser.add_argument(
         "--wandb-mode", choices=("auto", "online", "offline", "disabled"), default="auto",

@@ -15,6 +15,7 @@ from psegan.models.conversion import Draws
 from psegan.models.vocoder import Vocoder
 from psegan.protection.protector import Counted, Protector
 from psegan.protection.segments import segments
+from psegan.protection.transform import Transformed
 from psegan.protection.voice import Voice
 from psegan.speech.audio import HOP, N_MELS, SAMPLE_RATE
 from psegan.speech.edges import trimmed
@@ -55,7 +56,7 @@ class AnchoredProtector(Protector):
         "decoder": ProfileDecoder,
         "vocoder": Vocoder,
     }
-    needs_voice = True
+    needs_voice, cuts = True, True
 
     def __init__(self, parts: dict[str, Any], about: dict[str, Any]) -> None:
         super().__init__(parts, about)
@@ -82,8 +83,8 @@ class AnchoredProtector(Protector):
         return {"duration": (low + (high - low) * torch.rand(1, generator=random)).exp()}
 
     @torch.inference_mode()
-    def protect(self, blocks: Iterable[Tensor], draws: Draws) -> Iterator[Tensor]:
-        """See the base class.
+    def protect(self, blocks: Iterable[Tensor], draws: Draws, passed: list[Tensor] | None = None) -> Iterator[Tensor]:
+        """See the base class; ``passed`` gets what is let through of each segment, ``(dims, N')``.
 
         Raises:
             PseganError: it speaks as nobody yet, the recording is too quiet, or see there.
@@ -91,7 +92,7 @@ class AnchoredProtector(Protector):
         if self.voice is None:
             raise PseganError("Anchored speaks with a voice profile: give it one by speaking_as(Voice.load(...))")
         counted = Counted(blocks)
-        said = self._said(counted, float(draws["duration"]))
+        said = self._said(counted, float(draws["duration"]), [] if passed is None else passed)
         if (first := next(said, None)) is None:
             yield torch.zeros(0)
             return
@@ -104,14 +105,26 @@ class AnchoredProtector(Protector):
             described["init_args"] |= {"voice": self.voice.hash, "keep_timing": self.keeps_length}
         return described
 
-    def _said(self, blocks: Iterable[Tensor], duration: float) -> Iterator[Tensor]:
-        """What is said, segment by segment, as log-mels ``(80, n)``."""
+    def _transform(self, waveform: Tensor, random: torch.Generator) -> Transformed:
+        passed: list[Tensor] = []
+        made = torch.cat(list(self.protect([waveform], self.draw(random), passed)))
+        return Transformed(made, None, torch.cat(passed, 1).cpu() if passed else torch.zeros(self.encoder.dims, 0))
+
+    def _said(self, blocks: Iterable[Tensor], duration: float, passed: list[Tensor]) -> Iterator[Tensor]:
+        """What is said, segment by segment, as log-mels ``(80, n)``; ``passed`` gets the codes that it is said by."""
         anything, loudest = False, 0.0
         for segment in segments(blocks):
             peak = float(segment.abs().max())
             loudest, spoken = max(loudest, peak), peak >= SILENCE
             anything = anything or spoken
-            yield self._say(segment, duration) if spoken else self._pause(segment)
+            if spoken:
+                codes, frames = self._heard(segment, duration)
+                passed.append(codes[0])
+                yield self._say(codes, frames)
+            else:
+                pause = self._pause(segment)
+                passed.append(torch.zeros(self.encoder.dims, -(-pause.shape[1] // STRIDE), device=self.device))
+                yield pause
         if loudest > 0 and not anything:
             raise PseganError(
                 f"too quiet: its loudest sample is at {loudest:.1g} of full scale, and below {SILENCE:g} is taken for silence; "
@@ -123,8 +136,11 @@ class AnchoredProtector(Protector):
         samples = len(segment) if self.keeps_length else PAUSE
         return torch.full((N_MELS, -(-samples // HOP)), self.scaler.low, device=self.device)
 
-    def _say(self, segment: Tensor, duration: float) -> Tensor:
-        """What is said in a segment ``(T,)``, as a log-mel ``(80, n)``, ``duration`` times as long unless timing is kept."""
+    def _heard(self, segment: Tensor, duration: float) -> tuple[Tensor, Tensor]:
+        """Codes of a segment ``(T,)``, ``(1, dims, N')``, and how many frames to say them in, ``(1,)``.
+
+        That is ``duration`` times as many as there were, unless timing is kept.
+        """
         if not self.keeps_length:
             segment = trimmed(segment)
         mel, lengths = self.front_end(segment[None].to(self.device), torch.tensor([len(segment)], device=self.device))
@@ -134,7 +150,12 @@ class AnchoredProtector(Protector):
             frames = (frames * duration).round().long().clamp(min=1)
         n = strided_length(frames, STRIDE)
         places = torch.arange(int(n), device=self.device) * int(lengths) // int(n)
-        embedded = self.decoder.embed(codes[..., places], n)
+        return codes[..., places], frames
+
+    def _say(self, codes: Tensor, frames: Tensor) -> Tensor:
+        """Log-mel ``(80, n)`` of what :meth:`_heard` gives."""
+        n = strided_length(frames, STRIDE)
+        embedded = self.decoder.embed(codes, n)
         retrieved = self.decoder.retrieve(embedded, self._enrolled(), torch.zeros_like(n))
         prosody = self.decoder.intone(embedded, retrieved, n)[..., : int(frames)]
         return self.decoder(embedded, retrieved, prosody, frames)[0] + self._voice.level

@@ -19,10 +19,12 @@ class Transformed(NamedTuple):
     Attributes:
         waveform: ``(T,)`` float32 in [-1, 1] at 16 kHz.
         target: class index of the emotion that speech was moved to; None where there is no such thing.
+        passed: all that was let through of the utterance, ``(C, N)``, where the transform :attr:`~Transform.cuts`.
     """
 
     waveform: Tensor
     target: int | None = None
+    passed: Tensor | None = None
 
 
 class Transform(ABC):
@@ -40,6 +42,8 @@ class Transform(ABC):
     """Whether what comes out is as long as what goes in, sample by sample."""
     needs_voice: bool = False
     """Whether it speaks with a voice profile (:class:`psegan.protection.voice.Voice`), without which it protects nobody."""
+    cuts: bool = False
+    """Whether it lets through little of an utterance, which it can show, and makes everything else anew."""
     learnt_from: tuple[str, ...] = ()
     """Class paths of judges (:mod:`psegan.evaluation.judges`) whose networks are a part of it or taught it. They are no judges
     of its speech, and their columns stay empty."""
@@ -58,12 +62,12 @@ class Transform(ABC):
         Raises:
             PseganError: the result is not finite.
         """
-        made, target = self._transform(waveform, random)
+        made, target, passed = self._transform(waveform, random)
         if self.keeps_length:
             assert made.shape == waveform.shape, f"{self} turned {tuple(waveform.shape)} into {tuple(made.shape)}"
         if not torch.isfinite(made).all():
             raise PseganError(f"{self} gives samples that are not finite; its weights or settings are broken")
-        return Transformed(made.float().clamp(-1, 1), target)
+        return Transformed(made.float().clamp(-1, 1), target, passed)
 
     def speaking_as(self, voice: "Voice", keep_timing: bool = False) -> Self:
         """One that protects the speaker of a voice profile, perhaps in the original's timing; where none is needed, itself."""

@@ -22,6 +22,11 @@ ATTACKERS = {
     "informed": (
         "Learned from protected speech of its own speakers with true labels. This is what a real adversary can do."
     ),
+    "cut": (
+        "Learned from what a protector lets through, before anything is made of it, with true labels; of protectors that show "
+        "it. What comes out is made from that, so nobody can read more in it. The residual is of who is strongest on "
+        "original speech."
+    ),
     "vocoder-aware": (
         "Learned from original and copy-synthesised speech, so damage by the vocoder no longer counts as privacy. It "
         "has not heard protected speech: an attacker who adapts may do better."

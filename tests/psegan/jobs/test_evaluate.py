@@ -29,6 +29,8 @@ from psegan.training import command as training
 from tests.support.offline import history, kinds, read_offline_run
 from tests.support.protectors import small_anchored
 
+UNCUT = [name for name in KNOWN_ATTACKERS if name != "cut"]
+"""Attackers of systems that show nothing of what they let through."""
 TINY = {"n_speakers": 4, "n_contents": 2, "n_takes": 2}
 
 
@@ -92,7 +94,7 @@ def test_every_system_meets_every_attacker(results):
     systems = {"original", "copy-synthesis", "noise", "identity", "psegan"}
     assert {row.system for row in results.rows} == systems
     for system in systems:
-        for attacker in KNOWN_ATTACKERS:
+        for attacker in UNCUT:
             found = {row.metric: row for row in results.select(system=system, attacker=attacker, attribute="emotion")}
             assert {"accuracy", "uar", "auc", "eer"} <= found.keys(), (system, attacker)
             for row in found.values():
@@ -307,6 +309,11 @@ def test_weights_that_ship_say_what_they_heard(content, system, trained, tmp_pat
         ({"systms": {}}, "unknown key 'systms'; there are name, out"),
         ({"attackers": ["clever"]}, "attackers holds 'clever'; there are ignorant, vocoder-aware"),
         ({"architectures": {}}, "attackers need at least one of architectures"),
+        (
+            {"attackers": ["ignorant", "cut"]},
+            "attackers holds cut, which learns from what informed does; add that, or strongest",
+        ),
+        ({"architectures": {"cut": {"estimator": "a.B"}}}, "an architecture cannot be called cut"),
         ({"ladder": ["ignorant"]}, "unknown key 'ladder'; there are name, out"),
         ({"attackers": {"cnn": {}}}, 'key "attackers": Expected a list'),
         (
@@ -397,7 +404,7 @@ def test_classical_attackers_alone(content, tmp_path, repository):
     results = Results.from_json(out / "results.json")
     assert {row.attribute for row in results.rows} == {"emotion", "speech"}
     assert {row.attacker for row in results.select(system="original", attribute="emotion")} >= {
-        *KNOWN_ATTACKERS,
+        *UNCUT,
         SHUFFLED,
     }
     assert not (out / "fold-0" / "attackers").exists()
@@ -564,7 +571,8 @@ def test_a_system_that_speaks_with_profiles(repository, tmp_path):
     small_anchored().save_pretrained(tmp_path / "anchored")
     content = {
         "name": "profiles", "out": str(tmp_path / "out"), "corpus": "experiments/corpora/synthetic.yaml",
-        "data": {**TINY, "n_takes": 3}, "attackers": ["informed"], "permutations": 1, "resamples": 100, "n_clips": 1,
+        "data": {**TINY, "n_takes": 3}, "attackers": ["informed", "strongest", "cut"], "permutations": 1, "resamples": 100,
+        "n_clips": 1,
         "architectures": {"svm": {"estimator": "psegan.evaluation.functionals.FunctionalsSVM"}},
         "judges": {"resemblyzer": {"class_path": "Resemblyzer"}}, "enrolment": {"calm": ["neutral"], "sentences": "any"},
     }  # fmt: skip
@@ -582,4 +590,6 @@ def test_a_system_that_speaks_with_profiles(repository, tmp_path):
     (loudest,) = results.select(system="anchored", judge="level", metric="loudest_p95")
     neutral = [u for u in SyntheticDataModule(**TINY | {"n_takes": 3}).split_utterances("test") if u.emotion == 0]
     assert trials.n == loudest.n - len(neutral) < loudest.n
-    assert results.select(system="anchored", attacker="informed", attribute="emotion", metric="uar")
+    cut = {row.metric for row in results.select(system="anchored", attacker="cut", attribute="emotion")}
+    assert {"uar", "bits", "residual"} <= cut and not results.select(system="original", attacker="cut")
+    assert "anchored/cut-0" in results.header["betas"]["fold 0"]
