@@ -61,7 +61,7 @@ class FrameEncoder(nn.Module):
 
 
 class ContentEncoder(FrameEncoder):
-    """The content matcher: a :class:`FrameEncoder`, then the logits of characters.
+    """A content matcher that spells: a :class:`FrameEncoder`, then the logits of characters.
 
     It is trained by connectionist temporal classification (Graves et al., ICML 2006), so that the features before the logits
     tell sounds apart.
@@ -99,3 +99,33 @@ class ContentEncoder(FrameEncoder):
             best = torch.unique_consecutive(row[:n]).tolist()
             found.append("".join(self.alphabet[k] for k in best if k < len(self.alphabet)))
         return found
+
+
+class FeatureEncoder(FrameEncoder):
+    """A content matcher that was taught by a recogniser: a :class:`FrameEncoder`, then what the recogniser hears.
+
+    It is trained by :class:`psegan.systems.ContentDistillation`.
+
+    Args:
+        outputs: values of a frame of the recogniser's.
+        width, hidden, depth, kernel_size, dropout: see :class:`FrameEncoder`.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 288,
+        width: int = 192,
+        hidden: int = 576,
+        depth: int = 10,
+        kernel_size: int = 11,
+        dropout: float = 0.05,
+    ) -> None:
+        super().__init__(width, hidden, depth, kernel_size, dropout)
+        self.outputs = outputs
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled log-mel ``(B, 80, N)`` and frames ``(B,)`` → ``(B, outputs, N')`` and their lengths; see :meth:`features`."""
+        features, lengths = self.features(mel, lengths)
+        heard = self.head(features.transpose(1, 2)).transpose(1, 2)
+        return heard * mask_like(lengths, heard), lengths
