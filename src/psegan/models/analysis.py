@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,6 +66,15 @@ class Analysed(NamedTuple):
         """Median log pitch over all utterances, ``()``; of nobody who is voiced, that of 150 Hz."""
         pitches = self.log_pitch[self.voiced]
         return pitches.median() if len(pitches) else torch.tensor(150.0, device=self.mel.device).log()
+
+    def intonation(self, median: Tensor) -> Tensor:
+        """Log pitch against the ``median`` ``(B,)`` of the speakers, ``(B, 1, N)``: a line through what is not voiced."""
+        pitch = (self.log_pitch - median.unsqueeze(1)).clamp(-WIDEST, WIDEST).float().cpu().numpy()
+        drawn = np.zeros_like(pitch)
+        for row, (voiced, frames) in enumerate(zip(self.voiced.cpu().numpy(), self.frames.tolist(), strict=True)):
+            if len(known := np.flatnonzero(voiced[:frames])):
+                drawn[row, :frames] = np.interp(np.arange(frames), known, pitch[row, known])
+        return torch.from_numpy(drawn).unsqueeze(1).to(self.mel)
 
     def prosody(self, median: Tensor) -> Tensor:
         """``(B, PROSODY, N)``, see :data:`psegan.models.anchored.PROSODY`; ``median`` log pitch ``(B,)`` of the speakers."""

@@ -21,7 +21,7 @@ from psegan.speech.audio import N_MELS
 from psegan.speech.masking import mask_like
 
 PROSODY = 3
-"""Curves beside a spectrogram: voiced or not, log pitch against the speaker's median, log energy against the level."""
+"""Curves beside a profile's log-mel: voiced or not, log pitch against the speaker's median, log energy against the level."""
 
 SHARPEST = math.log(100.0)
 """Of the attention's logits, as CLIP has it (Radford et al., ICML 2021)."""
@@ -98,9 +98,9 @@ class ProfileDecoder(nn.Module):
     """Codes and a profile → calm speech of the profile's speaker.
 
     Every code looks for profile frames in which the same is said (attention over all of them; the keys are made from codes as
-    well). Their log-mels are averaged, which gives the voice, and a network mends what such an average lacks. How it is
-    intoned is predicted from codes and profile: of the recording's pitch, level and voice nothing is there to be used, but its
-    timing is.
+    well). Their log-mels are averaged, which gives the voice, and a network mends what such an average lacks. The intonation
+    is predicted from codes and profile: of the recording's pitch, level and voice nothing is there to be used, but its timing
+    is. What is voiced, and how loud it is, the network says by itself; curves that say so as well, predicted apart, cost words.
 
     Spectrograms are log-mels less their recording's level, in nepers.
 
@@ -135,13 +135,13 @@ class ProfileDecoder(nn.Module):
         self.found, self.speaker = nn.Linear(width, width), nn.Linear(width, width)
         self.mix = nn.Conv1d(2 * width, width, 1)
         self.coarse = ConvNeXtStack(width, hidden, 7, depth, lookahead=lookahead)
-        self.of_prosody = TimeConv(PROSODY, width, 5, lookahead=lookahead)
+        self.of_pitch = TimeConv(1, width, 5, lookahead=lookahead)
         self.of_average = TimeConv(N_MELS, width, 3, lookahead=lookahead)
         self.fine = ConvNeXtStack(width, hidden, 7, depth + 1, lookahead=lookahead)
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, N_MELS)
         self.kept = nn.Parameter(torch.full((N_MELS, 1), 0.5))
-        self.prosody = ProsodyPredictor(width, lookahead)
+        self.intonation = IntonationPredictor(width, lookahead)
 
     def embed(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """What is said around each of the codes ``(B, dims, N')`` of ``(B,)`` lengths, ``(B, width, N')``."""
@@ -179,29 +179,31 @@ class ProfileDecoder(nn.Module):
         return Retrieved((found + speaker.unsqueeze(1)).transpose(1, 2), mel)
 
     def intone(self, said: Tensor, retrieved: Retrieved, lengths: Tensor) -> Tensor:
-        """Predicted prosody ``(B, PROSODY, 2 N')`` of :meth:`embed`'s ``(B, width, N')`` of ``(B,)`` lengths."""
-        voiced, pitch, energy = self.prosody(said, retrieved.features, lengths).unbind(1)
-        spoken = (voiced > 0).float()
-        return torch.stack([spoken, pitch * spoken, energy], 1)
+        """Log pitch against the speaker's median, ``(B, 1, 2 N')``, of :meth:`embed`'s ``(B, width, N')`` of ``(B,)`` lengths.
 
-    def forward(self, said: Tensor, retrieved: Retrieved, prosody: Tensor, frames: Tensor) -> Tensor:
+        Predicted, see :class:`IntonationPredictor`.
+        """
+        pitch: Tensor = self.intonation(said, retrieved.features, lengths)
+        return pitch
+
+    def forward(self, said: Tensor, retrieved: Retrieved, pitch: Tensor, frames: Tensor) -> Tensor:
         """Speech.
 
         Args:
             said: :meth:`embed`'s ``(B, width, N')``.
             retrieved: for it.
-            prosody: ``(B, PROSODY, N)``, N up to 2 N'.
+            pitch: as :meth:`intone` predicts it, ``(B, 1, N)``, N up to 2 N'.
             frames: lengths ``(B,)`` of that.
 
         Returns:
             Log-mel less the level ``(B, 80, N)``, zero in padding.
         """
-        size, mask = prosody.shape[2], mask_like(frames, prosody)
+        size, mask = pitch.shape[2], mask_like(frames, pitch)
         narrow = mask[..., ::STRIDE]
         x = self.mix(torch.cat([said, retrieved.features], 1)) * narrow
         x = self.coarse(x, narrow).repeat_interleave(STRIDE, 2)[..., :size]
         mel = retrieved.mel[..., :size] * mask
-        x = self.fine((x + self.of_prosody(prosody * mask) + self.of_average(mel)) * mask, mask)
+        x = self.fine((x + self.of_pitch(pitch * mask) + self.of_average(mel)) * mask, mask)
         mended = self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
         return (mended.float() + self.kept * mel) * mask
 
@@ -240,7 +242,7 @@ def enrolled(encoder: CodeEncoder, decoder: ProfileDecoder, speech: Analysed, of
     return decoder.enrol(together, frames, lengths), torch.stack(medians)
 
 
-class ProsodyPredictor(nn.Module):
+class IntonationPredictor(nn.Module):
     """What calm speech is intoned like. Its gradient stays within it, so that codes are not made for it.
 
     Args:
@@ -252,11 +254,11 @@ class ProsodyPredictor(nn.Module):
         super().__init__()
         self.input = nn.Conv1d(2 * width, width // 2, 1)
         self.stack = ConvNeXtStack(width // 2, width, 11, 3, lookahead=lookahead)
-        self.output = nn.Linear(width // 2, STRIDE * PROSODY)
+        self.output = nn.Linear(width // 2, STRIDE)
 
     def forward(self, said: Tensor, found: Tensor, lengths: Tensor) -> Tensor:
-        """``said`` and ``found (B, width, N')`` of ``(B,)`` lengths → ``(B, PROSODY, 2 N')``; voiced is a logit."""
+        """``said`` and ``found (B, width, N')`` of ``(B,)`` lengths → ``(B, 1, 2 N')``."""
         x = torch.cat([said, found], 1).detach()
         mask = mask_like(lengths, x)
         x = self.stack(self.input(x) * mask, mask)
-        return self.output(x.transpose(1, 2)).float().unflatten(2, (STRIDE, PROSODY)).flatten(1, 2).transpose(1, 2)
+        return self.output(x.transpose(1, 2)).float().flatten(1).unsqueeze(1)

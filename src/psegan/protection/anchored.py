@@ -157,8 +157,8 @@ class AnchoredProtector(Protector):
         n = strided_length(frames, STRIDE)
         embedded = self.decoder.embed(codes, n)
         retrieved = self.decoder.retrieve(embedded, self._enrolled(), torch.zeros_like(n))
-        prosody = self.decoder.intone(embedded, retrieved, n)[..., : int(frames)]
-        return self.decoder(embedded, retrieved, prosody, frames)[0] + self._voice.level
+        pitch = self.decoder.intone(embedded, retrieved, n)[..., : int(frames)]
+        return self.decoder(embedded, retrieved, pitch, frames)[0] + self._voice.level
 
     @property
     def _voice(self) -> Voice:

@@ -1,6 +1,7 @@
 """Training of Anchored: codes that hold the words, and a decoder that says them in a calm voice."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from psegan.models.adversary import FrameReader, UtteranceReader, reverse_gradie
 from psegan.models.analysis import Analysed, Analysis
 from psegan.models.anchored import CodeEncoder, Profile, ProfileDecoder, enrolled
 from psegan.models.augmentation import SpectrogramAugmentation
-from psegan.models.content import STRIDE, ContentEncoder, normalised_bands
+from psegan.models.content import STRIDE, ContentEncoder, FeatureEncoder, FrameEncoder, normalised_bands
 from psegan.models.mel_discriminator import MelDiscriminator
 from psegan.speech.batch import EnrolmentBatch, SpeechBatch
-from psegan.speech.masking import length_mask, mask_like, masked_mean, strided_length
+from psegan.speech.masking import length_mask, mask_like, masked_mean
 from psegan.systems.base import TrainingSpeech
 from psegan.systems.one_cycle import OneCycleSystem, encoder_of, take_over
 from psegan.systems.spelling import plain, spelling_loss
@@ -28,13 +29,54 @@ SHARPNESS = 20.0
 """Of the soft minimum of three distances."""
 
 
+class Codes(NamedTuple):
+    """Codes of utterances, zero in padding.
+
+    Attributes:
+        bounded: before they are rounded, ``(B, dims, N')``.
+        codes: ``(B, dims, N')``.
+        lengths: ``(B,)``.
+    """
+
+    bounded: Tensor
+    codes: Tensor
+    lengths: Tensor
+
+    def take(self, rows: Tensor) -> "Codes":
+        """Some of the utterances, with as much padding as they need."""
+        lengths = self.lengths[rows]
+        size = int(lengths.max()) if len(lengths) else 0
+        return Codes(self.bounded[rows, :, :size], self.codes[rows, :, :size], lengths)
+
+    def at(self, places: Tensor, lengths: Tensor) -> "Codes":
+        """The same at other times, ``(B, n)``, of ``(B,)`` lengths."""
+
+        def taken(values: Tensor) -> Tensor:
+            found = values.gather(2, places.unsqueeze(1).expand(-1, values.shape[1], -1))
+            return found * mask_like(lengths, found)
+
+        return Codes(taken(self.bounded), taken(self.codes), lengths)
+
+    def replaced(self, rows: Tensor, others: "Codes") -> "Codes":
+        """These utterances, but ``others`` in some rows."""
+        lengths = self.lengths.index_copy(0, rows, others.lengths)
+        size = max(self.codes.shape[2], others.codes.shape[2])
+
+        def put(values: Tensor, other: Tensor) -> Tensor:
+            wide, own = (F.pad(one, (0, size - one.shape[2])) for one in (values, other))
+            return wide.index_copy(0, rows, own)[..., : int(lengths.max())]
+
+        return Codes(put(self.bounded, others.bounded), put(self.codes, others.codes), lengths)
+
+
 class Anchored(OneCycleSystem):
     """Encoder and decoder, trained together; the corpus is a :class:`datamodules.enrolment.EnrolmentDataModule`.
 
-    Speech comes out as calm speech of its speaker, by the profile that the batch has of them. Where somebody else or another
-    emotion goes in, which say the same, the codes are aligned in time first. Those are to be the codes of the calm speech,
-    so that voice and emotion are left out. Characters are to be readable in the codes (connectionist temporal
-    classification). Emotion and pitch are not: the gradients of those who read them are turned round.
+    The decoder learns to say calm speech from its own codes, by the profile that the batch has of its speaker. Where another
+    recording says the same, in another emotion or by somebody else, its codes have to be those of the calm one, aligned in
+    time, so that voice and emotion are left out. What the content matcher hears of the calm speech is to be readable in the
+    codes, and so are its characters (connectionist temporal classification). Emotion and pitch are not: the gradients of
+    those who read them are turned round.
 
     What comes out is to be near the calm speech, frame by frame and to the content matcher's ear. That alone makes an average
     of all that might be said, so in the end a discriminator of log-mels has to take it for speech as well.
@@ -45,16 +87,19 @@ class Anchored(OneCycleSystem):
         alphabets: corpus → characters that its texts have, all others are left out; its texts are spelt.
         discriminator: makes that of log-mels.
         content_matcher: makes a network of the content matcher's shape.
-        content_matcher_checkpoint: a :class:`~psegan.systems.CharacterRecogniser`, or the name or folder of shipped weights.
-        delta_weight, content_weight, prosody_weight, consistency_weight, spelling_weight: of these losses, beside that of
-            reconstruction.
+        content_matcher_checkpoint: a :class:`~psegan.systems.ContentDistillation`, or the name or folder of shipped weights.
+            Who taught it cannot judge what comes out.
+        delta_weight, content_weight, intonation_weight, consistency_weight, telling_weight, spelling_weight: of these losses,
+            beside that of reconstruction; of telling what the content matcher hears, and of spelling.
+        aligned_share: of utterances with another recording, how often the decoder says the codes of that one. It has to bear
+            how they differ; but alignments are a little wrong, and what is learnt from them alone is blurred.
         emotion_weight, pitch_weight: of the reversed gradients of those who read emotion and pitch.
         ramp_steps: in which the reversed gradients gain their weight.
         adversarial_weight, feature_weight: of being taken for speech, and of matching the discriminator's features.
         adversarial_after: batches without the discriminator.
         max_pitch: largest shift, in semitones, of all frequencies of what goes in.
-        encoder_checkpoint: another training of Anchored, with whose encoder and decoder this one begins, or a content matcher,
-            of which the encoder takes all but the layer that makes codes.
+        encoder_checkpoint: another training of Anchored, with whose encoder and decoder this one begins, or a content matcher
+            of the encoder's shape, of which the encoder takes the features.
         learning_rate, weight_decay: see there.
         n_classes, seed: see :class:`~psegan.systems.base.System`.
     """
@@ -70,13 +115,15 @@ class Anchored(OneCycleSystem):
         decoder: Callable[[], ProfileDecoder] = ProfileDecoder,
         alphabets: dict[str, str] | None = None,
         discriminator: Callable[[], MelDiscriminator] = MelDiscriminator,
-        content_matcher: Callable[[], ContentEncoder] = ContentEncoder,
+        content_matcher: Callable[[], FeatureEncoder] = FeatureEncoder,
         content_matcher_checkpoint: str | None = None,
-        consistency_weight: float = 2.0,
-        spelling_weight: float = 0.1,
-        emotion_weight: float = 0.3,
+        consistency_weight: float = 10.0,
+        telling_weight: float = 2.0,
+        spelling_weight: float = 0.3,
+        aligned_share: float = 0.25,
+        emotion_weight: float = 0.5,
         pitch_weight: float = 0.1,
-        prosody_weight: float = 0.5,
+        intonation_weight: float = 1.0,
         delta_weight: float = 0.5,
         content_weight: float = 5.0,
         adversarial_weight: float = 0.1,
@@ -98,14 +145,16 @@ class Anchored(OneCycleSystem):
             )
         self.alphabets: Mapping[str, str] = alphabets or {}
         self.spellers = nn.ModuleDict({name: FrameReader(dims, len(a) + 1) for name, a in self.alphabets.items()})
+        self.content_matcher = content_matcher().requires_grad_(False)
+        self.content_reader = FrameReader(dims, self.content_matcher.outputs, 192)
         self.emotion_reader = UtteranceReader(dims, n_classes["emotion"])
         self.pitch_reader = FrameReader(dims, STRIDE, 64, 1)
         self.discriminator = discriminator()
-        self.content_matcher = content_matcher().requires_grad_(False)
         self.content_matcher_checkpoint = content_matcher_checkpoint
-        self.consistency_weight, self.spelling_weight = consistency_weight, spelling_weight
+        self.consistency_weight, self.telling_weight = consistency_weight, telling_weight
+        self.spelling_weight, self.aligned_share = spelling_weight, aligned_share
         self.emotion_weight, self.pitch_weight = emotion_weight, pitch_weight
-        self.prosody_weight, self.delta_weight, self.content_weight = prosody_weight, delta_weight, content_weight
+        self.intonation_weight, self.delta_weight, self.content_weight = intonation_weight, delta_weight, content_weight
         self.adversarial_weight, self.feature_weight = adversarial_weight, feature_weight
         self.adversarial_after, self.ramp_steps = adversarial_after, ramp_steps
         corpora = [name.partition("/")[0] for name in emotions] or [""] * n_classes["emotion"]
@@ -125,7 +174,8 @@ class Anchored(OneCycleSystem):
             return
         if (path := self.encoder_checkpoint) is not None:
             parts, _ = load_parts(path)
-            if isinstance(trained := parts.get("encoder"), ContentEncoder):
+            self._taught_by(path)
+            if isinstance(trained := parts.get("encoder"), ContentEncoder | FeatureEncoder):
                 take_over_features(self.encoder, trained, path)
             elif isinstance(trained, CodeEncoder):
                 take_over(self.encoder, trained, path, "encoder")
@@ -135,14 +185,21 @@ class Anchored(OneCycleSystem):
                     f"{path} is neither of Anchored nor a content matcher; name another encoder_checkpoint"
                 )
         if (path := self.content_matcher_checkpoint) is not None:
-            take_over(self.content_matcher, encoder_of(path, "characters", "content matcher"), path, "content_matcher")
+            matcher = encoder_of(path, "content", "content matcher that a recogniser taught")
+            take_over(self.content_matcher, matcher, path, "content_matcher")
+            self._taught_by(path)
+
+    def _taught_by(self, path: str) -> None:
+        """Whoever taught a network that this one learns from has taught this one."""
+        _, about = load_parts(path)
+        self.learnt_from = tuple(dict.fromkeys([*self.learnt_from, *about.get("learnt_from", ())]))
 
     def check_ready(self) -> None:
         """Refuse to train with a content matcher that knows nothing."""
         if self.content_matcher_checkpoint is None:
             raise PseganError(
-                "Anchored needs a trained content matcher: give model.init_args.content_matcher_checkpoint (content-matcher is "
-                "released)"
+                "Anchored needs a content matcher that a recogniser taught: train experiments/content_distillation.yaml, and "
+                "give its checkpoint as model.init_args.content_matcher_checkpoint"
             )
 
     def check_speech(self, data: TrainingSpeech) -> None:
@@ -173,39 +230,45 @@ class Anchored(OneCycleSystem):
         heard = self._heard(batch.speech)
         source, target = heard.take(batch.source), heard.take(batch.target)
         profile, medians = self.enrol(heard, batch)
-        mel = source.mel
-        if random is not None:
-            mel, _ = self.augmentation(mel, source.frames, random)
-        bounded, lengths = self.encoder.bounded(mel, source.frames)
-        codes = self.encoder.quantiser.round(bounded)
-        places, target_lengths = self._places(source, target, batch)
-        aligned = _taken(codes, places, target_lengths)
-        said = self.decoder.embed(aligned, target_lengths)
+        own = self._encoded(target, random)
+        went_in = told = decoded = own
+        consistency = own.bounded.new_zeros(())
+        if len(rows := (batch.source != batch.target).nonzero().squeeze(1)):  # whose target is another recording
+            others = self._encoded(source.take(rows), random)
+            aligned = others.at(self._places(source, target, batch, rows), own.lengths[rows])
+            went_in, told = own.replaced(rows, others), own.replaced(rows, aligned)
+            consistency = _consistency(aligned, own.take(rows))
+            if random is not None:
+                some = torch.rand(len(rows), generator=random) < self.aligned_share
+                decoded = own.replaced(rows[some], aligned.take(some))
+        said = self.decoder.embed(decoded.codes, own.lengths)
         retrieved = self.decoder.retrieve(said, profile, batch.group)
-        prosody = target.prosody(medians[batch.group])
-        made = self.decoder(said, retrieved, prosody, target.frames)
+        pitch = target.intonation(medians[batch.group])
+        made = self.decoder(said, retrieved, pitch, target.frames)
         error = made - target.relative
         delta = (error[..., 1:] - error[..., :-1]).abs()
-        intoned = self.decoder.prosody(said, retrieved.features, target_lengths)[..., : prosody.shape[2]]
+        intoned = self.decoder.intone(said, retrieved, own.lengths)[..., : pitch.shape[2]]
         losses = {
             "reconstruction": masked_mean(error.abs(), target.frames),
             "delta": masked_mean(delta, target.frames - 1),
-            "prosody": _prosody_loss(intoned, prosody, target.frames),
+            "intonation": masked_mean((intoned - pitch).abs(), target.frames),
             "content": self._content(made, target, batch),
-            "consistency": self._consistency(bounded, places, target, batch),
-            "spelling": self._spelling(codes, lengths, batch),
+            "consistency": consistency,
+            "telling": self._telling(told, batch),
+            "spelling": self._spelling(went_in, batch),
         }
         losses["loss"] = (
             losses["reconstruction"]
             + self.delta_weight * losses["delta"]
             + self.content_weight * losses["content"]
-            + self.prosody_weight * losses["prosody"]
+            + self.intonation_weight * losses["intonation"]
             + self.consistency_weight * losses["consistency"]
+            + self.telling_weight * losses["telling"]
             + self.spelling_weight * losses["spelling"]
         )
         readers = {
-            "emotion": self._emotion(codes, lengths, batch),
-            "pitch": self._pitch(codes, lengths, source),
+            "emotion": self._emotion(went_in, batch),
+            "pitch": self._pitch(went_in, source),
         }
         if random is not None:  # how well adversaries read is no merit of a validation
             losses["loss"] = losses["loss"] + readers["emotion"] + readers["pitch"]
@@ -235,13 +298,29 @@ class Anchored(OneCycleSystem):
                 self.analysed[name] = Analysed(*(v.half() if v.is_floating_point() else v for v in alone)).to("cpu")
         return Analysed.together([self.analysed[name] for name in speech.id]).to(self.device)
 
+    def _encoded(self, speech: Analysed, random: torch.Generator | None) -> "Codes":
+        """Codes of speech, whose spectrograms are augmented where there is ``random``."""
+        mel = speech.mel
+        if random is not None:
+            mel, _ = self.augmentation(mel, speech.frames, random)
+        bounded, lengths = self.encoder.bounded(mel, speech.frames)
+        return Codes(bounded, self.encoder.quantiser.round(bounded), lengths)
+
     def _content(self, made: Tensor, target: Analysed, batch: EnrolmentBatch) -> Tensor:
         """What the content matcher hears of another content in what was made ``(B, 80, N)``, log-mels less their level."""
-        said = [self.said[batch.speech.id[row]].float().T for row in batch.target.tolist()]
-        wanted = pad_sequence(said, batch_first=True).transpose(1, 2).to(self.device)
         mel = self.analysis.scaler(made + target.level[:, None, None]) * mask_like(target.frames, made)
         heard, lengths = self.content_matcher(mel, target.frames)
-        return content_consistency(heard, wanted, lengths)
+        return content_consistency(heard, self._wanted(batch), lengths)
+
+    def _telling(self, told: "Codes", batch: EnrolmentBatch) -> Tensor:
+        """How far what is read in codes is from what the content matcher hears in the calm speech."""
+        read = self.content_reader(told.codes, told.lengths).transpose(1, 2)
+        return content_consistency(read * mask_like(told.lengths, read), self._wanted(batch), told.lengths)
+
+    def _wanted(self, batch: EnrolmentBatch) -> Tensor:
+        """What the content matcher hears of the targets, ``(B, C, N')``, zero in padding."""
+        said = [self.said[batch.speech.id[row]].float().T for row in batch.target.tolist()]
+        return pad_sequence(said, batch_first=True).transpose(1, 2).to(self.device)
 
     def _judged(self, made: Tensor, target: Analysed, random: torch.Generator) -> dict[str, Tensor]:
         """Losses of the discriminator, and of what was made ``(B, 80, N)`` by it, in one pass for both networks' gradients.
@@ -276,35 +355,19 @@ class Anchored(OneCycleSystem):
         rows = (batch.enrolled >= 0).nonzero().squeeze(1)
         return enrolled(self.encoder, self.decoder, heard.take(rows), batch.enrolled[rows])
 
-    def _places(self, source: Analysed, target: Analysed, batch: EnrolmentBatch) -> tuple[Tensor, Tensor]:
-        """Where in the source each code of what comes out is said, ``(B, N')``, and the lengths of that."""
-        lengths = strided_length(target.frames, STRIDE)
-        places = torch.arange(int(lengths.max()), device=lengths.device).repeat(len(lengths), 1)
-        for row in _foreign(batch).tolist():
+    def _places(self, source: Analysed, target: Analysed, batch: EnrolmentBatch, rows: Tensor) -> Tensor:
+        """Where in the source each code of what comes out is said, of the rows of another recording, ``(F, N')``."""
+        paths = []
+        for row in rows.tolist():
             ids = [batch.speech.id[int(of[row])] for of in (batch.source, batch.target)]
-            path = alignment(*(self._sounds(one, row, id) for one, id in zip((source, target), ids, strict=True)))
-            places[row, : len(path)] = path
-        return places, lengths
+            paths.append(alignment(*(self._sounds(x, row, id) for x, id in zip((source, target), ids, strict=True))))
+        return pad_sequence(paths, batch_first=True).to(self.device)
 
     def _sounds(self, speech: Analysed, row: int, name: str) -> Tensor:
         mel = speech.mel[row, :, : speech.frames[row]]
         return sounds(mel.float().cpu(), self.said[name].float())
 
-    def _consistency(self, bounded: Tensor, places: Tensor, target: Analysed, batch: EnrolmentBatch) -> Tensor:
-        """Squared distance of codes, before they are rounded, to those of the calm speech that says the same.
-
-        Alignments are wrong by a code here and there, so the nearest of three neighbours in time counts.
-        """
-        rows = _foreign(batch)
-        if not len(rows):
-            return bounded.new_zeros(())
-        calm = target.take(rows)
-        with torch.no_grad():  # calm codes are what others come to, not the other way round
-            wanted, lengths = self.encoder.bounded(calm.mel, calm.frames)
-        moved = _taken(bounded[rows], places[rows, : wanted.shape[2]], lengths)
-        return masked_mean(nearest_distance(moved, wanted, lengths), lengths)
-
-    def _spelling(self, codes: Tensor, lengths: Tensor, batch: EnrolmentBatch) -> Tensor:
+    def _spelling(self, spoken: "Codes", batch: EnrolmentBatch) -> Tensor:
         """Mean over utterances whose texts are known of the loss a character; see :func:`spelling_loss`."""
         rows: dict[str, list[int]] = {}
         spelt: dict[str, list[list[int]]] = {}
@@ -314,27 +377,28 @@ class Anchored(OneCycleSystem):
                 alphabet = self.alphabets[corpus]
                 rows.setdefault(corpus, []).append(row)
                 spelt.setdefault(corpus, []).append([alphabet.index(c) for c in plain(text, alphabet)])
-        total = codes.new_zeros(())
+        total = spoken.codes.new_zeros(())
         for corpus, own in rows.items():
-            logits = self.spellers[corpus](codes[own], lengths[own])
-            total = total + len(own) * spelling_loss(logits, lengths[own], spelt[corpus])
+            lengths = spoken.lengths[own]
+            logits = self.spellers[corpus](spoken.codes[own], lengths)
+            total = total + len(own) * spelling_loss(logits, lengths, spelt[corpus])
         return total / max(sum(map(len, rows.values())), 1)
 
-    def _emotion(self, codes: Tensor, lengths: Tensor, batch: EnrolmentBatch) -> Tensor:
+    def _emotion(self, spoken: "Codes", batch: EnrolmentBatch) -> Tensor:
         """Cross-entropy of the adversary on emotion, over utterances whose emotion is known."""
         known = batch.emotional.nonzero().squeeze(1)
         if not len(known):
-            return codes.new_zeros(())
+            return spoken.codes.new_zeros(())
         wanted = batch.speech.emotion[batch.source][known]
-        read = self.emotion_reader(self._adversarial(codes[known], self.emotion_weight), lengths[known])
+        read = self.emotion_reader(self._adversarial(spoken.codes[known], self.emotion_weight), spoken.lengths[known])
         return F.cross_entropy(read.masked_fill(self.other_corpus[wanted], -torch.inf), wanted)
 
-    def _pitch(self, codes: Tensor, lengths: Tensor, source: Analysed) -> Tensor:
+    def _pitch(self, spoken: "Codes", source: Analysed) -> Tensor:
         """Distance of the adversary on pitch in voiced frames, both less their mean over the utterance.
 
         So it doesn't matter by how much the augmentation has moved all of it.
         """
-        read = self.pitch_reader(self._adversarial(codes, self.pitch_weight), lengths)
+        read = self.pitch_reader(self._adversarial(spoken.codes, self.pitch_weight), spoken.lengths)
         size = min(source.voiced.shape[1], read.shape[1] * STRIDE)
         voiced = source.voiced[:, :size].float()
         count = voiced.sum(1, keepdim=True).clamp(min=1)
@@ -346,7 +410,7 @@ class Anchored(OneCycleSystem):
         return reverse_gradient(codes, weight * min(1.0, self.batches_seen / max(self.ramp_steps, 1)))
 
 
-def take_over_features(encoder: CodeEncoder, matcher: ContentEncoder, path: str) -> None:
+def take_over_features(encoder: CodeEncoder, matcher: FrameEncoder, path: str) -> None:
     """Give an encoder of codes the weights of a content matcher from ``path``, but for its last layer.
 
     Raises:
@@ -361,26 +425,12 @@ def take_over_features(encoder: CodeEncoder, matcher: ContentEncoder, path: str)
         ) from None
 
 
-def _foreign(batch: EnrolmentBatch) -> Tensor:
-    """Rows whose target is another recording than what goes in."""
-    return (batch.source != batch.target).nonzero().squeeze(1)
+def _consistency(aligned: "Codes", calm: "Codes") -> Tensor:
+    """Squared distance of codes, before they are rounded, to those of the calm speech that says the same.
 
-
-def _taken(codes: Tensor, places: Tensor, lengths: Tensor) -> Tensor:
-    """Codes ``(B, dims, N')`` at other times, ``(B, n)``; zero after ``lengths (B,)``."""
-    places = places.clamp(max=codes.shape[2] - 1)
-    taken = codes.gather(2, places.unsqueeze(1).expand(-1, codes.shape[1], -1))
-    return taken * mask_like(lengths, taken)
-
-
-def _prosody_loss(intoned: Tensor, prosody: Tensor, frames: Tensor) -> Tensor:
-    """Of predicted curves ``(B, PROSODY, N)`` to those of the target."""
-    inside = length_mask(frames, prosody.shape[2]).float()
-    voiced, pitch, energy = prosody.unbind(1)
-    spoken = voiced * inside
-    voicing = F.binary_cross_entropy_with_logits(intoned[:, 0], voiced, reduction="none")
-    of_pitch = ((intoned[:, 1] - pitch).abs() * spoken).sum() / spoken.sum().clamp(min=1)
-    return 0.3 * masked_mean(voicing, frames) + of_pitch + 0.3 * masked_mean((intoned[:, 2] - energy).abs(), frames)
+    Calm codes are what others come to, not the other way round.
+    """
+    return masked_mean(nearest_distance(aligned.bounded, calm.bounded.detach(), calm.lengths), calm.lengths)
 
 
 def nearest_distance(codes: Tensor, wanted: Tensor, lengths: Tensor) -> Tensor:

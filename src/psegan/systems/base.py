@@ -172,6 +172,7 @@ class System(L.LightningModule):
             "batches_seen": self.batches_seen,
             "max_epochs": self.trainer.max_epochs,
             "custom": custom,
+            "learnt_from": list(self.learnt_from),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -189,6 +190,7 @@ class System(L.LightningModule):
                 "not hold; construct the system in the same way and load the checkpoint's state_dict"
             )
         self.batches_seen = about["batches_seen"]
+        self.learnt_from = tuple(about.get("learnt_from", self.learnt_from))
         self.begun = True
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in sorted(ours.keys() | theirs.keys()):

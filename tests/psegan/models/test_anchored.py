@@ -36,8 +36,8 @@ def said(encoder, decoder, mel, frames, profile, group):
     codes, lengths = encoder(mel, frames)
     words = decoder.embed(codes, lengths)
     found = decoder.retrieve(words, profile, group)
-    prosody = decoder.intone(words, found, lengths)[..., : mel.shape[2]]
-    return codes, decoder(words, found, prosody, frames)
+    pitch = decoder.intone(words, found, lengths)[..., : mel.shape[2]]
+    return codes, decoder(words, found, pitch, frames)
 
 
 def test_codes_are_on_the_grid_and_gradients_pass():
@@ -143,6 +143,10 @@ def test_analysis_finds_level_and_pitch():
     assert difference.abs().median() < 0.02
     prosody = found.prosody(torch.full((2,), 120.0).log())
     assert prosody.shape == (2, PROSODY, found.mel.shape[2]) and prosody[0, 1, 25:60].abs().max() < 0.02
+    intoned = found.intonation(torch.full((2,), 60.0).log())
+    assert intoned.shape == (2, 1, found.mel.shape[2]) and not intoned[1, 0, int(found.frames[1]) :].any()
+    # an octave above the median all the way, where nothing is voiced too
+    assert (intoned[0, 0, : int(found.frames[0])] - torch.tensor(2.0).log()).abs().max() < 0.05
     rows = found.take(torch.tensor([1]))
     assert rows.mel.shape[2] == int(rows.frames[0]) == int(found.frames[1])
 

@@ -11,16 +11,28 @@ from datamodules import EnrolmentDataModule, SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
 from psegan.models.analysis import Analysis
 from psegan.models.anchored import CodeEncoder, ProfileDecoder
-from psegan.models.content import ContentEncoder
+from psegan.models.content import FeatureEncoder
 from psegan.systems import Anchored
-from psegan.systems.anchored import alignment, nearest_distance
+from psegan.systems.anchored import Codes, alignment, nearest_distance
 from psegan.training import command as training
-from psegan.weights import load_parts
+from psegan.weights import PretrainedModel, load_parts
 
+MOONSHINE = "psegan.evaluation.recognisers.Moonshine"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 SMALL = [f"--model.init_args.encoder.init_args.{setting}" for setting in ("width=16", "hidden=32", "depth=1")] + [
     f"--model.init_args.decoder.init_args.{setting}" for setting in ("width=16", "hidden=32", "heads=2", "depth=1")
 ]
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory):
+    """A content matcher of :func:`small`'s encoder's shape, which Moonshine has taught, as weights that ship."""
+    folder = tmp_path_factory.mktemp("matcher") / "taught"
+    about = {"attribute": "content", "learnt_from": [MOONSHINE]}
+    torch.manual_seed(1)
+    encoder = FeatureEncoder(8, width=16, hidden=32, depth=1)
+    PretrainedModel.assemble({"encoder": encoder}, about).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +68,7 @@ def small(data, **kwargs):
     return Anchored(
         data.n_classes, data.emotions, lambda: CodeEncoder(width=16, hidden=32, depth=1),
         lambda: ProfileDecoder(width=16, hidden=32, heads=2, depth=1), {"acted": ALPHABET},
-        content_matcher=lambda: ContentEncoder(width=16, hidden=16, depth=1), **kwargs,
+        content_matcher=lambda: FeatureEncoder(8, width=16, hidden=16, depth=1), **kwargs,
     )  # fmt: skip
 
 
@@ -125,21 +137,59 @@ def test_each_recording_is_analysed_once(root, monkeypatch):
     assert torch.allclose(heard.mel[0, :, :n], alone.mel[0, :, :n], atol=1e-3) and not heard.mel[0, :, n:].any()
 
 
-def test_it_begins_with_what_others_have_learnt(root, tmp_path):
+def test_it_begins_with_what_others_have_learnt(root, matcher):
     data = corpus(root)
-    system = Anchored(data.n_classes, data.emotions, encoder_checkpoint="content-matcher")
-    matcher = load_parts("content-matcher")[0]["encoder"]
+    system = small(data, encoder_checkpoint=matcher)
     system.setup("fit")
-    ours, theirs = system.encoder.state_dict(), matcher.state_dict()
+    ours, theirs = system.encoder.state_dict(), load_parts(matcher)[0]["encoder"].state_dict()
     assert all(torch.equal(ours[name], value) for name, value in theirs.items() if not name.startswith("head."))
+    assert system.learnt_from == (MOONSHINE,)
     with pytest.raises(PseganError, match="content-matcher has other features than model.init_args.encoder"):
         small(data, encoder_checkpoint="content-matcher").setup("fit")
     with pytest.raises(PseganError, match="speaker-matcher-ravdess is neither of Anchored nor a content matcher"):
         small(data, encoder_checkpoint="speaker-matcher-ravdess").setup("fit")
     with pytest.raises(
-        PseganError, match="needs a trained content matcher: give model.init_args.content_matcher_checkpoint"
+        PseganError, match="content-matcher does not recognise content; give a checkpoint of the content"
+    ):
+        small(data, content_matcher_checkpoint="content-matcher").setup("fit")
+    with pytest.raises(
+        PseganError, match="needs a content matcher that a recogniser taught: train experiments/content_"
     ):
         small(data).check_ready()
+
+
+def test_what_is_read_in_codes_is_of_the_calm_speech(root):
+    """Telling moves the codes of what went in, consistency those alone, and the decoder hears the calm speech's."""
+    data = corpus(root)
+    system, batch = small(data, aligned_share=0.0).eval(), batches(data, True)[0]
+    rows = (batch.source != batch.target).nonzero().squeeze(1)
+    seen = {}
+    system._encoded, encoded = (
+        lambda speech, random: seen.setdefault(len(seen), encoded(speech, random)),
+        system._encoded,
+    )
+    losses = system._losses(batch, torch.Generator().manual_seed(0))
+    own, others = seen[0].bounded, seen[1].bounded
+    assert len(others) == len(rows)
+
+    def moved(name: str, codes: torch.Tensor) -> bool:
+        (gradient,) = torch.autograd.grad(losses[name], [codes], allow_unused=True, retain_graph=True)
+        return gradient is not None and bool(gradient.abs().max() > 0)
+
+    assert moved("telling", others) and moved("reconstruction", own) and not moved("reconstruction", others)
+    assert moved("consistency", others) and not moved("consistency", own)
+
+
+def test_codes_of_other_recordings_take_their_rows():
+    own = Codes(torch.ones(3, 2, 5), torch.ones(3, 2, 5), torch.tensor([5, 3, 4]))
+    others = Codes(torch.full((1, 2, 7), 2.0), torch.full((1, 2, 7), 2.0), torch.tensor([7]))
+    both = own.replaced(torch.tensor([1]), others)
+    assert both.lengths.tolist() == [5, 7, 4] and both.codes.shape == (3, 2, 7)
+    assert both.codes[1].eq(2).all() and both.codes[0, :, :5].eq(1).all() and not both.codes[0, :, 5:].any()
+    short = others.at(torch.tensor([[0, 2, 2]]), torch.tensor([2]))
+    assert short.codes.tolist() == [[[2.0, 2.0, 0.0]] * 2]
+    none = torch.zeros(0, dtype=torch.long)
+    assert torch.equal(own.replaced(none, others.take(none)).codes, own.codes)
 
 
 def test_telling_corpora_apart_is_no_answer_of_the_adversary():
@@ -185,10 +235,10 @@ def test_nearest_distances():
     )
 
 
-def test_the_prosodys_loss_stays_out_of_the_codes(root):
+def test_the_intonations_loss_stays_out_of_the_codes(root):
     data = corpus(root)
     system = small(data).eval()
-    loss = system._losses(batches(data, False)[0], None)["prosody"]
+    loss = system._losses(batches(data, False)[0], None)["intonation"]
     assert torch.autograd.grad(loss, system.encoder.project.weight, allow_unused=True)[0] is None
 
 
@@ -208,7 +258,7 @@ def test_alignment_without_librosa_is_refused(monkeypatch):
         alignment(torch.rand(80, 9), torch.rand(80, 9))
 
 
-def test_it_trains_and_trains_the_same_again(from_repository, root, tmp_path):
+def test_it_trains_and_trains_the_same_again(from_repository, root, matcher, tmp_path):
     def fit(name: str) -> None:
         training.main([
             "fit", "--config", "experiments/anchored.yaml", "--config", "experiments/corpora/calm_voices.yaml",
@@ -218,7 +268,10 @@ def test_it_trains_and_trains_the_same_again(from_repository, root, tmp_path):
             "--data.init_args.weights={}", "--data.init_args.batches=3",
             "--data.init_args.speakers_in_batch=2", "--data.init_args.targets=1", "--data.init_args.profile_seconds=2",
             "--data.init_args.validation_batches=1", f"--model.init_args.alphabets={{acted: '{ALPHABET}'}}", *SMALL,
-            "--model.init_args.encoder_checkpoint=null", "--model.init_args.adversarial_after=3",
+            f"--model.init_args.encoder_checkpoint={matcher}", f"--model.init_args.content_matcher_checkpoint={matcher}",
+            "--model.init_args.content_matcher.init_args.outputs=8", "--model.init_args.adversarial_after=3",
+            "--model.init_args.content_matcher.init_args.width=16", "--model.init_args.content_matcher.init_args.hidden=32",
+            "--model.init_args.content_matcher.init_args.depth=1",
             "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", "--run.loggers=[csv]",
             "--trainer.enable_progress_bar=false", f"--run.dir={tmp_path / name}",
         ])  # fmt: skip
@@ -228,6 +281,7 @@ def test_it_trains_and_trains_the_same_again(from_repository, root, tmp_path):
     parts, about = load_parts(tmp_path / "once" / "checkpoints" / "last.ckpt")
     again, _ = load_parts(tmp_path / "again" / "checkpoints" / "last.ckpt")
     assert parts.keys() == {"encoder", "decoder"} and about["system"] == "Anchored"
+    assert about["learnt_from"] == [MOONSHINE]  # through the content matcher, which is no part of it
     for name, module in parts.items():
         for key, value in module.state_dict().items():
             assert torch.equal(value, again[name].state_dict()[key]), f"{name}.{key}"
