@@ -237,7 +237,7 @@ def test_no_file_is_forgotten():
           ("no_sm", "no_grn", "no_sm_no_grn", "no_noise", "fixed_target", "no_cm", "speaker_of_utterance")),
         "content_matcher.yaml", "corpora/speechocean762.yaml",  # by tests/psegan/systems/test_recogniser.py
         "content_distillation.yaml", "corpora/spoken_content.yaml",  # by tests/psegan/systems/test_distillation.py
-        "anchored.yaml", "corpora/calm_voices.yaml",  # by tests/psegan/systems/test_anchored.py
+        "anchored.yaml", "anchored_encoder.yaml", "corpora/calm_voices.yaml",  # by tests/psegan/systems/test_anchored*.py
         "corpora/librispeech.yaml",  # by tests/psegan/jobs/test_evaluate.py
         "corpora/many_voices.yaml", "presets/small_melgan.yaml",
         "sweeps/systems.yaml", "sweeps/ablations.yaml", "sweeps/ravdess.yaml",  # here and by tests/psegan/test_sweep_file.py

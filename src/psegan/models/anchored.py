@@ -212,20 +212,18 @@ class ProfileDecoder(nn.Module):
         return linear(x.transpose(1, 2)).unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-def enrolled(encoder: CodeEncoder, decoder: ProfileDecoder, speech: Analysed, of: Tensor) -> tuple[Profile, Tensor]:
+def enrolled(decoder: ProfileDecoder, speech: Analysed, codes: Tensor, of: Tensor) -> tuple[Profile, Tensor]:
     """Profiles of G speakers.
 
-    Each recording is encoded by itself, as what goes in is, and their codes are put one after the other.
-
     Args:
-        encoder, decoder: that speak with them.
+        decoder: that speaks with them.
         speech: recordings of calm speech.
+        codes: of each recording by itself, as of what goes in, ``(B, dims, N')``; they are put one after the other.
         of: whose each is, ``(B,)``, from 0 to G - 1.
 
     Returns:
         The profiles, and the speakers' median log pitch ``(G,)``.
     """
-    codes, _ = encoder(speech.mel, speech.frames)
     whole = torch.div(speech.frames, STRIDE, rounding_mode="floor").tolist()  # codes of whole pairs of frames
     joined, curves, medians = [], [], []
     for speaker in range(int(of.max()) + 1):

@@ -169,5 +169,6 @@ class AnchoredProtector(Protector):
         """The profile, where the networks are."""
         if self._profile is None or self._profile.keys.device != self.device:
             speech = self._voice.analysed().to(self.device)
-            self._profile, _ = enrolled(self.encoder, self.decoder, speech, torch.zeros_like(speech.frames))
+            codes, _ = self.encoder(speech.mel, speech.frames)
+            self._profile, _ = enrolled(self.decoder, speech, codes, torch.zeros_like(speech.frames))
         return self._profile
