@@ -18,7 +18,7 @@ from psegan.models.content import STRIDE, FrameEncoder
 from psegan.models.convnext import ConvNeXtStack, TimeConv
 from psegan.models.quantiser import ScalarQuantiser
 from psegan.speech.audio import N_MELS
-from psegan.speech.masking import mask_like
+from psegan.speech.masking import mask_like, masked_statistics
 
 PROSODY = 3
 """Curves beside a profile's log-mel: voiced or not, log pitch against the speaker's median, log energy against the level."""
@@ -29,6 +29,9 @@ SHARPEST = math.log(100.0)
 
 class CodeEncoder(FrameEncoder):
     """Speech → codes: a :class:`~psegan.models.content.FrameEncoder` that ends in a few coarse values.
+
+    Every value is normalised by its mean and deviation over the utterance before it is rounded (as in AdaIN-VC, Chou and Lee,
+    Interspeech 2019): what is the same all the time is a voice or a mood, and no words.
 
     Args:
         dims: values of a code.
@@ -67,7 +70,9 @@ class CodeEncoder(FrameEncoder):
     def bounded(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As the class itself, before codes are rounded."""
         features, lengths = self.features(mel, lengths)
-        bounded = self.quantiser.bound(self.project(features.transpose(1, 2))).transpose(1, 2)
+        values = self.project(features.transpose(1, 2)).transpose(1, 2)
+        mean, deviation = masked_statistics(values, lengths)
+        bounded = self.quantiser.bound((values - mean.unsqueeze(-1)) / deviation.unsqueeze(-1))
         return bounded * mask_like(lengths, bounded), lengths
 
 

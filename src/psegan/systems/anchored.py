@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
@@ -158,6 +159,16 @@ class Anchored(EnrolmentSystem):
         with torch.no_grad():
             codes, _ = self.encoder(speech.mel, speech.frames)
         self.codes[name] = codes[0].half().cpu()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip both networks' gradients apart: the discriminator's are a hundred times as large after some hundred batches."""
+        for network in (self.decoder, self.discriminator) if gradient_clip_val else ():
+            nn.utils.clip_grad_norm_(network.parameters(), gradient_clip_val)
 
     def enrol(self, heard: Analysed, batch: EnrolmentBatch) -> tuple[Profile, Tensor]:
         """See :func:`psegan.models.anchored.enrolled`; of the batch's speakers."""
