@@ -68,9 +68,10 @@ class Analysed(NamedTuple):
         return pitches.median() if len(pitches) else torch.tensor(150.0, device=self.mel.device).log()
 
     def intonation(self, median: Tensor) -> Tensor:
-        """Log pitch against the ``median`` ``(B,)`` of the speakers, ``(B, 1, N)``: a line through what is not voiced."""
-        pitch = (self.log_pitch - median.unsqueeze(1)).clamp(-WIDEST, WIDEST).float().cpu().numpy()
-        drawn = np.zeros_like(pitch)
+        """Log pitch ``(B, 1, N)``, not far from the speakers' ``median`` ``(B,)``, with a line through what is not voiced."""
+        centre = median.unsqueeze(1)
+        pitch = (centre + (self.log_pitch - centre).clamp(-WIDEST, WIDEST)).float().cpu().numpy()
+        drawn = centre.float().cpu().numpy().repeat(pitch.shape[1], 1)
         for row, (voiced, frames) in enumerate(zip(self.voiced.cpu().numpy(), self.frames.tolist(), strict=True)):
             if len(known := np.flatnonzero(voiced[:frames])):
                 drawn[row, :frames] = np.interp(np.arange(frames), known, pitch[row, known])

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from psegan.models.analysis import Analysed
 from psegan.models.content import STRIDE, FrameEncoder
 from psegan.models.convnext import ConvNeXtStack, TimeConv
+from psegan.models.harmonics import Harmonics
 from psegan.models.quantiser import ScalarQuantiser
 from psegan.speech.audio import N_MELS
 from psegan.speech.masking import mask_like, masked_statistics
@@ -84,19 +85,28 @@ class Profile(NamedTuple):
         values: ``(G, width, K)``, how they sound.
         frames: ``(G, 160, K)``, log-mels as they are, two frames of 16 ms each.
         mask: ``(G, 1, K)``, 0 in padding.
+        pitch: the speakers' median log pitch, ``(G,)``.
     """
 
     keys: Tensor
     values: Tensor
     frames: Tensor
     mask: Tensor
+    pitch: Tensor
 
 
 class Retrieved(NamedTuple):
-    """What a profile has for each of N' codes: features ``(B, width, N')`` and log-mels ``(B, 80, 2 N')``."""
+    """What profiles have for each of N' codes.
+
+    Attributes:
+        features: ``(B, width, N')``.
+        mel: log-mels ``(B, 80, 2 N')``.
+        pitch: the speakers' median log pitch, ``(B,)``.
+    """
 
     features: Tensor
     mel: Tensor
+    pitch: Tensor
 
 
 class ProfileDecoder(nn.Module):
@@ -140,7 +150,8 @@ class ProfileDecoder(nn.Module):
         self.found, self.speaker = nn.Linear(width, width), nn.Linear(width, width)
         self.mix = nn.Conv1d(2 * width, width, 1)
         self.coarse = ConvNeXtStack(width, hidden, 7, depth, lookahead=lookahead)
-        self.of_pitch = TimeConv(1, width, 5, lookahead=lookahead)
+        self.harmonics = Harmonics()
+        self.of_pitch = TimeConv(N_MELS + 1, width, 5, lookahead=lookahead)
         self.of_average = TimeConv(N_MELS, width, 3, lookahead=lookahead)
         self.fine = ConvNeXtStack(width, hidden, 7, depth + 1, lookahead=lookahead)
         self.norm = nn.LayerNorm(width)
@@ -153,18 +164,19 @@ class ProfileDecoder(nn.Module):
         mask = mask_like(lengths, codes)
         return self.saying(self.of_codes(codes) * mask, mask)
 
-    def enrol(self, codes: Tensor, frames: Tensor, lengths: Tensor) -> Profile:
+    def enrol(self, codes: Tensor, frames: Tensor, lengths: Tensor, pitch: Tensor) -> Profile:
         """A profile of calm speech.
 
         Args:
             codes: of the speech, ``(G, dims, K)``.
             frames: the same speech, ``(G, 80 + PROSODY, 2 K)``: log-mels and their prosody.
             lengths: of the codes, ``(G,)``.
+            pitch: median log pitch, ``(G,)``.
         """
         pairs = frames.unflatten(2, (-1, STRIDE)).transpose(2, 3).flatten(1, 2)  # (G, 2 · 83, K)
         mask = mask_like(lengths, codes)
         values = self.sounding(self.of_profile(pairs) * mask, mask)
-        return Profile(self.embed(codes, lengths), values, pairs[:, : STRIDE * N_MELS], mask)
+        return Profile(self.embed(codes, lengths), values, pairs[:, : STRIDE * N_MELS], mask, pitch)
 
     def retrieve(self, said: Tensor, profile: Profile, group: Tensor) -> Retrieved:
         """What the profiles have for :meth:`embed`'s ``(B, width, N')``; utterance b speaks as profile ``group[b]``."""
@@ -181,15 +193,11 @@ class ProfileDecoder(nn.Module):
         found = self.found((weight.to(value.dtype) @ value).transpose(1, 2).flatten(2))
         speaker = self.speaker(profile.values.sum(2) / profile.mask.sum(2))[group]
         mel = mel.unflatten(2, (N_MELS, STRIDE)).transpose(1, 2).flatten(2)
-        return Retrieved((found + speaker.unsqueeze(1)).transpose(1, 2), mel)
+        return Retrieved((found + speaker.unsqueeze(1)).transpose(1, 2), mel, profile.pitch[group])
 
     def intone(self, said: Tensor, retrieved: Retrieved, lengths: Tensor) -> Tensor:
-        """Log pitch against the speaker's median, ``(B, 1, 2 N')``, of :meth:`embed`'s ``(B, width, N')`` of ``(B,)`` lengths.
-
-        Predicted, see :class:`IntonationPredictor`.
-        """
-        pitch: Tensor = self.intonation(said, retrieved.features, lengths)
-        return pitch
+        """Log pitch ``(B, 1, 2 N')``, predicted, of :meth:`embed`'s ``(B, width, N')`` of ``(B,)`` lengths."""
+        return self.intonation(said, retrieved.features, lengths) + retrieved.pitch[:, None, None]
 
     def forward(self, said: Tensor, retrieved: Retrieved, pitch: Tensor, frames: Tensor) -> Tensor:
         """Speech.
@@ -208,7 +216,8 @@ class ProfileDecoder(nn.Module):
         x = self.mix(torch.cat([said, retrieved.features], 1)) * narrow
         x = self.coarse(x, narrow).repeat_interleave(STRIDE, 2)[..., :size]
         mel = retrieved.mel[..., :size] * mask
-        x = self.fine((x + self.of_pitch(pitch * mask) + self.of_average(mel)) * mask, mask)
+        drawn = torch.cat([pitch - retrieved.pitch[:, None, None], self.harmonics(pitch)], 1) * mask
+        x = self.fine((x + self.of_pitch(drawn) + self.of_average(mel)) * mask, mask)
         mended = self.output(self.norm(x.transpose(1, 2))).transpose(1, 2)
         return (mended.float() + self.kept * mel) * mask
 
@@ -217,7 +226,7 @@ class ProfileDecoder(nn.Module):
         return linear(x.transpose(1, 2)).unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-def enrolled(decoder: ProfileDecoder, speech: Analysed, codes: Tensor, of: Tensor) -> tuple[Profile, Tensor]:
+def enrolled(decoder: ProfileDecoder, speech: Analysed, codes: Tensor, of: Tensor) -> Profile:
     """Profiles of G speakers.
 
     Args:
@@ -225,9 +234,6 @@ def enrolled(decoder: ProfileDecoder, speech: Analysed, codes: Tensor, of: Tenso
         speech: recordings of calm speech.
         codes: of each recording by itself, as of what goes in, ``(B, dims, N')``; they are put one after the other.
         of: whose each is, ``(B,)``, from 0 to G - 1.
-
-    Returns:
-        The profiles, and the speakers' median log pitch ``(G,)``.
     """
     whole = torch.div(speech.frames, STRIDE, rounding_mode="floor").tolist()  # codes of whole pairs of frames
     joined, curves, medians = [], [], []
@@ -242,7 +248,7 @@ def enrolled(decoder: ProfileDecoder, speech: Analysed, codes: Tensor, of: Tenso
         medians.append(median)
     lengths = torch.tensor([len(x) for x in joined], device=codes.device)
     together, frames = (pad_sequence(x, batch_first=True).transpose(1, 2) for x in (joined, curves))
-    return decoder.enrol(together, frames, lengths), torch.stack(medians)
+    return decoder.enrol(together, frames, lengths, torch.stack(medians))
 
 
 class IntonationPredictor(nn.Module):

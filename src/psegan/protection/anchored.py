@@ -170,5 +170,5 @@ class AnchoredProtector(Protector):
         if self._profile is None or self._profile.keys.device != self.device:
             speech = self._voice.analysed().to(self.device)
             codes, _ = self.encoder(speech.mel, speech.frames)
-            self._profile, _ = enrolled(self.decoder, speech, codes, torch.zeros_like(speech.frames))
+            self._profile = enrolled(self.decoder, speech, codes, torch.zeros_like(speech.frames))
         return self._profile

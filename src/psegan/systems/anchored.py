@@ -118,13 +118,13 @@ class Anchored(EnrolmentSystem):
         """See the base class."""
         heard = self.heard(batch.speech)
         target, random = heard.take(batch.target), seeded(*self.occasion) if self.training else None
-        profile, medians = self.enrol(heard, batch)
+        profile = self.enrol(heard, batch)
         codes, lengths = self._codes(batch, batch.target), strided_length(target.frames, STRIDE)
         if random is not None:
             codes = self._moved(codes, random) * mask_like(lengths, codes)
         said = self.decoder.embed(codes, lengths)
         retrieved = self.decoder.retrieve(said, profile, batch.group)
-        pitch = target.intonation(medians[batch.group])
+        pitch = target.intonation(retrieved.pitch)
         made = self.decoder(said, retrieved, pitch, target.frames)
         error = made - target.relative
         delta = (error[..., 1:] - error[..., :-1]).abs()
@@ -167,10 +167,11 @@ class Anchored(EnrolmentSystem):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip both networks' gradients apart: the discriminator's are a hundred times as large after some hundred batches."""
-        for network in (self.decoder, self.discriminator) if gradient_clip_val else ():
-            nn.utils.clip_grad_norm_(network.parameters(), gradient_clip_val)
+        for network in (self.decoder, self.discriminator):
+            if gradient_clip_val:
+                nn.utils.clip_grad_norm_(network.parameters(), gradient_clip_val)
 
-    def enrol(self, heard: Analysed, batch: EnrolmentBatch) -> tuple[Profile, Tensor]:
+    def enrol(self, heard: Analysed, batch: EnrolmentBatch) -> Profile:
         """See :func:`psegan.models.anchored.enrolled`; of the batch's speakers."""
         rows = (batch.enrolled >= 0).nonzero().squeeze(1)
         return enrolled(self.decoder, heard.take(rows), self._codes(batch, rows), batch.enrolled[rows])

@@ -29,7 +29,7 @@ def enrolled(encoder, decoder, lengths=(20, 14)):
     frames = 2 * torch.tensor(lengths)
     inside = (torch.arange(mel.shape[2]) < frames.unsqueeze(1)).unsqueeze(1)
     codes, of_codes = encoder(mel * inside, frames)
-    return decoder.enrol(codes, curves * inside, of_codes)
+    return decoder.enrol(codes, curves * inside, of_codes, torch.full((len(lengths),), 5.0))
 
 
 def said(encoder, decoder, mel, frames, profile, group):
@@ -73,7 +73,9 @@ def test_padding_reaches_nothing(encoder, decoder):
     assert together.shape == (3, 80, 41)
     for row, speaker in ((1, 1), (2, 1)):
         n = int(frames[row])
-        own = Profile(*(part[speaker : speaker + 1, ..., :14] for part in profile))
+        own = Profile(
+            *(part[speaker : speaker + 1, ..., :14] for part in profile[:-1]), profile.pitch[speaker : speaker + 1]
+        )
         _, alone = said(encoder, decoder, mel[row : row + 1, :, :n], frames[row : row + 1], own, torch.tensor([0]))
         assert torch.allclose(together[row, :, :n], alone[0], atol=1e-5) and not together[row, :, n:].any()
 
@@ -105,7 +107,7 @@ def test_a_code_that_the_profile_has_finds_its_frame():
             linear.bias.zero_()
         keys = torch.randn(1, 16, 5)
         frames = torch.arange(5.0).expand(1, 160, 5)
-        profile = Profile(keys, torch.zeros(1, 16, 5), frames, torch.ones(1, 1, 5))
+        profile = Profile(keys, torch.zeros(1, 16, 5), frames, torch.ones(1, 1, 5), torch.full((1,), 5.0))
         found = decoder.retrieve(keys[..., [3, 0, 4]], profile, torch.tensor([0])).mel
     assert torch.allclose(found[0, 0], torch.tensor([3.0, 3, 0, 0, 4, 4]), atol=1e-3)
 
@@ -144,9 +146,11 @@ def test_analysis_finds_level_and_pitch():
     prosody = found.prosody(torch.full((2,), 120.0).log())
     assert prosody.shape == (2, PROSODY, found.mel.shape[2]) and prosody[0, 1, 25:60].abs().max() < 0.02
     intoned = found.intonation(torch.full((2,), 60.0).log())
-    assert intoned.shape == (2, 1, found.mel.shape[2]) and not intoned[1, 0, int(found.frames[1]) :].any()
-    # an octave above the median all the way, where nothing is voiced too
-    assert (intoned[0, 0, : int(found.frames[0])] - torch.tensor(2.0).log()).abs().max() < 0.05
+    assert intoned.shape == (2, 1, found.mel.shape[2]) and intoned[1, 0, int(found.frames[1]) :].exp().allclose(
+        torch.tensor(60.0)
+    )
+    # where nothing is voiced, too
+    assert (intoned[0, 0, : int(found.frames[0])] - torch.tensor(120.0).log()).abs().max() < 0.05
     rows = found.take(torch.tensor([1]))
     assert rows.mel.shape[2] == int(rows.frames[0]) == int(found.frames[1])
 
