@@ -1,4 +1,7 @@
-"""No judge is a part of what it judges: nothing that is trained, tuned or released refers to a judge or its package."""
+"""No judge is a part of what it judges: nothing that is trained, tuned or released refers to a judge or its package.
+
+But for one recogniser that teaches, by a module of its own; what it taught says so, and is judged by others.
+"""
 
 import ast
 import json
@@ -7,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from psegan.common.files import read_yaml
+from psegan.common.instantiate import find_class
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = {"moonshine_voice", "pocketsphinx", "resemblyzer", "speechmos", "faster_whisper", "speechbrain"}
 VOCODER = "speechbrain.lobes.models.HifiGAN"
 """What else of SpeechBrain is used: the network of a public vocoder, which hears nothing."""
+TEACHERS = {REPOSITORY / "src" / "psegan" / "models" / "moonshine.py": "moonshine_voice"}
+"""Module → the judge's package that it takes a teacher from."""
+TAUGHT = {"psegan.systems.ContentDistillation": "psegan.evaluation.recognisers.Moonshine"}
+"""What learns from a teacher → the judge who cannot judge it any more."""
 JUDGES = {"Moonshine", "PocketSphinx", "Whisper", "Resemblyzer", "ECAPA", "DNSMOS"}
 OURS = ("psegan.evaluation", "psegan.metrics.words")
 TRAINED = ("models", "systems", "training", "protection", "losses.py", "weights.py", "lineage.py")
@@ -40,7 +48,22 @@ def test_nothing_that_trains_imports_a_judge(name: str) -> None:
     for path in files:
         found = {one for one in imported(path) if not one.startswith(VOCODER)}
         judges = {one for one in found if one.split(".")[0] in PACKAGES or one.startswith(OURS)}
-        assert not judges, path
+        assert {one.split(".")[0] for one in judges} <= {TEACHERS.get(path)}, path
+
+
+def test_who_learns_from_a_judge_says_so() -> None:
+    """And nobody else does: a system that takes a teacher's module notes whom it cannot be judged by."""
+    learns = set()
+    for path in modules(REPOSITORY / "src" / "psegan" / "systems"):
+        if "psegan.models.moonshine" in imported(path):
+            learns |= {
+                f"psegan.systems.{node.name}"
+                for node in ast.parse(path.read_text()).body
+                if isinstance(node, ast.ClassDef)
+            }
+    assert learns == TAUGHT.keys()
+    for name, judge in TAUGHT.items():
+        assert find_class(object, name, "systems").learnt_from == (judge,)  # type: ignore[attr-defined]
 
 
 def texts(value: object) -> list[str]:

@@ -1,7 +1,8 @@
 """Judges of utility: public models that nobody here trained, who hear a recording and say what they make of it.
 
 The kinds are :class:`~psegan.evaluation.recognisers.Recogniser` (words), :class:`~psegan.evaluation.verifiers.Verifier`
-(voices) and :class:`~psegan.evaluation.naturalness.QualityJudge`. No network of a judge ever takes part in a training.
+(voices) and :class:`~psegan.evaluation.naturalness.QualityJudge`. A network of a judge takes part in no training, but for one
+that teaches (:mod:`psegan.models.moonshine`): what it taught says so (``learnt_from``) and is judged by the others.
 docs/evaluation.md says who made each judge, on what, and what it cannot see.
 """
 
