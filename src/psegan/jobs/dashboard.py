@@ -193,7 +193,8 @@ def charts(table: Scoring, system: str) -> dict[str, Any]:
     """Name → W&B's own plot: ROC of every attacker, of speaker verification, and emotions confused by the last attacker."""
     import wandb
 
-    attackers, names = table.evaluation.attackers, table.data.classes["emotion"]
+    names = table.data.classes["emotion"]
+    attackers = [name for name in table.evaluation.attackers if name in table.attacks[system]]
     found = {}
     if table.evaluation.verifier:
         with suppress(UndefinedMetricError):  # a fold of one speaker has no impostors

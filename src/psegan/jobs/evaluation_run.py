@@ -174,15 +174,13 @@ class EvaluationRun:
         """Attackers of systems' speech, each after the one that it starts from."""
         sources = [IGNORANT, *([SHUFFLED] if ORIGINAL in systems else []), *([AWARE] if self.aware else [])]
         sources += systems if self.informed else ()
-        readers = [Attacker(system, CUT, 0) for system in systems if system in self.cutting]
-        return [attacker for source in sources for attacker in self.attackers(source)] + readers
+        return [attacker for source in sources for attacker in self.attackers(source)]
 
-    @cached_property
-    def cutting(self) -> list[str]:
-        """Systems that show what they let through, if anybody is to hear that."""
-        evaluation, fold = self.evaluation, self.evaluation.folds[0]
-        wanted = evaluation.systems if CUT in evaluation.attackers else {}
-        return [name for name, spec in wanted.items() if is_trained(spec) and load_protector(of_fold(spec, fold)).cuts]
+    def readers_of(self, system: str) -> list[Attacker]:
+        """Who hears what a system lets through, if it shows that and anybody is to hear it; no training is needed."""
+        spec = of_fold(self.evaluation.systems[system], self.evaluation.folds[0])
+        wanted = CUT in self.evaluation.attackers and is_trained(spec) and load_protector(spec).cuts
+        return [Attacker(system, CUT, 0)] if wanted else []
 
     def calibrated_on(self, system: str) -> list[Attacker]:
         """Attackers whose posteriors are calibrated on a system's validation speech, since they learnt from such."""
@@ -343,8 +341,9 @@ class EvaluationRun:
 
     def predict(self, fold: int, system: str) -> None:
         """Let everybody predict a system's test speech, and who learnt from such speech its validation set beside it."""
-        attackers, jobs = self.attackers_of(system), self.jobs(fold)
-        predicting = {"test": attackers, "validation": self.calibrated_on(system)}
+        readers, jobs = self.readers_of(system), self.jobs(fold)
+        attackers = self.attackers_of(system) + readers
+        predicting = {"test": attackers, "validation": self.calibrated_on(system) + readers}
         networks = {a.name: job for a in attackers if (job := jobs.get(f"attackers/{a.name}")) is not None}
         kept = {a: job for a in self.evaluation.classifiers if (job := jobs.get(f"classifiers/{a}")) is not None}
         inputs = {name: file_hash(job.checkpoint) for name, job in (networks | kept).items()}
