@@ -86,7 +86,8 @@ def test_every_rung_is_there_and_shuffled_labels_are_at_chance(from_repository, 
     header = results.header
     assert "shortened" not in header and not str(header["evaluation"]["out"]).startswith("/")
     evaluation = header["evaluation"]
-    attackers = set(evaluation.get("ladder", evaluation["attackers"]))  # its name in results of before
+    # its name in results of before; and not every system shows what it lets through
+    attackers = set(evaluation.get("ladder", evaluation["attackers"])) - {"cut"}
     assert attackers == RUNGS if run in REPRODUCED else attackers <= RUNGS
     assert attackers == {row.attacker for row in results.select(attribute="emotion", metric="uar")} & RUNGS
     if not attackers:  # judges alone listened
