@@ -6,6 +6,7 @@ import torch
 
 from datamodules import EnrolmentDataModule, SyntheticDataModule, write_manifest
 from psegan.common.errors import PseganError
+from tests.support.corpora import write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -15,23 +16,19 @@ def root(tmp_path_factory):
     data = SyntheticDataModule(n_speakers=4, n_contents=2, n_takes=3)
     load = data.loader()
 
-    def write(corpus: str, name: str, waveform: torch.Tensor) -> str:
-        path = root / corpus / f"{name}.wav"
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, waveform.numpy(), 16_000)
-        return path.name
+    def columns(u):
+        return {
+            "speaker": data.speakers[u.speaker], "emotion": data.emotions[u.emotion],
+            "content": data.contents[u.content], "gender": "female", "text": data.contents[u.content],
+            "split": ("train", "validation", "test")[int(u.id[-1]) % 3],
+        }  # fmt: skip
 
-    rows = [
-        {
-            "path": write("acted", u.id.replace("/", "-"), load(u)), "speaker": data.speakers[u.speaker],
-            "emotion": data.emotions[u.emotion], "content": data.contents[u.content], "gender": "female",
-            "text": data.contents[u.content], "split": ("train", "validation", "test")[int(u.id[-1]) % 3],
-        }
-        for u in data.utterances()
-    ]  # fmt: skip
-    write_manifest(root / "acted" / "manifest.csv", rows)
+    write_corpus(root / "acted", data, columns)
     long = [torch.cat([load(u) for u in data.utterances()[i : i + 9]]) for i in (0, 20, 40)]
-    rows = [{"path": write("read", str(i), one), "speaker": str(i), "split": "train"} for i, one in enumerate(long)]
+    (root / "read").mkdir()
+    for i, one in enumerate(long):
+        soundfile.write(root / "read" / f"{i}.wav", one.numpy(), 16_000)
+    rows = [{"path": f"{i}.wav", "speaker": str(i), "split": "train"} for i in range(len(long))]
     write_manifest(root / "read" / "manifest.csv", rows)
     return str(root)
 

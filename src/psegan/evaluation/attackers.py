@@ -24,6 +24,7 @@ from psegan.evaluation.arrays import read_arrays, write_arrays
 from psegan.evaluation.corpora import audio_path, passed_path
 from psegan.evaluation.cut import cut_statistics
 from psegan.evaluation.functionals import functionals
+from psegan.report.tables import CUT
 from psegan.speech.audio import read_audio
 
 Floats = NDArray[np.float64]
@@ -113,5 +114,5 @@ def _cut(utterance: tuple[Path, str]) -> tuple[str, Floats]:
     return id, cut_statistics(read_arrays(path)["passed"])
 
 
-FEATURES: dict[str, Callable[[tuple[Path, str]], tuple[str, Floats]]] = {"functionals": _functionals, "cut": _cut}
+FEATURES: dict[str, Callable[[tuple[Path, str]], tuple[str, Floats]]] = {"functionals": _functionals, CUT: _cut}
 """Name → id and features of an utterance of a protected corpus's folder."""

@@ -18,7 +18,7 @@ from psegan.metrics import scores as metrics
 from psegan.metrics.bootstrap import Bootstrap, Resampled
 from psegan.protection.controls import is_trained
 from psegan.report.results import Row
-from psegan.report.tables import ADAPTIVE, SHUFFLED
+from psegan.report.tables import ADAPTIVE, CUT, SHUFFLED
 
 Scores = NDArray[np.float64]
 ByFold = Mapping[int, SystemPredictions]
@@ -28,8 +28,6 @@ ORIGINAL, COPY_SYNTHESIS = "original", "copy-synthesis"
 """The two reference systems, which every other one is compared with."""
 IGNORANT, AWARE = "ignorant", "vocoder-aware"
 """What attackers of original, and of original and copy-synthesised speech are called."""
-CUT = "cut"
-"""What the attacker of what a protector lets through is called, and what it hears (:mod:`psegan.evaluation.cut`)."""
 SETS = (2, 4, 8)
 """How many utterances the attackers of ``uar_of_2`` and so on hear of one speaker and emotion."""
 STRICT = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
@@ -215,8 +213,8 @@ class Scoring:
                     for seed in one.seeds:
                         evidence, offset, _ = self.of_seeds(system, [f"{sources[attacker]}/{name}-{seed}"])
                         yield f"{attacker}/{name}-{seed}", Attack(evidence[0], offset[0], seed)
-        if CUT in wanted and f"{system}/{CUT}-0" in self.test[system][self.folds[0]].probability:
-            yield CUT, self.of_seeds(system, [f"{system}/{CUT}-0"])
+        if CUT in wanted and _reader(system) in self.test[system][self.folds[0]].probability:
+            yield CUT, self.of_seeds(system, [_reader(system)])
         if system == ORIGINAL:
             name = f"{SHUFFLED}/{self.evaluation.permutation_architecture}"
             names = [f"{name}-{number}" for number in range(self.evaluation.permutations)]
@@ -244,9 +242,7 @@ class Scoring:
         parts = []
         for fold in self.folds:
             known = self.validation[system][fold]
-            names = [
-                name for name in known.probability if name.startswith(f"{system}/") and name != f"{system}/{CUT}-0"
-            ]
+            names = [name for name in known.probability if name.startswith(f"{system}/") and name != _reader(system)]
             fitted = {name: self.calibrated(fold, (name,)) for name in names}
 
             def mean(predictions: SystemPredictions, fitted: Mapping[str, calibration.Calibration] = fitted) -> Scores:
@@ -349,3 +345,8 @@ class Scoring:
                     for metric in COMPARED:
                         if metric in found and metric in theirs:
                             yield self.row(system, key, f"{metric}-minus-{other}", found[metric] - theirs[metric])
+
+
+def _reader(system: str) -> str:
+    """The name, in predictions, of who hears what a system lets through."""
+    return f"{system}/{CUT}-0"

@@ -11,7 +11,7 @@ from psegan.common.settings import parse_settings
 from psegan.evaluation.judges import DEFAULT_JUDGES
 from psegan.evaluation.utility import LEVEL
 from psegan.protection.controls import is_trained, spelt_out
-from psegan.report.tables import ATTACKERS, REPETITION, SHUFFLED
+from psegan.report.tables import ATTACKERS, CUT, REPETITION, SHUFFLED
 
 KNOWN_ATTACKERS = tuple(reversed(ATTACKERS))
 """The attackers on emotion, from the one who knows least."""
@@ -199,8 +199,8 @@ class Evaluation:
                 refuse(f"{key} holds {unknown[0]!r}; there are {', '.join(known)}")
         if not self.folds or not (self.attackers or self.judges):
             refuse("an evaluation needs at least one fold, and an attacker or a judge")
-        if "cut" in self.attackers and not {"informed", "strongest"} & {*self.attackers}:
-            refuse("attackers holds cut, which learns from what informed does; add that, or strongest")
+        if CUT in self.attackers and not {"informed", "strongest"} & {*self.attackers}:
+            refuse(f"attackers holds {CUT}, which learns from what informed does; add that, or strongest")
         if self.attackers and not self.architectures:
             refuse("attackers need at least one of architectures")
         for key in ("passes", "permutations", "resamples", "n_clips"):
@@ -215,8 +215,8 @@ class Evaluation:
                     f"{name!r} cannot be a name, since folders are called by it: use letters, digits, '_', '-' and '.', "
                     "begin with a letter or digit, and don't end as -pass-1 or -fold-1 do"
                 )
-        if "cut" in self.architectures:
-            refuse("an architecture cannot be called cut: that is who hears what a protector lets through")
+        if CUT in self.architectures:
+            refuse(f"an architecture cannot be called {CUT}: that is who hears what a protector lets through")
         seeds = {f"architectures.{name}.seeds": one.seeds for name, one in self.architectures.items()}
         for key, numbers in {"folds": self.folds, **seeds}.items():
             if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:

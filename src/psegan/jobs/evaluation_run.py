@@ -35,7 +35,7 @@ from psegan.evaluation.attackers import ClassicalAttackers
 from psegan.evaluation.corpora import load_corpus, protect_corpus, speaks_with_profiles
 from psegan.evaluation.hearing import Hearing
 from psegan.evaluation.predictions import GROUPS, SystemPredictions, predict
-from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, CUT, IGNORANT, ORIGINAL, Scoring, heard
+from psegan.evaluation.scoring import AWARE, COPY_SYNTHESIS, COUNTING, IGNORANT, ORIGINAL, Scoring, heard
 from psegan.evaluation.specification import Evaluation, Trained, of_fold
 from psegan.evaluation.verifiers import ClassifierVerifier, Verifier
 from psegan.jobs import dashboard
@@ -43,7 +43,7 @@ from psegan.jobs.job import RECORD, Job, planned, planned_epochs, run_jobs
 from psegan.jobs.options import Options
 from psegan.protection.controls import checkpoint_of, is_trained, load_protector
 from psegan.report.results import Results
-from psegan.report.tables import SHUFFLED
+from psegan.report.tables import CUT, SHUFFLED
 from psegan.systems.classifier import load_classifier
 
 SEEDS = {"attackers": 2000, "classifiers": 3000, "verifier": 4000}
@@ -58,7 +58,7 @@ LAYOUT = 2
 class Attacker:
     """One attacker on emotion, trained on ``ignorant``, ``vocoder-aware``, ``shuffled-labels``, or a system's name.
 
-    Of an architecture of the evaluation file, or :data:`~psegan.evaluation.scoring.CUT`: who hears what a system lets through.
+    Of an architecture of the evaluation file, or :data:`~psegan.report.tables.CUT`: who hears what a system lets through.
     """
 
     trained_on: str
@@ -97,6 +97,7 @@ class EvaluationRun:
         )
         self.verifier = cache(self._verifier)
         self.jobs = cache(self._jobs)
+        self.cuts = cache(self._cuts)
 
     def run(self) -> None:
         """Do everything that is not done yet, and print the tables.
@@ -178,9 +179,11 @@ class EvaluationRun:
 
     def readers_of(self, system: str) -> list[Attacker]:
         """Who hears what a system lets through, if it shows that and anybody is to hear it; no training is needed."""
+        return [Attacker(system, CUT, 0)] if CUT in self.evaluation.attackers and self.cuts(system) else []
+
+    def _cuts(self, system: str) -> bool:
         spec = of_fold(self.evaluation.systems[system], self.evaluation.folds[0])
-        wanted = CUT in self.evaluation.attackers and is_trained(spec) and load_protector(spec).cuts
-        return [Attacker(system, CUT, 0)] if wanted else []
+        return is_trained(spec) and load_protector(spec).cuts
 
     def calibrated_on(self, system: str) -> list[Attacker]:
         """Attackers whose posteriors are calibrated on a system's validation speech, since they learnt from such."""

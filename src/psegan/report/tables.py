@@ -13,6 +13,9 @@ import pandas as pd
 
 from psegan.report.results import MergedResults, Results, merge
 
+CUT = "cut"
+"""The attacker who hears what a protector lets through (:mod:`psegan.evaluation.cut`)."""
+
 ATTACKERS = {
     "strongest": (
         "Several informed attackers together, over architectures and seeds: the mean of their posteriors, each calibrated "
@@ -22,7 +25,7 @@ ATTACKERS = {
     "informed": (
         "Learned from protected speech of its own speakers with true labels. This is what a real adversary can do."
     ),
-    "cut": (
+    CUT: (
         "Learned from what a protector lets through, before anything is made of it, with true labels; of protectors that show "
         "it. What comes out is made from that, so nobody can read more in it. The residual is of who is strongest on "
         "original speech."

@@ -1,6 +1,6 @@
 """Training of Anchored's decoder: what an encoder lets through is said in a calm voice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from psegan.speech.batch import EnrolmentBatch
 from psegan.speech.masking import mask_like, masked_mean, strided_length
 from psegan.systems.enrolment import EnrolmentSystem
 from psegan.systems.one_cycle import take_over
-from psegan.weights import load_parts
 
 MOST = 100.0
 """Times that the discriminator's gradient is made larger, at most."""
@@ -93,17 +92,13 @@ class Anchored(EnrolmentSystem):
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage != "fit" or self.begun or (path := self.encoder_checkpoint) is None:
-            return
-        parts, _ = load_parts(path)
+    def begin_with(self, parts: Mapping[str, nn.Module], path: str) -> None:
+        """See the base class."""
         if not isinstance(trained := parts.get("encoder"), CodeEncoder):
             raise PseganError(f"{path} makes no codes; give an encoder_checkpoint of experiments/anchored_encoder.yaml")
         take_over(self.encoder, trained, path, "encoder")
         if (decoder := parts.get("decoder")) is not None:
             take_over(self.decoder, decoder, path, "decoder")
-        self.taught_by(path)
 
     def check_ready(self) -> None:
         """Refuse to train without networks that have learnt something."""

@@ -23,7 +23,6 @@ from psegan.systems.base import TrainingSpeech
 from psegan.systems.enrolment import EnrolmentSystem
 from psegan.systems.one_cycle import take_over
 from psegan.systems.spelling import plain, spelling_loss
-from psegan.weights import load_parts
 
 SHARPNESS = 20.0
 """Of the soft minimum of three distances."""
@@ -141,18 +140,15 @@ class AnchoredEncoder(EnrolmentSystem):
     def parts(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder}
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage != "fit" or self.begun or (path := self.encoder_checkpoint) is None:
-            return
-        trained = load_parts(path)[0].get("encoder")
+    def begin_with(self, parts: Mapping[str, nn.Module], path: str) -> None:
+        """See the base class."""
+        trained = parts.get("encoder")
         if isinstance(trained, ContentEncoder | FeatureEncoder):
             take_over_features(self.encoder, trained, path)
         elif isinstance(trained, CodeEncoder):
             take_over(self.encoder, trained, path, "encoder")
         else:
             raise PseganError(f"{path} is neither of Anchored nor a content matcher; name another encoder_checkpoint")
-        self.taught_by(path)
 
     def check_speech(self, data: TrainingSpeech) -> None:
         """Refuse a corpus without enrolment speech, and one that must be aligned where librosa is missing."""

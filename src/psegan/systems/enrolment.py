@@ -1,9 +1,10 @@
 """What systems share that learn calm speech from enrolment speech: its analysis, and what a content matcher hears in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from psegan.common.errors import PseganError
@@ -44,15 +45,23 @@ class EnrolmentSystem(OneCycleSystem):
         self.said: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        if stage != "fit" or self.begun or (path := self.content_matcher_checkpoint) is None:
+        if stage != "fit" or self.begun:
             return
-        matcher = encoder_of(path, "content", "content matcher that a recogniser taught")
-        take_over(self.content_matcher, matcher, path, "content_matcher")
-        self.taught_by(path)
+        if (path := self.content_matcher_checkpoint) is not None:
+            matcher, about = encoder_of(path, "content", "content matcher that a recogniser taught")
+            take_over(self.content_matcher, matcher, path, "content_matcher")
+            self._taught_by(about)
+        if (path := self.encoder_checkpoint) is not None:
+            parts, about = load_parts(path)
+            self.begin_with(parts, path)
+            self._taught_by(about)
 
-    def taught_by(self, path: str) -> None:
-        """Note that whoever taught the networks of ``path`` has taught this one, which learns from them."""
-        _, about = load_parts(path)
+    def begin_with(self, parts: Mapping[str, nn.Module], path: str) -> None:
+        """Take over what ``encoder_checkpoint``, ``path``, holds, or say what it should hold."""
+        raise NotImplementedError
+
+    def _taught_by(self, about: Mapping[str, Any]) -> None:
+        """Note that whoever taught the networks that ``about`` is of has taught this one, which learns from them."""
         self.learnt_from = tuple(dict.fromkeys([*self.learnt_from, *about.get("learnt_from", ())]))
 
     def check_ready(self) -> None:

@@ -86,8 +86,8 @@ def take_over(encoder: nn.Module, trained: nn.Module, path: str, argument: str) 
         ) from None
 
 
-def encoder_of(path: str, attribute: str, name: str) -> nn.Module:
-    """The trained encoder of what recognises ``attribute``, which messages call ``name``.
+def encoder_of(path: str, attribute: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained encoder of what recognises ``attribute``, which messages call ``name``, and what is known of it.
 
     Raises:
         PseganError: it recognises something else, or see :func:`~psegan.weights.load_parts`.
@@ -95,4 +95,4 @@ def encoder_of(path: str, attribute: str, name: str) -> nn.Module:
     parts, about = load_parts(path)
     if about.get("attribute") != attribute or "encoder" not in parts:
         raise PseganError(f"{path} does not recognise {attribute}; give a checkpoint of the {name}")
-    return parts["encoder"]
+    return parts["encoder"], about

@@ -150,10 +150,12 @@ class PSEGAN(AdversarialSystem):
             return
         if self.speaker_matcher is not None and self.speaker_matcher_checkpoints:
             for encoder, path in zip(self.speaker_matcher.encoders, self.speaker_matcher_checkpoints, strict=True):
-                take_over(encoder, encoder_of(path, "speaker", "speaker matcher"), path, "speaker_matcher")
+                matcher, _ = encoder_of(path, "speaker", "speaker matcher")
+                take_over(encoder, matcher, path, "speaker_matcher")
         if self.content_matcher is not None and self.content_matcher_checkpoint is not None:
             path = self.content_matcher_checkpoint
-            take_over(self.content_matcher, encoder_of(path, "characters", "content matcher"), path, "content_matcher")
+            matcher, _ = encoder_of(path, "characters", "content matcher")
+            take_over(self.content_matcher, matcher, path, "content_matcher")
 
     def on_fit_start(self) -> None:
         """Find the speakers' mean embeddings, whether training begins or goes on: they are those of this corpus."""

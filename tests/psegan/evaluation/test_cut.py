@@ -10,7 +10,8 @@ from psegan.evaluation.attackers import feature_table
 from psegan.evaluation.corpora import parts_of, passed_path, protect_corpus
 from psegan.evaluation.cut import cut_statistics
 from psegan.evaluation.specification import Enrolment
-from tests.support.protectors import small_anchored
+from psegan.speech.audio import HOP
+from tests.support.protectors import small_anchored, small_voice, speech
 
 
 def test_features_are_as_many_and_finite_whatever_the_length() -> None:
@@ -47,11 +48,12 @@ def test_the_table_is_of_what_was_let_through(tmp_path) -> None:
 
 
 def test_a_protector_that_cuts_shows_all_that_it_speaks_from() -> None:
-    """From the codes alone the same comes out."""
-    from tests.support.protectors import small_voice, speech
-
+    """From the codes and their number of frames alone, the same comes out."""
     ada = small_anchored().speaking_as(small_voice())
     made = ada.transform(speech(14), torch.Generator().manual_seed(0))
     again = ada.transform(speech(14), torch.Generator().manual_seed(0))
     assert made.passed is not None and made.passed.shape[1] > 100 and torch.equal(made.passed, again.passed)
     assert made.passed.unique().numel() <= 5
+    short = ada.transform(speech(2), torch.Generator().manual_seed(0))  # of one segment
+    frames = torch.tensor([len(short.waveform) // HOP])
+    assert torch.equal(torch.cat(list(ada.spoken([ada._say(short.passed[None], frames)]))), short.waveform)

@@ -1,12 +1,12 @@
 """A small corpus with enrolment speech, and a content matcher, for the trainings of Anchored's networks."""
 
 import pytest
-import soundfile
 import torch
 
-from datamodules import EnrolmentDataModule, SyntheticDataModule, write_manifest
+from datamodules import EnrolmentDataModule, SyntheticDataModule
 from psegan.models.content import FeatureEncoder
 from psegan.weights import PretrainedModel
+from tests.support.corpora import write_corpus
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +25,16 @@ def voices(tmp_path_factory):
     """A corpus ``acted`` of synthetic speech in two emotions, with its texts."""
     root = tmp_path_factory.mktemp("voices")
     data = SyntheticDataModule(n_speakers=4, n_contents=2, n_takes=3)
-    load, rows = data.loader(), []
-    (root / "acted").mkdir()
-    for u in data.utterances():
-        if data.emotions[u.emotion] not in ("neutral", "angry"):
-            continue
-        path = root / "acted" / f"{u.id.replace('/', '-')}.wav"
-        soundfile.write(path, load(u).numpy(), 16_000)
-        rows.append({
-            "path": path.name, "speaker": data.speakers[u.speaker], "emotion": data.emotions[u.emotion],
+
+    def columns(u):
+        return {
+            "speaker": data.speakers[u.speaker], "emotion": data.emotions[u.emotion],
             "content": data.contents[u.content], "text": data.contents[u.content],
             "split": ("train", "validation", "test")[int(u.id[-1]) % 3],
-        })  # fmt: skip
-    write_manifest(root / "acted" / "manifest.csv", rows)
+        }  # fmt: skip
+
+    some = [u for u in data.utterances() if data.emotions[u.emotion] in ("neutral", "angry")]
+    write_corpus(root / "acted", data, columns, some)
     return str(root)
 
 

@@ -3,15 +3,15 @@
 import csv
 
 import pytest
-import soundfile
 
-from datamodules import SyntheticDataModule, write_manifest
+from datamodules import SyntheticDataModule
 from psegan.common.errors import PseganError
 from psegan.models.content import FeatureEncoder
 from psegan.models.moonshine import MoonshineEncoder
 from psegan.systems import ContentDistillation
 from psegan.training import command as training
 from psegan.weights import load_parts
+from tests.support.corpora import write_corpus
 
 pytest.importorskip("moonshine_voice")
 
@@ -20,19 +20,10 @@ pytest.importorskip("moonshine_voice")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("spoken")
     data = SyntheticDataModule(n_speakers=2, n_contents=2, n_takes=1)
-    load, rows = data.loader(), []
-    (root / "some").mkdir()
-    for number, u in enumerate(data.utterances()):
-        path = root / "some" / f"{u.id.replace('/', '-')}.wav"
-        soundfile.write(path, load(u).numpy(), 16_000)
-        rows.append(
-            {
-                "path": path.name,
-                "speaker": data.speakers[u.speaker],
-                "split": ("validation", "validation", "test", "train")[min(number, 3)],
-            }
-        )
-    write_manifest(root / "some" / "manifest.csv", rows)
+    splits = dict(zip((u.id for u in data.utterances()), ("validation", "validation", "test"), strict=False))
+    write_corpus(
+        root / "some", data, lambda u: {"speaker": data.speakers[u.speaker], "split": splits.get(u.id, "train")}
+    )
     return str(root)
 
 

@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 
-from datamodules import ManifestDataModule, SyntheticDataModule, write_manifest
+from datamodules import ManifestDataModule, SyntheticDataModule
 from psegan.common.errors import PseganError
 from psegan.common.random import seeded
 from psegan.models.content import STRIDE, ContentEncoder
@@ -17,6 +16,7 @@ from psegan.systems.recogniser import unalignable
 from psegan.systems.spelling import spelling_loss
 from psegan.training import command as training
 from psegan.weights import load_parts
+from tests.support.corpora import write_corpus
 
 SMALL = [
     "--model.init_args.encoder.init_args.width=48", "--model.init_args.encoder.init_args.hidden=96",
@@ -29,13 +29,9 @@ def corpus(tmp_path_factory):
     """Synthetic speech with what it says as texts."""
     folder = tmp_path_factory.mktemp("texts")
     data = SyntheticDataModule(n_speakers=6, n_contents=2, n_takes=2, crop_seconds=None)
-    load, rows = data.loader(), []
-    for utterance in data.utterances():
-        path = folder / f"{utterance.id.replace('/', '-')}.wav"
-        soundfile.write(path, load(utterance).numpy(), 16_000)
-        speaker, text = data.speakers[utterance.speaker], data.contents[utterance.content]
-        rows.append({"path": path.name, "speaker": speaker, "text": f"{text.title()}!"})
-    write_manifest(folder / "manifest.csv", rows)
+    write_corpus(
+        folder, data, lambda u: {"speaker": data.speakers[u.speaker], "text": f"{data.contents[u.content].title()}!"}
+    )
     return folder
 
 
